@@ -1,0 +1,31 @@
+# What a user of the library needs: read by our own build and, once installed, by mistralConfig.cmake.
+# Whatever a parent project has brought already (a target of that name) is taken as it is.
+
+if(NOT TARGET Threads::Threads)
+  find_package(Threads REQUIRED)
+endif()
+if(NOT TARGET TBB::tbb)
+  find_package(TBB REQUIRED COMPONENTS tbb)
+endif()
+if(NOT TARGET nlohmann_json::nlohmann_json)
+  find_package(nlohmann_json 3.10 REQUIRED)
+endif()
+if(NOT TARGET xsimd)
+  find_package(xsimd REQUIRED)
+endif()
+if(DEFINED xsimd_VERSION AND xsimd_VERSION VERSION_LESS 8.1)
+  message(FATAL_ERROR "mistral needs xsimd 8.1 or newer, found ${xsimd_VERSION}")
+endif()
+
+# Debian 12's xsimd asks its users to link a library "xtl" that its package neither brings nor needs (the complex
+# numbers of xtl, which we don't use): the headers alone are taken where that target is missing.
+if(NOT TARGET mistral::xsimd)
+  add_library(mistral::xsimd INTERFACE IMPORTED GLOBAL)
+  get_target_property(mistral_xsimd_links xsimd INTERFACE_LINK_LIBRARIES)
+  if("xtl" IN_LIST mistral_xsimd_links AND NOT TARGET xtl)
+    target_include_directories(mistral::xsimd INTERFACE $<TARGET_PROPERTY:xsimd,INTERFACE_INCLUDE_DIRECTORIES>)
+  else()
+    target_link_libraries(mistral::xsimd INTERFACE xsimd)
+  endif()
+  unset(mistral_xsimd_links)
+endif()
