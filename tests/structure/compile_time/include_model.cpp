@@ -1,0 +1,3 @@
+#include <mistral/model.hpp>
+
+int main() {}
