@@ -1,0 +1,131 @@
+#pragma once
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include <mistral/core/abi.hpp>
+#include <mistral/core/error.hpp>
+#include <mistral/io/printable.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// A file that appears whole or not at all: the bytes go to a temporary file in the target's folder, and commit() puts
+/// it in the target's place once they are on the disk. Until then, and after any failure, whatever stood at the target
+/// stands there still, and the temporary file goes with this object. A link is followed: its target is replaced.
+///
+/// What is no regular file (a pipe, a device), or somebody's open file (/dev/stdout), is written to directly.
+class AtomicFile {
+ public:
+  /// Opens `path` for writing. Every Error of this object reads `[where] path: cannot write: <reason>`.
+  AtomicFile(std::string path, std::string_view where) : path_(std::move(path)), where_(where) {
+    if (path_.find('\0') != std::string::npos) fail("a path holds no zero byte");
+    target_ = path_;
+    struct ::stat status = {};
+    const bool exists = ::stat(path_.c_str(), &status) == 0;
+    if (exists && S_ISDIR(status.st_mode)) fail(EISDIR);
+    if (exists && (!S_ISREG(status.st_mode) || names_open_file())) {
+      descriptor_ = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+      if (descriptor_ < 0) fail(errno);
+      return;
+    }
+    if (exists) resolve_links();
+    // O_EXCL: never through a link that somebody else has put there, never over another writer's file
+    for (unsigned attempt = 0; descriptor_ < 0; ++attempt) {
+      temporary_ = target_ + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(attempt);
+      descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      if (descriptor_ < 0 && (errno != EEXIST || attempt == 1000)) {
+        temporary_.clear();  // not ours to remove
+        fail(errno);
+      }
+    }
+    if (exists && ::fchmod(descriptor_, status.st_mode & 07777) != 0) fail(errno);
+  }
+
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile() { discard(); }
+
+  /// Appends bytes. Small pieces are gathered, so a failure may show in a later call.
+  void write(std::span<const std::byte> bytes) {
+    write(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  }
+  void write(std::string_view bytes) {
+    if (pending_.size() + bytes.size() < gathered) {
+      pending_.append(bytes);
+    } else {
+      flush();
+      put(bytes);
+    }
+  }
+
+  /// Brings everything to the disk and puts the file in its place. To be called once, at the end.
+  void commit() {
+    flush();
+    if (descriptor_ < 0) fail("an earlier write failed, or it is written already");
+    if (!temporary_.empty() && ::fsync(descriptor_) != 0) fail(errno);
+    if (::close(std::exchange(descriptor_, -1)) != 0) fail(errno);
+    if (temporary_.empty()) return;
+    if (std::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
+    temporary_.clear();
+  }
+
+ private:
+  static constexpr std::size_t gathered = std::size_t{1} << 18;
+
+  void flush() {
+    put(pending_);
+    pending_.clear();
+  }
+
+  void put(std::string_view bytes) {
+    while (!bytes.empty()) {
+      const auto written = ::write(descriptor_, bytes.data(), bytes.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) fail(errno);
+      bytes.remove_prefix(static_cast<std::size_t>(written));
+    }
+  }
+
+  bool names_open_file() const {
+    return path_.starts_with("/dev/std") || path_.starts_with("/dev/fd/") || path_.starts_with("/proc/");
+  }
+
+  void resolve_links() {
+    char* const resolved = ::realpath(path_.c_str(), nullptr);
+    if (resolved == nullptr) fail(errno);
+    target_ = resolved;
+    ::free(resolved);
+  }
+
+  void discard() noexcept {
+    if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+    temporary_.clear();
+  }
+
+  [[noreturn]] void fail(int code) { fail(std::generic_category().message(code)); }
+  [[noreturn]] void fail(std::string_view reason) {
+    discard();
+    throw Error(where_, printable(path_, 1000).append(": cannot write: ").append(reason));
+  }
+
+  std::string path_;
+  std::string where_;
+  std::string target_;
+  std::string temporary_;  // empty: the target is written directly
+  std::string pending_;
+  int descriptor_ = -1;
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

@@ -1,0 +1,200 @@
+#include <mistral/io/atomic_file.hpp>
+
+#include <doctest/doctest.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <filesystem>
+#include <string>
+
+#include "../support/scratch.hpp"
+
+namespace {
+
+using mistral::AtomicFile;
+using mistral::test::error_of;
+using mistral::test::Scratch;
+
+std::size_t files_in(const Scratch& scratch) {
+  const std::filesystem::directory_iterator files(scratch.path(""));
+  return static_cast<std::size_t>(std::distance(begin(files), end(files)));
+}
+
+/// Makes files end at `bytes`, as a full disk does, while it lives.
+class SizeLimit {
+ public:
+  explicit SizeLimit(rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    handler_ = ::signal(SIGXFSZ, SIG_IGN);
+  }
+  SizeLimit(const SizeLimit&) = delete;
+  SizeLimit& operator=(const SizeLimit&) = delete;
+  ~SizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    ::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int) = SIG_DFL;
+};
+
+}  // namespace
+
+TEST_CASE("a committed file holds all that was written, in order") {
+  const Scratch scratch;
+  std::string expected;
+  AtomicFile file(scratch.path("a"), "test");
+  for (std::size_t i = 0; i < 3000; ++i) {  // small and large pieces, over and under the gathering
+    const std::string piece(i % 500 == 0 ? 300000 : i % 300, static_cast<char>('a' + i % 26));
+    expected += piece;
+    file.write(piece);
+  }
+  const std::byte bytes[] = {std::byte{0}, std::byte{255}};
+  file.write(bytes);
+  expected += std::string("\0\xff", 2);
+  CHECK(scratch.read("a").empty());
+  file.commit();
+  CHECK(scratch.read("a") == expected);
+  CHECK(files_in(scratch) == 1);
+}
+
+TEST_CASE("without a commit the old file stands and nothing is left behind") {
+  const Scratch scratch;
+  scratch.write("a", "old");
+  {
+    AtomicFile file(scratch.path("a"), "test");
+    file.write("new");
+    CHECK(files_in(scratch) == 2);
+  }
+  CHECK(scratch.read("a") == "old");
+  CHECK(files_in(scratch) == 1);
+}
+
+TEST_CASE("a replaced file keeps its permissions, a new one has the usual ones") {
+  const Scratch scratch;
+  scratch.write("a", "old");
+  REQUIRE(::chmod(scratch.path("a").c_str(), 0640) == 0);
+  const mode_t mask = ::umask(022);
+  for (const char* name : {"a", "b"}) {
+    AtomicFile file(scratch.path(name), "test");
+    file.write("new");
+    file.commit();
+    CHECK(scratch.read(name) == "new");
+  }
+  ::umask(mask);
+  using std::filesystem::perms;
+  CHECK(std::filesystem::status(scratch.path("a")).permissions() == perms{0640});
+  CHECK(std::filesystem::status(scratch.path("b")).permissions() == perms{0644});
+}
+
+TEST_CASE("a link stays a link and its target is replaced") {
+  const Scratch scratch;
+  scratch.write("folder/a", "old");
+  std::filesystem::create_symlink("folder/a", scratch.path("link"));
+  AtomicFile file(scratch.path("link"), "test");
+  file.write("new");
+  file.commit();
+  CHECK(std::filesystem::is_symlink(scratch.path("link")));
+  CHECK(scratch.read("folder/a") == "new");
+}
+
+TEST_CASE("two writers of one file do not disturb each other: the last to commit wins") {
+  const Scratch scratch;
+  AtomicFile a(scratch.path("a"), "test");
+  AtomicFile b(scratch.path("a"), "test");
+  a.write("first");
+  b.write("second");
+  b.commit();
+  a.commit();
+  CHECK(scratch.read("a") == "first");
+  CHECK(files_in(scratch) == 1);
+}
+
+TEST_CASE("a disk that fills up is an error, and the old file stays whole") {
+  const Scratch scratch;
+  const std::string target = scratch.write("a", "old");
+  for (const std::size_t size : {std::size_t{5000}, std::size_t{2000000}}) {  // seen by commit, seen by write
+    const SizeLimit full(4096);
+    const std::string message = error_of([&] {
+      AtomicFile file(target, "test");
+      file.write(std::string(size, 'x'));
+      CHECK(size == 5000);
+      file.commit();
+    });
+    CHECK(message == "[test] " + target + ": cannot write: File too large");
+    CHECK(scratch.read("a") == "old");
+    CHECK(files_in(scratch) == 1);
+  }
+}
+
+TEST_CASE("a file whose write failed cannot be committed after all") {
+  const Scratch scratch;
+  const std::string target = scratch.path("a");
+  AtomicFile file(target, "test");
+  {
+    const SizeLimit full(4096);
+    CHECK_THROWS_AS(file.write(std::string(2000000, 'x')), mistral::Error);
+  }
+  CHECK(error_of([&] { file.write("more"), file.commit(); }).starts_with("[test] " + target + ": cannot write: "));
+  CHECK(files_in(scratch) == 0);
+}
+
+TEST_CASE("a file that cannot be written is refused with a line that says why") {
+  const Scratch scratch;
+  const auto writing = [](const std::string& path) {
+    return error_of([&] {
+      AtomicFile file(path, "test");
+      file.write("x");
+      file.commit();
+    });
+  };
+  scratch.write("file", "x");
+  CHECK(writing(scratch.path("missing/a")) ==
+        "[test] " + scratch.path("missing/a") + ": cannot write: No such file or directory");
+  CHECK(writing(scratch.path("")) == "[test] " + scratch.path("") + ": cannot write: Is a directory");
+  CHECK(writing(scratch.path("file/a")) == "[test] " + scratch.path("file/a") + ": cannot write: Not a directory");
+  CHECK(writing("") == "[test] : cannot write: No such file or directory");
+  CHECK(writing(std::string("a\0b", 3)) == "[test] a\\x00b: cannot write: a path holds no zero byte");
+}
+
+TEST_CASE("what is no regular file is written directly, and its errors show") {
+  const auto writing = [](const std::string& path) {
+    return error_of([&] {
+      AtomicFile file(path, "test");
+      file.write("x");
+      file.commit();
+    });
+  };
+  CHECK(writing("/dev/null") == "no error");
+  if (std::filesystem::exists("/dev/full")) {
+    CHECK(writing("/dev/full") == "[test] /dev/full: cannot write: No space left on device");
+  }
+  int ends[2] = {};
+  REQUIRE(::pipe(ends) == 0);
+  CHECK(writing("/dev/fd/" + std::to_string(ends[1])) == "no error");
+  char byte = 0;
+  CHECK(::read(ends[0], &byte, 1) == 1);
+  CHECK(byte == 'x');
+  ::close(ends[0]);
+  ::close(ends[1]);
+}
+
+TEST_CASE("writing to an open file of the process appends to it and does not replace it") {
+  const Scratch scratch;
+  const std::string target = scratch.write("a", "old");
+  const int open_file = ::open(target.c_str(), O_WRONLY);
+  REQUIRE(open_file >= 0);
+  AtomicFile file("/dev/fd/" + std::to_string(open_file), "test");
+  file.write("new");
+  file.commit();
+  ::close(open_file);
+  CHECK(scratch.read("a") == "oldnew");
+}
