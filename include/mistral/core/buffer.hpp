@@ -10,8 +10,11 @@
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// Owned memory for `size` values of T, zeroed, at the start of a cache line: what weights, caches and activations live
-/// in. Allocates once, when it is made; copying it is explicit work for its owner.
+/// Asks for memory whose values are written before they are read: it isn't touched to zero it.
+struct Uninitialized {};
+
+/// Owned memory for `size` values of T, zeroed unless told otherwise, at the start of a cache line: what weights,
+/// caches and activations live in. Allocates once, when it is made; moves, and doesn't copy.
 template <class T>
 class Buffer {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -20,8 +23,9 @@ class Buffer {
   static constexpr std::size_t alignment = 64;
 
   Buffer() = default;
-  explicit Buffer(std::size_t size)
-      : data_(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{alignment}))), size_(size) {
+  Buffer(std::size_t size, Uninitialized)
+      : data_(static_cast<T*>(::operator new (size * sizeof(T), std::align_val_t{alignment}))), size_(size) {}
+  explicit Buffer(std::size_t size) : Buffer(size, Uninitialized{}) {
     std::uninitialized_value_construct_n(data_.get(), size);
   }
 
@@ -33,7 +37,7 @@ class Buffer {
 
  private:
   struct Free {
-    void operator()(T* p) const noexcept { ::operator delete(p, std::align_val_t{alignment}); }
+    void operator()(T* p) const noexcept { ::operator delete (p, std::align_val_t{alignment}); }
   };
   std::unique_ptr<T[], Free> data_;
   std::size_t size_ = 0;

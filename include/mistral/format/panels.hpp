@@ -1,0 +1,82 @@
+#pragma once
+
+#include <algorithm>
+#include <cassert>
+#include <cstddef>
+#include <cstring>
+#include <span>
+
+#include <mistral/core/buffer.hpp>
+#include <mistral/format/weight_format.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// A view of a packed matrix (rows, cols): what the matmul kernel takes.
+template <WeightFormat F>
+struct PanelsView {
+  const std::byte* data;
+  std::size_t rows;  ///< outputs
+  std::size_t cols;  ///< inputs
+
+  static constexpr std::size_t blocks(std::size_t cols) noexcept {
+    return (cols + F::block_inputs - 1) / F::block_inputs;
+  }
+  static constexpr std::size_t panel_count(std::size_t rows) noexcept { return (rows + panel_rows - 1) / panel_rows; }
+  static constexpr std::size_t bytes(std::size_t rows, std::size_t cols) noexcept {
+    return panel_count(rows) * blocks(cols) * F::block_bytes;
+  }
+
+  std::size_t panel_count() const noexcept { return panel_count(rows); }
+  std::size_t panel_bytes() const noexcept { return blocks(cols) * F::block_bytes; }
+  const std::byte* panel(std::size_t i) const noexcept { return data + i * panel_bytes(); }
+};
+
+/// A weight matrix (rows, cols) in the format F, packed in panels. Its weights have no particular value until every
+/// panel is packed: a matrix of a 7B isn't worth being written twice.
+template <WeightFormat F>
+class Panels {
+ public:
+  Panels(std::size_t rows, std::size_t cols)
+      : bytes_(PanelsView<F>::bytes(rows, cols), Uninitialized{}), rows_(rows), cols_(cols) {}
+
+  std::size_t rows() const noexcept { return rows_; }
+  std::size_t cols() const noexcept { return cols_; }
+  PanelsView<F> view() const noexcept { return {bytes_.data(), rows_, cols_}; }
+
+  /// Encodes panel `i` from its rows: `rows[r]` holds the (cols) weights of output 16 i + r. Threads may pack different
+  /// panels at the same time.
+  void pack(std::size_t i, std::span<const float* const> rows) noexcept {
+    assert(rows.size() == std::min(panel_rows, rows_ - i * panel_rows));
+    std::byte* block = bytes_.data() + i * view().panel_bytes();
+    for (std::size_t col = 0; col < cols_; col += F::block_inputs, block += F::block_bytes) {
+      float in[F::block_inputs][panel_rows] = {};
+      const std::size_t inputs = std::min(F::block_inputs, cols_ - col);
+      for (std::size_t lane = 0; lane < rows.size(); ++lane) {
+        for (std::size_t k = 0; k < inputs; ++k) in[k][lane] = rows[lane][col + k];
+      }
+      F::pack(in, block);
+    }
+  }
+
+  /// Decodes row `r` into `out`: (cols).
+  void unpack_row(std::size_t r, std::span<float> out) const noexcept {
+    assert(r < rows_ && out.size() == cols_);
+    const std::byte* block = view().panel(r / panel_rows);
+    for (std::size_t col = 0; col < cols_; col += F::block_inputs, block += F::block_bytes) {
+      simd::Lanes w[F::block_inputs];
+      F::unpack(block, w);
+      for (std::size_t k = 0; k < std::min(F::block_inputs, cols_ - col); ++k) {
+        float lanes[panel_rows];
+        w[k].store(lanes);
+        out[col + k] = lanes[r % panel_rows];
+      }
+    }
+  }
+
+ private:
+  Buffer<std::byte> bytes_;
+  std::size_t rows_;
+  std::size_t cols_;
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

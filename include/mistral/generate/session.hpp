@@ -1,0 +1,123 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include <mistral/cache/kv_cache.hpp>
+#include <mistral/core/error.hpp>
+#include <mistral/core/rows.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/nn/transformer.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// Bytes of memory that the named types (models, sessions) take together: weights, caches and workspaces, a constant
+/// that a program can static_assert.
+template <class... Parts>
+inline constexpr std::size_t memory_bytes = (Parts::memory_bytes + ...);
+
+/// Tokens of a prompt that go through the model together where a session isn't told: enough for the matrix kernels to
+/// reach their speed, and never more than the window (section 2, "pre-fill and chunking", of the paper).
+template <ModelConfig C>
+inline constexpr std::size_t default_chunk = std::min<std::size_t>(512, C.cache_len());
+
+/// One sequence over a model that others may share: the cache of its keys and values as elements KV, and the
+/// activations of up to Chunk tokens. All memory is taken when it is made, save what `forward` returns; with a window
+/// it goes on for any number of tokens.
+///
+/// Logits are the same bits however a text is cut into calls and chunks, and on any number of threads. The model must
+/// outlive the session. Sessions are independent: each may run in a thread of its own.
+template <class Model, KvElement KV = float, std::size_t Chunk = default_chunk<Model::config>>
+class Session {
+  static constexpr ModelConfig C = Model::config;
+  static_assert(CheckedConfig<C>::value);
+  static_assert(Chunk > 0, "Session: a chunk holds at least one token");
+  static_assert(Chunk <= C.cache_len(), "Session: a chunk is at most as long as the window (or the context)");
+
+ public:
+  static constexpr std::size_t cache_bytes = KvCache<C, KV>::bytes;
+  static constexpr std::size_t workspace_bytes = Workspace<C, KV>::bytes(Chunk) + Batch<C.vocab_size>::bytes(1);
+  static constexpr std::size_t memory_bytes = cache_bytes + workspace_bytes;
+
+  explicit Session(const Model& model) : model_(&model), work_(Chunk), last_(1) { last_.resize(1); }
+
+  /// Takes a prompt, in chunks. Returns the logits after its last token: (vocab_size), until the next call.
+  /// Throws Error if it is empty, holds an id outside the vocabulary, or goes past the context of a model without a
+  /// window; the session is then as it was. If the tape throws, the session is cleared.
+  template <class Tape = NoTape>
+  std::span<const float> prefill(std::span<const TokenId> prompt, Tape&& tape = {}) {
+    check(prompt);
+    run(prompt, tape, [&](std::size_t done, std::size_t rows) {
+      if (done + rows == prompt.size()) model_->logits(work_, rows - 1, last_.view());
+    });
+    return last_.row(0);
+  }
+
+  /// Takes one more token. Returns the logits after it: (vocab_size), until the next call. Allocates nothing.
+  template <class Tape = NoTape>
+  std::span<const float> decode(TokenId token, Tape&& tape = {}) {
+    return prefill(std::span<const TokenId>(&token, 1), tape);
+  }
+
+  /// Takes some tokens. Returns the logits after each of them: (tokens, vocab_size), until the next call.
+  template <class Tape = NoTape>
+  Rows<const float> forward(std::span<const TokenId> tokens, Tape&& tape = {}) {
+    check(tokens);
+    if (all_.capacity() < tokens.size()) all_ = Batch<C.vocab_size>(tokens.size());
+    all_.resize(tokens.size());
+    run(tokens, tape,
+        [&](std::size_t done, std::size_t rows) { model_->logits(work_, 0, all_.view().slice(done, rows)); });
+    return all_.view();
+  }
+
+  /// Number of tokens taken so far: the position of the next one.
+  std::int64_t position() const noexcept { return cache_.position(); }
+
+  const KvCache<C, KV>& cache() const noexcept { return cache_; }
+  const Model& model() const noexcept { return *model_; }
+
+  /// Forgets the sequence: the next token has position 0.
+  void clear() noexcept { cache_.clear(); }
+
+ private:
+  void check(std::span<const TokenId> tokens) const {
+    if (tokens.empty()) throw Error("session", "tokens", "at least one", "none");
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      if (tokens[i] < 0 || static_cast<std::size_t>(tokens[i]) >= C.vocab_size) {
+        throw Error("session", "token " + std::to_string(i), "an id of 0 ... " + std::to_string(C.vocab_size - 1),
+                    std::to_string(tokens[i]));
+      }
+    }
+    if (C.window_size == 0 && tokens.size() > C.context_len - static_cast<std::size_t>(position())) {
+      throw Error("session", "full attention (window_size = 0) at position " + std::to_string(position()),
+                  "at most " + std::to_string(C.context_len) + " tokens (context_len) in all",
+                  std::to_string(static_cast<std::size_t>(position()) + tokens.size()));
+    }
+  }
+
+  template <class Tape, class AfterChunk>
+  void run(std::span<const TokenId> tokens, Tape& tape, const AfterChunk& after_chunk) {
+    try {
+      for (std::size_t done = 0; done < tokens.size(); done += Chunk) {
+        const std::size_t rows = std::min(Chunk, tokens.size() - done);
+        const Sequence<C, KV> sequence{&cache_, rows};
+        model_->forward(tokens.subspan(done, rows), std::span<const Sequence<C, KV>>(&sequence, 1), work_, tape);
+        after_chunk(done, rows);
+      }
+    } catch (...) {  // a tape threw between two layers: some rings have met the chunk and some have not
+      clear();
+      throw;
+    }
+  }
+
+  const Model* model_;
+  KvCache<C, KV> cache_;
+  Workspace<C, KV> work_;
+  Batch<C.vocab_size> last_;  // (1, vocab_size)
+  Batch<C.vocab_size> all_;   // (tokens, vocab_size) of the last forward
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

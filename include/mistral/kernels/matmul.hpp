@@ -1,0 +1,136 @@
+#pragma once
+
+#include <algorithm>
+#include <cassert>
+#include <cstddef>
+#include <cstring>
+
+#include <mistral/core/rows.hpp>
+#include <mistral/format/panels.hpp>
+#include <mistral/kernels/tile.hpp>
+#include <mistral/parallel/parallel.hpp>
+
+namespace mistral::inline MISTRAL_ABI::kernels {
+
+/// Panels that one task walks together. With one row they are read side by side: as many streams hide the latency of
+/// memory. With many rows they are unpacked together, and a tile of inputs that was copied once meets all of them.
+inline constexpr std::size_t group_panels = 4;
+
+/// Inputs that are unpacked at a time: a panel of 256 x 16 floats is 16 KiB, which stays in a 32 KiB L1 beside a tile
+/// of inputs (6 KiB); a group of 4 panels is 64 KiB, well inside L2.
+inline constexpr std::size_t depth_block = 256;
+
+/// One row times P panels, straight from the packed weights: this reads each weight once and is bound by memory.
+template <std::size_t P, WeightFormat F>
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const float* x, float* y) noexcept {
+  constexpr std::size_t prefetch_bytes = 1536;  // ahead of each stream: more than the latency of memory covers
+  simd::Lanes acc[P];
+  for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
+  const std::byte* block = w.panel(first_panel);
+  const std::size_t panel_bytes = w.panel_bytes();
+  const auto multiply_block = [&](std::size_t k, std::size_t inputs) {
+    simd::Lanes input[F::block_inputs];
+    for (std::size_t i = 0; i < inputs; ++i) input[i] = simd::Lanes::broadcast(x[k + i]);
+#pragma GCC unroll 4
+    for (std::size_t p = 0; p < P; ++p) {
+      simd::Lanes weights[F::block_inputs];
+      F::unpack(block + p * panel_bytes, weights);
+      __builtin_prefetch(block + p * panel_bytes + prefetch_bytes);
+      for (std::size_t i = 0; i < inputs; ++i) acc[p] = simd::fma(weights[i], input[i], acc[p]);
+    }
+    block += F::block_bytes;
+  };
+  const std::size_t whole = w.cols / F::block_inputs * F::block_inputs;
+  for (std::size_t k = 0; k < whole; k += F::block_inputs) multiply_block(k, F::block_inputs);
+  if (whole < w.cols) multiply_block(whole, w.cols - whole);
+  for (std::size_t p = 0; p < P; ++p) {
+    const std::size_t output = (first_panel + p) * panel_rows;
+    acc[p].store_some(y + output, w.rows - output);
+  }
+}
+
+/// Unpacks inputs [k, k + depth) of one panel to floats: out[(i - k) * 16 + lane]. k is a multiple of a block's inputs.
+template <WeightFormat F>
+inline void unpack_panel(const PanelsView<F>& w, std::size_t panel, std::size_t k, std::size_t depth,
+                         float* out) noexcept {
+  static_assert(depth_block % F::block_inputs == 0);
+  const std::byte* block = w.panel(panel) + k / F::block_inputs * F::block_bytes;
+  for (std::size_t i = 0; i < depth; i += F::block_inputs, block += F::block_bytes) {
+    simd::Lanes weights[F::block_inputs];
+    F::unpack(block, weights);
+    for (std::size_t j = 0; j < F::block_inputs; ++j) weights[j].store(out + (i + j) * panel_rows);
+  }
+}
+
+/// All rows of x times up to 4 panels: unpacks a depth of weights once, then walks the rows tile by tile. Between two
+/// depths the sums rest in y, which rounds nothing.
+template <WeightFormat F>
+inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, Rows<const float> x,
+                          Rows<float> y) noexcept {
+  alignas(64) float unpacked[group_panels * depth_block * panel_rows];
+  constexpr std::size_t panel_stride = depth_block * panel_rows;
+  constexpr std::size_t input_stride = depth_block + 16;  // not a power of two: rows would share their cache sets
+  alignas(64) float inputs[tile_rows * input_stride];
+  for (std::size_t k = 0; k < w.cols; k += depth_block) {
+    const std::size_t depth = std::min(depth_block, w.cols - k);
+    for (std::size_t p = 0; p < panels; ++p) {
+      unpack_panel(w, first_panel + p, k, depth, unpacked + p * panel_stride);
+    }
+    for (std::size_t row = 0; row < x.rows(); row += tile_rows) {
+      const std::size_t rows = std::min(tile_rows, x.rows() - row);
+      for (std::size_t r = 0; r < rows; ++r) {
+        std::memcpy(inputs + r * input_stride, x.row(row + r).data() + k, depth * sizeof(float));
+      }
+      with_rows(rows, [&]<std::size_t R>() {
+        const auto multiply = [&]<std::size_t P>(std::size_t p) {
+          simd::Lanes acc[R][P];
+          for (std::size_t r = 0; r < R; ++r) {
+            for (std::size_t q = 0; q < P; ++q) {
+              const std::size_t output = (first_panel + p + q) * panel_rows;
+              acc[r][q] = k == 0 ? simd::Lanes::broadcast(0.0f)
+                                 : simd::Lanes::load_some(y.row(row + r).data() + output, w.rows - output);
+            }
+          }
+          multiply_tile<R, P>(unpacked + p * panel_stride, panel_stride, inputs, input_stride, depth, acc);
+          for (std::size_t r = 0; r < R; ++r) {
+            for (std::size_t q = 0; q < P; ++q) {
+              const std::size_t output = (first_panel + p + q) * panel_rows;
+              acc[r][q].store_some(y.row(row + r).data() + output, w.rows - output);
+            }
+          }
+        };
+        std::size_t p = 0;
+        for (; p + tile_panels <= panels; p += tile_panels) multiply.template operator()<tile_panels>(p);
+        for (; p < panels; ++p) multiply.template operator()<1>(p);
+      });
+    }
+  }
+}
+
+/// y[t] = W x[t] for every row t: x (tokens, w.cols), y (tokens, w.rows).
+/// An output is the sum of its products in the order of the inputs, from zero, whatever the number of rows or threads:
+/// the same row gets the same bits in any company. Work is split over outputs, never over the sum.
+template <WeightFormat F>
+void matmul(const PanelsView<F>& w, Rows<const float> x, Rows<float> y) noexcept {
+  assert(x.cols() == w.cols && y.cols() == w.rows && x.rows() == y.rows());
+  if (x.rows() == 0) return;
+  const std::size_t groups = (w.panel_count() + group_panels - 1) / group_panels;
+  constexpr std::size_t worth_sharing = 1 << 17;  // multiply-adds: some 10 microseconds, a few times what sharing costs
+  const std::size_t group_work = group_panels * panel_rows * w.cols * x.rows();
+  parallel::for_ranges(groups, std::max<std::size_t>(1, worth_sharing / group_work),
+                       [&](std::size_t begin, std::size_t end) {
+                         for (std::size_t group = begin; group < end; ++group) {
+                           const std::size_t panel = group * group_panels;
+                           const std::size_t panels = std::min(group_panels, w.panel_count() - panel);
+                           if (x.rows() > 1) {
+                             multiply_rows(w, panel, panels, x, y);
+                           } else if (panels == group_panels) {
+                             multiply_row<group_panels>(w, panel, x.data(), y.data());
+                           } else {
+                             for (std::size_t p = 0; p < panels; ++p) multiply_row<1>(w, panel + p, x.data(), y.data());
+                           }
+                         }
+                       });
+}
+
+}  // namespace mistral::inline MISTRAL_ABI::kernels

@@ -1,0 +1,119 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <mistral/cache/kv_cache.hpp>
+#include <mistral/core/config.hpp>
+#include <mistral/kernels/attention.hpp>
+#include <mistral/kernels/rope.hpp>
+#include <mistral/nn/linear.hpp>
+#include <mistral/nn/workspace.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// The next `rows` tokens of one sequence in a forward, and the cache that holds what went before.
+template <ModelConfig C, KvElement T>
+struct Sequence {
+  KvCache<C, T>* cache;
+  std::size_t rows;
+};
+
+/// Grouped-query attention through the sliding window (section 2 of the paper).
+template <ModelConfig C, WeightFormat F>
+struct Attention {
+  Linear<F, C.dim, C.query_dim()> wq;
+  Linear<F, C.dim, C.kv_dim()> wk;
+  Linear<F, C.dim, C.kv_dim()> wv;
+  Linear<F, C.query_dim(), C.dim> wo;
+
+  static constexpr std::size_t bytes =
+      decltype(wq)::bytes + decltype(wk)::bytes + decltype(wv)::bytes + decltype(wo)::bytes;
+
+  /// work.branch (tokens, dim) goes in and comes out; the rows' keys and values are pushed to the caches' layer.
+  template <KvElement T>
+  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, T>& work) const noexcept {
+    wq.forward(work.branch, work.q);
+    wk.forward(work.branch, work.k);
+    wv.forward(work.branch, work.v);
+    kernels::rope(work.q.view(), work.turns.view());
+    kernels::rope(work.k.view(), work.turns.view());
+    by_head(work.k, work.capacity(), work.chunk_keys);
+    by_head(work.v, work.capacity(), work.chunk_values);
+
+    work.attended.resize(work.branch.rows());
+    kernels::attention<T>(
+        {.head_dim = C.head_dim, .n_heads = C.n_heads, .n_kv_heads = C.n_kv_heads, .window = C.window_size},
+        work.q.view(), work.attended.view(), sequences.size(),
+        [&](std::size_t i) {
+          return kernels::SequenceSpan{first_row(sequences, i), sequences[i].rows, position(sequences[i], layer)};
+        },
+        [&](std::size_t i, std::size_t head) { return context(sequences, i, layer, head, work); });
+
+    // Only now do the rows enter the ring: before, they would have overwritten keys that the first of them still saw.
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      auto& cached = sequences[i].cache->layer(layer);
+      for (std::size_t head = 0; head < C.n_kv_heads; ++head) {
+        cached.keys[head].push(chunk(work.chunk_keys, sequences, i, head, work.capacity()));
+        cached.values[head].push(chunk(work.chunk_values, sequences, i, head, work.capacity()));
+      }
+    }
+    wo.forward(work.attended, work.branch);
+  }
+
+ private:
+  template <KvElement T>
+  using Entry = typename KvCache<C, T>::Entry;
+
+  template <KvElement T>
+  static std::size_t first_row(std::span<const Sequence<C, T>> sequences, std::size_t i) noexcept {
+    std::size_t row = 0;
+    for (std::size_t j = 0; j < i; ++j) row += sequences[j].rows;
+    return row;
+  }
+
+  template <KvElement T>
+  static std::int64_t position(const Sequence<C, T>& sequence, std::size_t layer) noexcept {
+    return sequence.cache->layer(layer).keys[0].position();
+  }
+
+  /// Rounds x (tokens, n_kv_heads * head_dim) to the cache's element, a head after the other: the rows of a chunk are
+  /// attended to as the cache will hold them, so that prefill and decode see the same keys.
+  template <KvElement T>
+  static void by_head(const Batch<C.kv_dim()>& x, std::size_t capacity, Buffer<T>& out) noexcept {
+    for (std::size_t head = 0; head < C.n_kv_heads; ++head) {
+      for (std::size_t t = 0; t < x.rows(); ++t) {
+        const auto row = x.row(t).subspan(head * C.head_dim, C.head_dim);
+        T* entry = out.data() + (head * capacity + t) * C.head_dim;
+        for (std::size_t d = 0; d < C.head_dim; ++d) entry[d] = from_float<T>(row[d]);
+      }
+    }
+  }
+
+  /// The entries of one head that sequence i adds.
+  template <KvElement T>
+  static std::span<const Entry<T>> chunk(const Buffer<T>& entries, std::span<const Sequence<C, T>> sequences,
+                                         std::size_t i, std::size_t head, std::size_t capacity) noexcept {
+    static_assert(sizeof(Entry<T>) == C.head_dim * sizeof(T));
+    const T* first = entries.data() + (head * capacity + first_row(sequences, i)) * C.head_dim;
+    return {reinterpret_cast<const Entry<T>*>(first), sequences[i].rows};
+  }
+
+  template <KvElement T>
+  static kernels::HeadContext<T> context(std::span<const Sequence<C, T>> sequences, std::size_t i, std::size_t layer,
+                                         std::size_t head, const Workspace<C, T>& work) noexcept {
+    const auto& cached = sequences[i].cache->layer(layer);
+    const auto entries = [&](const auto& ring, const Buffer<T>& own) {
+      const auto flat = [](std::span<const Entry<T>> span) {
+        return std::span<const T>(reinterpret_cast<const T*>(span.data()), span.size() * C.head_dim);
+      };
+      const auto [older, newer] = ring.spans();
+      return kernels::HeadEntries<T>{{flat(older), flat(newer), flat(chunk(own, sequences, i, head, work.capacity()))}};
+    };
+    return {entries(cached.keys[head], work.chunk_keys), entries(cached.values[head], work.chunk_values),
+            cached.keys[head].first_position()};
+  }
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

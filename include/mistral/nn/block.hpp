@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include <mistral/kernels/elementwise.hpp>
+#include <mistral/nn/attention.hpp>
+#include <mistral/nn/feed_forward.hpp>
+#include <mistral/nn/rms_norm.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// One layer: two branches, each of which adds to the residual stream what it makes of the normed stream.
+template <ModelConfig C, WeightFormat F>
+struct Block {
+  RmsNorm<C.dim> attention_norm;
+  Attention<C, F> attention;
+  RmsNorm<C.dim> ffn_norm;
+  FeedForward<C, F> feed_forward;
+
+  static constexpr std::size_t bytes = 2 * RmsNorm<C.dim>::bytes + Attention<C, F>::bytes + FeedForward<C, F>::bytes;
+
+  /// work.x (tokens, dim) goes in and comes out.
+  template <KvElement T>
+  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, T>& work) const noexcept {
+    attention_norm.forward(work.x, C.norm_eps, work.branch);
+    attention.forward(layer, sequences, work);
+    kernels::add(work.x.view(), work.branch.view());
+    ffn_norm.forward(work.x, C.norm_eps, work.branch);
+    feed_forward.forward(work);
+    kernels::add(work.x.view(), work.branch.view());
+  }
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

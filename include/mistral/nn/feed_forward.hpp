@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+
+#include <mistral/core/config.hpp>
+#include <mistral/kernels/elementwise.hpp>
+#include <mistral/nn/linear.hpp>
+#include <mistral/nn/workspace.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// w2 (silu(w1 x) * w3 x): SwiGLU (arXiv 2002.05202), with the names of Mistral's weights.
+template <ModelConfig C, WeightFormat F>
+struct FeedForward {
+  Linear<F, C.dim, C.hidden_dim> w1;
+  Linear<F, C.hidden_dim, C.dim> w2;
+  Linear<F, C.dim, C.hidden_dim> w3;
+
+  static constexpr std::size_t bytes = decltype(w1)::bytes + decltype(w2)::bytes + decltype(w3)::bytes;
+
+  /// work.branch (tokens, dim) goes in and comes out.
+  template <KvElement T>
+  void forward(Workspace<C, T>& work) const noexcept {
+    w1.forward(work.branch, work.gate);
+    w3.forward(work.branch, work.up);
+    kernels::swiglu(work.gate.view(), work.up.view());
+    w2.forward(work.gate, work.branch);
+  }
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

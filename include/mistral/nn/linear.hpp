@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include <mistral/core/rows.hpp>
+#include <mistral/format/panels.hpp>
+#include <mistral/kernels/matmul.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// y = W x, with W (Out, In) held in the format F. No bias: the model has none.
+template <WeightFormat F, std::size_t In, std::size_t Out>
+struct Linear {
+  Panels<F> weight{Out, In};
+
+  static constexpr std::size_t bytes = PanelsView<F>::bytes(Out, In);
+
+  void forward(const Batch<In>& x, Batch<Out>& y) const noexcept {
+    y.resize(x.rows());
+    kernels::matmul(weight.view(), x.view(), y.view());
+  }
+
+  /// As above for some rows: x (tokens, In), y (tokens, Out).
+  void forward(Rows<const float> x, Rows<float> y) const noexcept { kernels::matmul(weight.view(), x, y); }
+};
+
+/// A vector of Dim values for each of Vocab tokens, held in the format F.
+template <WeightFormat F, std::size_t Vocab, std::size_t Dim>
+struct Embedding {
+  Panels<F> weight{Vocab, Dim};
+
+  static constexpr std::size_t bytes = PanelsView<F>::bytes(Vocab, Dim);
+
+  /// The vector of one token: 0 <= id < Vocab.
+  void lookup(std::size_t id, std::span<float, Dim> out) const noexcept { weight.unpack_row(id, out); }
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstddef>
+
+#include <mistral/core/buffer.hpp>
+#include <mistral/core/rows.hpp>
+#include <mistral/kernels/rms_norm.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// RMSNorm over Dim values with a weight each, in float whatever the model's format.
+template <std::size_t Dim>
+struct RmsNorm {
+  Buffer<float> weight{Dim};
+
+  static constexpr std::size_t bytes = Dim * sizeof(float);
+
+  void forward(const Batch<Dim>& x, float eps, Batch<Dim>& y) const noexcept {
+    y.resize(x.rows());
+    kernels::rms_norm(x.view(), weight.span(), eps, y.view());
+  }
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

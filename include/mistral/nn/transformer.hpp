@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <mistral/core/config.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/kernels/rope.hpp>
+#include <mistral/nn/block.hpp>
+#include <mistral/nn/tape.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// A transformer of the Mistral family: its shape is the config C, its matrices are held in the format F. Made with
+/// weights of no particular value: `load` gives it a checkpoint's.
+template <ModelConfig C, WeightFormat F>
+class Transformer {
+  static_assert(CheckedConfig<C>::value);
+
+ public:
+  static constexpr ModelConfig config = C;
+  using Format = F;
+
+  /// Bytes of all weights.
+  static constexpr std::size_t memory_bytes = Embedding<F, C.vocab_size, C.dim>::bytes +
+                                              C.n_layers * Block<C, F>::bytes + RmsNorm<C.dim>::bytes +
+                                              Linear<F, C.dim, C.vocab_size>::bytes;
+
+  Embedding<F, C.vocab_size, C.dim> tok_embeddings;
+  std::vector<Block<C, F>> layers{C.n_layers};
+  RmsNorm<C.dim> norm;
+  Linear<F, C.dim, C.vocab_size> output;
+
+  /// One forward for decode, prefill and any mix of them: takes the next tokens of each sequence, the first sequence's
+  /// first, through all layers. Leaves the residual stream in work.x (tokens, dim) and the tokens in the caches. Every
+  /// row gets the same bits whatever other rows there are.
+  ///   tokens  as many as the sequences have rows, at most work.capacity(); ids in the vocabulary
+  template <KvElement T, class Tape = NoTape>
+  void forward(std::span<const TokenId> tokens, std::span<const Sequence<C, T>> sequences, Workspace<C, T>& work,
+               Tape&& tape = {}) const {
+    work.x.resize(tokens.size());
+    work.turns.resize(tokens.size());
+    for (std::size_t row = 0; row < tokens.size(); ++row) {
+      assert(tokens[row] >= 0 && static_cast<std::size_t>(tokens[row]) < C.vocab_size);
+      tok_embeddings.lookup(static_cast<std::size_t>(tokens[row]), work.x.row(row));
+    }
+    std::size_t row = 0;
+    for (const Sequence<C, T>& sequence : sequences) {
+      const std::int64_t position = sequence.cache->position();
+      for (std::size_t i = 0; i < sequence.rows; ++i, ++row) {
+        kernels::rope_turns(position + static_cast<std::int64_t>(i), frequencies_, work.turns.row(row));
+      }
+    }
+    assert(row == tokens.size());
+    for (std::size_t layer = 0; layer < C.n_layers; ++layer) {
+      show_residual(layer, sequences, work, tape);
+      layers[layer].forward(layer, sequences, work);
+    }
+    show_residual(C.n_layers, sequences, work, tape);
+  }
+
+  /// Logits of rows [first, first + out.rows()) of the last forward: out (rows, vocab_size).
+  template <KvElement T>
+  void logits(Workspace<C, T>& work, std::size_t first, Rows<float> out) const noexcept {
+    work.branch.resize(out.rows());
+    kernels::rms_norm(work.x.view().slice(first, out.rows()), norm.weight.span(), C.norm_eps, work.branch.view());
+    output.forward(work.branch.view(), out);
+  }
+
+ private:
+  template <KvElement T, class Tape>
+  static void show_residual(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, T>& work,
+                            Tape& tape) {
+    if constexpr (requires(const Residual& r) { tape.residual(r); }) {
+      std::size_t row = 0;
+      for (std::size_t i = 0; i < sequences.size(); ++i) {
+        // The last layer's ring has not met these rows yet, or has: only before the last block is position() the
+        // first's.
+        const std::int64_t position =
+            sequences[i].cache->position() - (layer == C.n_layers ? static_cast<std::int64_t>(sequences[i].rows) : 0);
+        tape.residual(Residual{layer, i, position, work.x.view().slice(row, sequences[i].rows)});
+        row += sequences[i].rows;
+      }
+    }
+  }
+
+  static std::vector<double> frequencies() {
+    std::vector<double> out(C.head_dim / 2);
+    kernels::rope_frequencies(static_cast<double>(C.rope_theta), out);
+    return out;
+  }
+
+  std::vector<double> frequencies_ = frequencies();
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

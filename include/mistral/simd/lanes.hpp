@@ -1,0 +1,162 @@
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include <xsimd/xsimd.hpp>
+
+#include <mistral/core/element.hpp>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace mistral::inline MISTRAL_ABI::simd {
+
+/// Lanes of a panel: the number of output rows of a weight matrix that are computed side by side on every machine.
+inline constexpr std::size_t lanes = 16;
+
+using FloatBatch = xsimd::batch<float>;
+using BitsBatch = xsimd::batch<std::uint32_t>;
+
+/// Registers that hold 16 floats: 1 with AVX-512, 2 with AVX, 4 with SSE or NEON.
+inline constexpr std::size_t registers = lanes / FloatBatch::size;
+static_assert(lanes % FloatBatch::size == 0 && FloatBatch::size <= lanes);
+
+/// Sixteen floats, one a lane. Kernels are written in these, so that each lane meets the same operations in the same
+/// order whatever the machine's register width.
+struct Lanes {
+  FloatBatch part[registers];
+
+  static Lanes broadcast(float x) noexcept {
+    Lanes out;
+    for (std::size_t i = 0; i < registers; ++i) out.part[i] = FloatBatch(x);
+    return out;
+  }
+
+  /// From 16 consecutive floats at any address.
+  static Lanes load(const float* p) noexcept {
+    Lanes out;
+    for (std::size_t i = 0; i < registers; ++i) out.part[i] = FloatBatch::load_unaligned(p + i * FloatBatch::size);
+    return out;
+  }
+
+  /// From the `count` <= 16 floats at p; the other lanes are `fill`.
+  static Lanes load_some(const float* p, std::size_t count, float fill = 0.0f) noexcept {
+    if (count >= lanes) return load(p);
+    float all[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) all[i] = fill;
+    std::memcpy(all, p, count * sizeof(float));
+    return load(all);
+  }
+
+  /// From 16 consecutive bfloat16 at any address.
+  static Lanes load(const bf16* p) noexcept {
+    alignas(64) float wide[lanes];
+#if defined(__AVX2__)
+    for (std::size_t i = 0; i < lanes; i += 8) {
+      const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i));
+      _mm256_store_ps(wide + i, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)));
+    }
+#else
+    for (std::size_t i = 0; i < lanes; ++i) wide[i] = to_float(p[i]);
+#endif
+    return load(wide);
+  }
+
+  /// From 16 consecutive halves at any address.
+  static Lanes load(const f16* p) noexcept {
+    alignas(64) float wide[lanes];
+#if defined(__AVX2__) && defined(__F16C__)
+    for (std::size_t i = 0; i < lanes; i += 8) {
+      _mm256_store_ps(wide + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i))));
+    }
+#else
+    for (std::size_t i = 0; i < lanes; ++i) wide[i] = to_float(p[i]);
+#endif
+    return load(wide);
+  }
+
+  void store(float* p) const noexcept {
+    for (std::size_t i = 0; i < registers; ++i) part[i].store_unaligned(p + i * FloatBatch::size);
+  }
+
+  /// Stores the first `count` <= 16 lanes.
+  void store_some(float* p, std::size_t count) const noexcept {
+    if (count >= lanes) return store(p);
+    float all[lanes];
+    store(all);
+    std::memcpy(p, all, count * sizeof(float));
+  }
+};
+
+/// a * b + c, with one rounding where the machine has it and with two where it has not.
+inline Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::fma(a.part[i], b.part[i], c.part[i]);
+  return out;
+}
+
+inline Lanes operator+(const Lanes& a, const Lanes& b) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = a.part[i] + b.part[i];
+  return out;
+}
+
+inline Lanes operator-(const Lanes& a, const Lanes& b) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = a.part[i] - b.part[i];
+  return out;
+}
+
+inline Lanes operator*(const Lanes& a, const Lanes& b) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = a.part[i] * b.part[i];
+  return out;
+}
+
+inline Lanes operator/(const Lanes& a, const Lanes& b) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = a.part[i] / b.part[i];
+  return out;
+}
+
+inline Lanes exp(const Lanes& a) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::exp(a.part[i]);
+  return out;
+}
+
+/// The sum of the 16 lanes, halves added to halves: one order on every machine.
+inline float sum(const Lanes& a) noexcept {
+  float x[lanes];
+  a.store(x);
+  for (std::size_t half = lanes / 2; half > 0; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) x[i] += x[i + half];
+  }
+  return x[0];
+}
+
+/// The floats whose upper halves are the odd bfloat16 of 16 neighbouring pairs, and those of the even ones: a pair is
+/// a 32-bit lane, the layout that the bfloat16 dot-product instructions take.
+inline Lanes odd_of_pairs(const std::byte* pairs) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) {
+    const auto bits = BitsBatch::load_unaligned(reinterpret_cast<const std::uint32_t*>(pairs) + i * BitsBatch::size);
+    out.part[i] = std::bit_cast<FloatBatch>(bits & BitsBatch(0xffff0000u));
+  }
+  return out;
+}
+
+inline Lanes even_of_pairs(const std::byte* pairs) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) {
+    const auto bits = BitsBatch::load_unaligned(reinterpret_cast<const std::uint32_t*>(pairs) + i * BitsBatch::size);
+    out.part[i] = std::bit_cast<FloatBatch>(bits << 16);
+  }
+  return out;
+}
+
+}  // namespace mistral::inline MISTRAL_ABI::simd
