@@ -1,0 +1,202 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include <mistral/core/abi.hpp>
+#include <mistral/core/error.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/text/sentencepiece_model.hpp>
+#include <mistral/text/string_hash.hpp>
+#include <mistral/text/utf8.hpp>
+#include <mistral/text/vocabulary.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+namespace detail {
+
+/// What merging works on: the id of a piece; or, from vocabulary.size() on, a character that only occurs inside pieces;
+/// or a negative number, which never merges.
+using Symbol = std::int32_t;
+
+inline constexpr Symbol no_symbol = -1;  // a character that occurs in no piece
+
+/// What two neighbouring symbols become, and how early: pairs of lower rank go first.
+struct Merge {
+  static constexpr std::uint32_t never = std::numeric_limits<std::uint32_t>::max();
+
+  std::uint32_t rank = never;
+  Symbol merged = no_symbol;
+};
+
+/// The merges that the pieces of a vocabulary allow, by pair. SentencePiece merges two neighbours whenever the text of
+/// both together is a piece, so a piece is entered once for every way to cut it into two symbols.
+class MergeTable {
+ public:
+  explicit MergeTable(const Vocabulary& vocabulary) : vocabulary_(vocabulary) {
+    ascii_.fill(no_symbol);
+    const std::vector<std::uint32_t> ranks = rank_pieces();
+    add_characters();
+    add_pairs(ranks);
+  }
+
+  /// The length of the first character of `text`, which is not empty, as merging sees it.
+  static std::size_t character_length(std::string_view text) noexcept {
+    const std::size_t length = utf8_length(byte_at(text, 0));
+    return length < text.size() ? length : text.size();
+  }
+
+  Symbol symbol_of_character(std::string_view character) const noexcept {
+    if (character.size() == 1 && byte_at(character, 0) < 0x80) return ascii_[byte_at(character, 0)];
+    const auto it = characters_.find(key(character));
+    return it == characters_.end() ? no_symbol : it->second;
+  }
+
+  Merge find(Symbol left, Symbol right) const noexcept {
+    if ((left | right) < 0) return {};
+    const std::uint64_t key = pair_key(left, right);
+    for (std::size_t i = hash_word(key) & (pairs_.size() - 1);; i = (i + 1) & (pairs_.size() - 1)) {
+      if (pairs_[i].key == key) return pairs_[i].merge;
+      if (pairs_[i].key == no_key) return {};
+    }
+  }
+
+  /// Whether merging may ever cross the boundary between two neighbouring characters, given their classes: where no
+  /// piece has such neighbours inside, the text on either side is encoded as if it stood alone.
+  bool joins(unsigned left, unsigned right) const noexcept {
+    return (joins_[left * 4 + right / 64] >> (right % 64) & 1u) != 0;
+  }
+
+  /// The class, 0 ... 255, of a character for joins(): ASCII and the space symbol have one each, others share.
+  static unsigned class_of_character(std::string_view character) noexcept {
+    const unsigned char lead = byte_at(character, 0);
+    if (lead < 0x80) return lead;
+    if (character == space_symbol) return 0x80;
+    unsigned hash = 0;
+    for (const char c : character) hash = hash * 31 + static_cast<unsigned char>(c);
+    return 0x81 + hash % 127;
+  }
+
+  /// Whether pieces of this type can come out of a merge.
+  static bool merges(PieceType type) noexcept { return type == PieceType::normal || type == PieceType::unused; }
+
+ private:
+  struct Pair {
+    std::uint64_t key = no_key;
+    Merge merge;
+  };
+  static constexpr std::uint64_t no_key = ~std::uint64_t{0};
+
+  static std::uint64_t pair_key(Symbol left, Symbol right) noexcept {
+    return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
+  }
+
+  static std::uint64_t key(std::string_view character) noexcept {
+    std::uint64_t key = character.size();
+    for (const char c : character) key = key << 8 | static_cast<unsigned char>(c);
+    return key;
+  }
+
+  template <class Visit>
+  void for_each_mergeable(Visit visit) const {
+    for (std::size_t i = 0; i < vocabulary_.size(); ++i) {
+      const auto id = static_cast<TokenId>(i);
+      if (merges(vocabulary_.type(id))) visit(id, vocabulary_.text(id));
+    }
+  }
+
+  /// Equal scores have equal ranks: among those, SentencePiece merges the leftmost pair first.
+  std::vector<std::uint32_t> rank_pieces() const {
+    std::vector<TokenId> ids;
+    for_each_mergeable([&](TokenId id, std::string_view) { ids.push_back(id); });
+    std::sort(ids.begin(), ids.end(),
+              [&](TokenId a, TokenId b) { return vocabulary_.score(a) > vocabulary_.score(b); });
+    std::vector<std::uint32_t> ranks(vocabulary_.size(), Merge::never);
+    std::uint32_t rank = 0;
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      if (i > 0 && vocabulary_.score(ids[i]) < vocabulary_.score(ids[i - 1])) ++rank;
+      ranks[static_cast<std::size_t>(ids[i])] = rank;
+    }
+    return ranks;
+  }
+
+  void add_characters() {
+    auto next = static_cast<Symbol>(vocabulary_.size());
+    for_each_mergeable([&](TokenId, std::string_view piece) {
+      unsigned previous = 0;
+      for (std::size_t at = 0; at < piece.size();) {
+        const std::string_view character = piece.substr(at, character_length(piece.substr(at)));
+        const unsigned current = class_of_character(character);
+        if (at > 0) joins_[previous * 4 + current / 64] |= std::uint64_t{1} << (current % 64);
+        previous = current;
+        at += character.size();
+        if (symbol_of_character(character) != no_symbol) continue;
+        const TokenId id = vocabulary_.find(character);
+        const Symbol symbol = id >= 0 && merges(vocabulary_.type(id)) ? id : next++;
+        if (character.size() == 1 && byte_at(character, 0) < 0x80) {
+          ascii_[byte_at(character, 0)] = symbol;
+        } else {
+          characters_.emplace(key(character), symbol);
+        }
+      }
+    });
+  }
+
+  Symbol symbol_of_part(std::string_view part) const noexcept {
+    if (part.size() == character_length(part)) return symbol_of_character(part);
+    const TokenId id = vocabulary_.find(part);
+    return id >= 0 && merges(vocabulary_.type(id)) ? id : no_symbol;
+  }
+
+  template <class Visit>
+  void for_each_cut(Visit visit) const {
+    for_each_mergeable([&](TokenId id, std::string_view piece) {
+      for (std::size_t at = character_length(piece); at < piece.size(); at += character_length(piece.substr(at))) {
+        const Symbol left = symbol_of_part(piece.substr(0, at));
+        if (left == no_symbol) continue;
+        const Symbol right = symbol_of_part(piece.substr(at));
+        if (right != no_symbol) visit(id, left, right);
+      }
+    });
+  }
+
+  void add_pairs(const std::vector<std::uint32_t>& ranks) {
+    std::size_t count = 0;
+    for_each_mergeable([&](TokenId id, std::string_view piece) {
+      if (piece.size() > max_piece_bytes) {
+        throw Error("tokenizer", vocabulary_.name() + ": length of piece " + std::to_string(id),
+                    "at most " + std::to_string(max_piece_bytes) + " bytes", std::to_string(piece.size()));
+      }
+    });
+    for_each_cut([&](TokenId, Symbol, Symbol) { ++count; });
+    pairs_.assign(table_slots(count), Pair{});
+    for_each_cut([&](TokenId id, Symbol left, Symbol right) {
+      const std::uint64_t key = pair_key(left, right);
+      std::size_t i = hash_word(key) & (pairs_.size() - 1);
+      for (std::size_t probes = 0; pairs_[i].key != no_key; i = (i + 1) & (pairs_.size() - 1)) {
+        if (++probes > max_probes) {
+          throw Error("tokenizer", vocabulary_.name() + ": pieces", "pieces that differ", "pieces made to collide");
+        }
+      }
+      pairs_[i] = {key, {ranks[static_cast<std::size_t>(id)], id}};
+    });
+  }
+
+  // Trainers make pieces of 16 characters. Cutting a piece at every place costs the square of its length.
+  static constexpr std::size_t max_piece_bytes = 1024;
+
+  const Vocabulary& vocabulary_;
+  std::array<Symbol, 128> ascii_;
+  std::unordered_map<std::uint64_t, Symbol> characters_;
+  std::array<std::uint64_t, 256 * 4> joins_{};
+  std::vector<Pair> pairs_;
+};
+
+}  // namespace detail
+}  // namespace mistral::inline MISTRAL_ABI

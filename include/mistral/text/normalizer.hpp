@@ -1,0 +1,112 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <mistral/core/abi.hpp>
+#include <mistral/text/charsmap.hpp>
+#include <mistral/text/prefix_trie.hpp>
+#include <mistral/text/sentencepiece_model.hpp>
+#include <mistral/text/utf8.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+namespace detail {
+
+/// What SentencePiece does to a text before it looks for pieces: characters are replaced by the model's rules, bytes
+/// that belong to no character by U+FFFD, spaces by U+2581, and one space is put in front (or behind), as the model's
+/// flags say. User-defined pieces are left alone.
+class Normalizer {
+ public:
+  Normalizer(const SentencePieceModel& model, std::string_view name)
+      : charsmap_(model.precompiled_charsmap, name),
+        has_charsmap_(!model.precompiled_charsmap.empty()),
+        dummy_prefix_(model.add_dummy_prefix && !model.treat_whitespace_as_suffix),
+        dummy_suffix_(model.add_dummy_prefix && model.treat_whitespace_as_suffix),
+        remove_extra_whitespaces_(model.remove_extra_whitespaces),
+        space_(model.escape_whitespaces ? space_symbol : std::string_view(" ")) {}
+
+  /// `user_defined` holds the pieces that no rule may touch.
+  std::string normalize(std::string_view text, const PrefixTrie& user_defined) const {
+    std::string normalized;
+    if (remove_extra_whitespaces_) {
+      while (!text.empty()) {
+        const auto [replacement, consumed] = next(text, user_defined);
+        if (replacement != " ") break;
+        text.remove_prefix(consumed);
+      }
+    }
+    if (text.empty()) return normalized;
+
+    normalized.reserve(text.size() + text.size() / 2 + 16);
+    if (dummy_prefix_) normalized += space_;
+    bool drop_spaces = remove_extra_whitespaces_;
+    while (!text.empty()) {
+      const std::size_t plain = plain_run(text, user_defined);
+      if (plain > 0) {
+        normalized.append(text.data(), plain);
+        text.remove_prefix(plain);
+        drop_spaces = false;
+        continue;
+      }
+      auto [replacement, consumed] = next(text, user_defined);
+      text.remove_prefix(consumed);
+      if (drop_spaces) replacement.remove_prefix(std::min(replacement.find_first_not_of(' '), replacement.size()));
+      append(normalized, replacement);
+      if (remove_extra_whitespaces_ && !replacement.empty()) drop_spaces = replacement.back() == ' ';
+    }
+    if (remove_extra_whitespaces_) {
+      while (normalized.ends_with(space_)) normalized.resize(normalized.size() - space_.size());
+    }
+    if (dummy_suffix_) normalized += space_;
+    return normalized;
+  }
+
+ private:
+  /// The first bytes of `text` that stay as they are, whatever stands around them: ASCII without rules and spaces.
+  std::size_t plain_run(std::string_view text, const PrefixTrie& user_defined) const noexcept {
+    std::size_t i = 0;
+    while (i < text.size()) {
+      const unsigned char byte = byte_at(text, i);
+      if (byte >= 0x80 || byte == ' ' || charsmap_.starts_with(byte) || user_defined.starts_with(byte)) break;
+      ++i;
+    }
+    return i;
+  }
+
+  /// What the first character or sequence of `text` becomes, and its length. `text` must not be empty.
+  std::pair<std::string_view, std::size_t> next(std::string_view text, const PrefixTrie& user_defined) const {
+    const unsigned char lead = byte_at(text, 0);
+    if (user_defined.starts_with(lead)) {
+      if (const std::size_t length = user_defined.match(text)) return {text.substr(0, length), length};
+    }
+    if (has_charsmap_ && charsmap_.starts_with(lead)) {
+      const auto [length, replacement] = charsmap_.match(text);
+      if (length > 0) return {replacement, length};
+    }
+    if (const std::size_t length = utf8_character(text)) return {text.substr(0, length), length};
+    return {replacement_character, 1};
+  }
+
+  void append(std::string& normalized, std::string_view replacement) const {
+    for (const char c : replacement) {
+      if (c == ' ') {
+        normalized += space_;
+      } else {
+        normalized += c;
+      }
+    }
+  }
+
+  Charsmap charsmap_;
+  bool has_charsmap_;
+  bool dummy_prefix_;
+  bool dummy_suffix_;
+  bool remove_extra_whitespaces_;
+  std::string_view space_;  // of static storage
+};
+
+}  // namespace detail
+}  // namespace mistral::inline MISTRAL_ABI

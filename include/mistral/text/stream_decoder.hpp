@@ -1,0 +1,135 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <mistral/core/abi.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/text/sentencepiece_model.hpp>
+#include <mistral/text/utf8.hpp>
+#include <mistral/text/vocabulary.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+class Tokenizer;
+
+namespace detail {
+
+/// What decoding needs to know beside the pieces.
+struct DecodingRules {
+  explicit DecodingRules(const SentencePieceModel& model)
+      : unk_surface(model.unk_surface.substr(0, model.unk_surface.find('\0'))),
+        strip_first_space(model.add_dummy_prefix || model.remove_extra_whitespaces),
+        strip_all_first_spaces(model.remove_extra_whitespaces) {}
+
+  std::string unk_surface;
+  bool strip_first_space;
+  bool strip_all_first_spaces;
+};
+
+}  // namespace detail
+
+/// Turns token ids into text as they come, for output that appears while it is generated. The texts that feed() and
+/// flush() give back, one after the other, are what Tokenizer::decode() makes of all the ids; feed() holds back a
+/// character of which some bytes are still to come.
+///
+///     StreamDecoder decoder{tokenizer};
+///     while (...) std::cout << decoder.feed(token) << std::flush;
+///     std::cout << decoder.flush();
+class StreamDecoder {
+ public:
+  /// Shares the tokenizer's vocabulary, and keeps it alive.
+  explicit StreamDecoder(const Tokenizer& tokenizer);
+
+  StreamDecoder(std::shared_ptr<const Vocabulary> vocabulary, std::shared_ptr<const detail::DecodingRules> rules)
+      : vocabulary_(std::move(vocabulary)), rules_(std::move(rules)) {}
+
+  /// The text that is final once `token` has come; often empty. Throws Error where `token` is out of range, and is then
+  /// as it was before.
+  std::string feed(TokenId token) {
+    std::string text;
+    feed(token, text);
+    return text;
+  }
+
+  /// The same, appended to `text`.
+  void feed(TokenId token, std::string& text) {
+    vocabulary_->check(token);
+    const PieceType type = vocabulary_->type(token);
+    const std::string_view piece = vocabulary_->text(token);
+    if (type == PieceType::byte) {
+      pending_ += static_cast<char>(Vocabulary::byte_of(piece));
+      settle(text, false);
+      return;
+    }
+    settle(text, true);
+    if (first_space_seen_ || started_) at_start_ = false;
+    first_space_seen_ = false;
+    if (type == PieceType::control) return;
+    if (type == PieceType::unknown) {
+      append(text, rules_->unk_surface);
+    } else {
+      append_piece(text, piece);
+    }
+  }
+
+  /// The end of the text: what was held back, an incomplete character as U+FFFD. The decoder then stands at the start
+  /// of a new text.
+  std::string flush() {
+    std::string text;
+    flush(text);
+    return text;
+  }
+
+  /// The same, appended to `text`.
+  void flush(std::string& text) {
+    settle(text, true);
+    at_start_ = true;
+    first_space_seen_ = started_ = false;
+  }
+
+ private:
+  /// Gives out the bytes that make up characters, and U+FFFD for each byte that cannot; at the `end` of a run of byte
+  /// pieces, no character can be completed any more.
+  void settle(std::string& text, bool end) {
+    std::string_view bytes = pending_;
+    while (!bytes.empty()) {
+      const std::size_t length = detail::utf8_character(bytes);
+      if (length == 0 && !end && detail::utf8_incomplete(bytes)) break;
+      append(text, length > 0 ? bytes.substr(0, length) : detail::replacement_character);
+      bytes.remove_prefix(length > 0 ? length : 1);
+    }
+    pending_.erase(0, pending_.size() - bytes.size());
+  }
+
+  void append_piece(std::string& text, std::string_view piece) {
+    if (at_start_ && rules_->strip_first_space && piece.starts_with(detail::space_symbol)) {
+      piece.remove_prefix(detail::space_symbol.size());
+      first_space_seen_ = !rules_->strip_all_first_spaces;
+    }
+    while (!piece.empty()) {
+      const std::size_t space = piece.find(detail::space_symbol);
+      append(text, piece.substr(0, space));
+      if (space == std::string_view::npos) break;
+      append(text, " ");
+      piece.remove_prefix(space + detail::space_symbol.size());
+    }
+  }
+
+  void append(std::string& text, std::string_view part) {
+    text += part;
+    started_ = started_ || !part.empty();
+  }
+
+  std::shared_ptr<const Vocabulary> vocabulary_;
+  std::shared_ptr<const detail::DecodingRules> rules_;
+  std::string pending_;            // bytes of a character that isn't whole yet
+  bool at_start_ = true;           // a space that comes now was put in front by the normaliser
+  bool first_space_seen_ = false;  // by the last piece that was no byte
+  bool started_ = false;           // some text has been given out
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

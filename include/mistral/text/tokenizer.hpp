@@ -1,0 +1,125 @@
+#pragma once
+
+#include <cstddef>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <mistral/core/abi.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/io/mapped_file.hpp>
+#include <mistral/text/normalizer.hpp>
+#include <mistral/text/piece_merger.hpp>
+#include <mistral/text/sentencepiece_model.hpp>
+#include <mistral/text/stream_decoder.hpp>
+#include <mistral/text/vocabulary.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// A SentencePiece tokenizer of type BPE, such as Mistral's: gives the same ids as SentencePiece for every text, and
+/// the same text for all ids. It never changes once it is made, so any number of threads may use it; copies are cheap
+/// and share the vocabulary.
+class Tokenizer {
+ public:
+  /// Reads a SentencePiece `tokenizer.model`. Throws Error `[tokenizer] path: ...` where the file cannot be read, is no
+  /// such model, contradicts itself, or is of another type than BPE.
+  static Tokenizer load(const std::string& path) {
+    const MappedFile file = MappedFile::open(path, "tokenizer");
+    return from_bytes(file.bytes(), printable(path, 1000));
+  }
+
+  /// The same from memory. `name` stands for the path in messages.
+  static Tokenizer from_bytes(std::span<const std::byte> bytes, std::string_view name) {
+    return Tokenizer(parse_sentencepiece_model(bytes, name), name);
+  }
+
+  /// A tokenizer of pieces and rules that come from elsewhere, such as a GGUF file. Throws Error where they break a
+  /// rule of SentencePiece.
+  Tokenizer(const SentencePieceModel& model, std::string_view name)
+      : vocabulary_(std::make_shared<const Vocabulary>(model, name)),
+        encoder_(std::make_shared<const Encoder>(model, *vocabulary_)),
+        decoding_rules_(std::make_shared<const detail::DecodingRules>(model)) {}
+
+  /// The ids of a text, without BOS and EOS. Bytes that are no UTF-8 are encoded as U+FFFD each. Text that looks like a
+  /// control piece (`<s>`) is text: no control id ever comes out. Takes time in proportion to the text's length.
+  std::vector<TokenId> encode(std::string_view text) const {
+    std::vector<TokenId> ids;
+    const std::string normalized = encoder_->normalizer.normalize(text, encoder_->merger.user_defined());
+    ids.reserve(normalized.size() / 3 + 4);
+    encoder_->merger.encode(normalized, ids);
+    return ids;
+  }
+
+  /// The text of the ids: without the space that encoding puts in front, nothing for control pieces, U+FFFD for every
+  /// byte that belongs to no character. Throws Error where an id is out of range.
+  std::string decode(std::span<const TokenId> ids) const {
+    std::string text;
+    StreamDecoder decoder{*this};
+    for (const TokenId id : ids) decoder.feed(id, text);
+    decoder.flush(text);
+    return text;
+  }
+  std::string decode(std::initializer_list<TokenId> ids) const { return decode({ids.begin(), ids.size()}); }
+
+  std::size_t vocab_size() const noexcept { return vocabulary_->size(); }
+
+  /// The ids of the special pieces, -1 where the model lacks one.
+  TokenId bos_id() const noexcept { return vocabulary_->bos_id(); }
+  TokenId eos_id() const noexcept { return vocabulary_->eos_id(); }
+  TokenId unk_id() const noexcept { return vocabulary_->unk_id(); }
+  TokenId pad_id() const noexcept { return vocabulary_->pad_id(); }
+
+  /// The text of a piece as the model holds it, with U+2581 for a space; it lives as long as a copy of the tokenizer.
+  /// Throws Error where the id is out of range, as do the questions below.
+  std::string_view piece(TokenId id) const {
+    vocabulary_->check(id);
+    return vocabulary_->text(id);
+  }
+
+  PieceType type(TokenId id) const {
+    vocabulary_->check(id);
+    return vocabulary_->type(id);
+  }
+
+  float score(TokenId id) const {
+    vocabulary_->check(id);
+    return vocabulary_->score(id);
+  }
+
+  bool is_normal(TokenId id) const { return type(id) == PieceType::normal; }
+  bool is_unknown(TokenId id) const { return type(id) == PieceType::unknown; }
+  bool is_control(TokenId id) const { return type(id) == PieceType::control; }
+  bool is_user_defined(TokenId id) const { return type(id) == PieceType::user_defined; }
+  bool is_unused(TokenId id) const { return type(id) == PieceType::unused; }
+  bool is_byte(TokenId id) const { return type(id) == PieceType::byte; }
+
+  /// The id of the piece with exactly this text, whatever its type.
+  std::optional<TokenId> find(std::string_view piece) const noexcept {
+    const TokenId id = vocabulary_->find(piece);
+    return id < 0 ? std::nullopt : std::optional(id);
+  }
+
+ private:
+  friend class StreamDecoder;
+
+  struct Encoder {
+    Encoder(const SentencePieceModel& model, const Vocabulary& vocabulary)
+        : normalizer(model, vocabulary.name()), merger(vocabulary) {}
+
+    detail::Normalizer normalizer;
+    detail::PieceMerger merger;
+  };
+
+  std::shared_ptr<const Vocabulary> vocabulary_;
+  std::shared_ptr<const Encoder> encoder_;
+  std::shared_ptr<const detail::DecodingRules> decoding_rules_;
+};
+
+inline StreamDecoder::StreamDecoder(const Tokenizer& tokenizer)
+    : StreamDecoder(tokenizer.vocabulary_, tokenizer.decoding_rules_) {}
+
+}  // namespace mistral::inline MISTRAL_ABI
