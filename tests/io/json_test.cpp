@@ -1,0 +1,113 @@
+#include <mistral/io/json.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "../support/scratch.hpp"
+
+namespace {
+
+using mistral::JsonObject;
+using mistral::test::error_of;
+
+JsonObject parsed(std::string_view text) { return JsonObject::parse(std::as_bytes(std::span(text)), "test", "a.json"); }
+
+std::string parsing(std::string_view text) {
+  return error_of([&] { parsed(text); });
+}
+
+}  // namespace
+
+TEST_CASE("fields come with their types") {
+  const JsonObject json = parsed(
+      R"({"i": -3, "n": 7, "r": 1e-5, "b": true, "s": "a\u00e9", "none": null, "a": [1, 2], "t": ["x"], "o": {"i": 4}})");
+  CHECK(json.integer("i", -5, 5) == -3);
+  CHECK(json.number("r") == 1e-5);
+  CHECK(json.number("i") == -3.0);
+  CHECK(json.number("n") == 7.0);
+  CHECK(json.boolean("b"));
+  CHECK(json.string("s") == "a\xc3\xa9");
+  CHECK(json.has("i"));
+  CHECK(!json.has("none"));
+  CHECK(!json.has("absent"));
+  CHECK(json.integers("a", 0, 2) == std::vector<std::int64_t>{1, 2});
+  CHECK(json.strings("t") == std::vector<std::string>{"x"});
+  CHECK(json.object("o").integer("i", 4, 4) == 4);
+  CHECK(json.object("o").names() == std::vector<std::string>{"i"});
+  CHECK(parsed("{}").names().empty());
+}
+
+TEST_CASE("an object outlives the one that it came from") {
+  const JsonObject inner = parsed(R"({"o": {"s": "text"}})").object("o");
+  CHECK(inner.string("s") == "text");
+}
+
+TEST_CASE("a field that is missing or of another type is named with what was found") {
+  const JsonObject json =
+      parsed(R"({"s": "text", "i": 3, "big": 18446744073709551615, "r": 1.5, "none": null, "a": [1, "x"], "o": {}})");
+  const auto integer = [&](const char* name) { return error_of([&] { json.integer(name, 0, 2); }); };
+  CHECK(integer("absent") == "[test] a.json: field 'absent' is missing");
+  CHECK(integer("s") == "[test] a.json: field 's': expected an integer from 0 to 2, got 'text'");
+  CHECK(integer("i") == "[test] a.json: field 'i': expected an integer from 0 to 2, got 3");
+  CHECK(integer("big") == "[test] a.json: field 'big': expected an integer from 0 to 2, got 18446744073709551615");
+  CHECK(integer("r") == "[test] a.json: field 'r': expected an integer from 0 to 2, got 1.5");
+  CHECK(integer("none") == "[test] a.json: field 'none': expected an integer from 0 to 2, got null");
+  CHECK(integer("o") == "[test] a.json: field 'o': expected an integer from 0 to 2, got an object");
+  CHECK(error_of([&] { json.integers("a", 0, 2); }) ==
+        "[test] a.json: field 'a': expected an integer from 0 to 2, got 'x'");
+  CHECK(error_of([&] { json.integers("i", 0, 2); }) ==
+        "[test] a.json: field 'i': expected an array of integers, got 3");
+  CHECK(error_of([&] { json.number("s"); }) == "[test] a.json: field 's': expected a number, got 'text'");
+  CHECK(error_of([&] { json.boolean("i"); }) == "[test] a.json: field 'i': expected true or false, got 3");
+  CHECK(error_of([&] { json.string("a"); }) == "[test] a.json: field 'a': expected a string, got an array");
+  CHECK(error_of([&] { json.strings("a"); }) == "[test] a.json: field 'a': expected an array of strings, got 1");
+  CHECK(error_of([&] { json.object("i"); }) == "[test] a.json: field 'i': expected an object, got 3");
+  CHECK(error_of([&] { json.object("o").string("x"); }) == "[test] a.json: field 'o': field 'x' is missing");
+}
+
+TEST_CASE("what is not JSON is refused with its place") {
+  CHECK(parsing("") == "[test] a.json: not valid JSON at byte 1 (line 1, column 1)");
+  CHECK(parsing("{\"a\": 1,\n }") == "[test] a.json: not valid JSON at byte 11 (line 2, column 2)");
+  CHECK(parsing("{\"a\": 1} x") == "[test] a.json: not valid JSON at byte 10 (line 1, column 10)");
+  CHECK(parsing("{\"a\": NaN}") == "[test] a.json: not valid JSON at byte 7 (line 1, column 7)");
+  CHECK(parsing("{\"a\": \"\xff\"}") == "[test] a.json: not valid JSON at byte 8 (line 1, column 8)");
+  CHECK(parsing(std::string_view("{}\0", 3)) == "[test] a.json: not valid JSON at byte 3 (line 1, column 3)");
+  CHECK(parsing("{\"a\": 1e999}") == "[test] a.json: holds a number that is too large");
+  CHECK(parsing("[1]") == "[test] a.json: expected a JSON object, got an array");
+  CHECK(parsing("3") == "[test] a.json: expected a JSON object, got 3");
+}
+
+TEST_CASE("a field that is there twice is refused, in the object that has it twice") {
+  CHECK(parsing(R"({"a": 1, "b": 2, "a": 1})") == "[test] a.json: the field 'a' is there twice");
+  CHECK(parsing(R"({"o": {"a": 1, "a": 1}})") == "[test] a.json: the field 'a' is there twice");
+  CHECK(parsing(R"({"a\n": 1, "a\u000a": 2})") == "[test] a.json: the field 'a\\x0a' is there twice");
+  CHECK(parsing(R"({"a": {"a": 1}, "b": {"a": 1}, "c": [{"a": 1}, {"a": 1}]})") == "no error");
+}
+
+TEST_CASE("nesting and numbers of values have an end") {
+  const auto nested = [](int depth) {
+    return "{\"a\":" + std::string(static_cast<std::size_t>(depth), '[') +
+           std::string(static_cast<std::size_t>(depth), ']') + "}";
+  };
+  CHECK(parsing(nested(63)) == "no error");
+  CHECK(parsing(nested(64)) == "[test] a.json: nested deeper than 64 levels");
+  CHECK(parsing(std::string(10'000'000, '[')) == "[test] a.json: nested deeper than 64 levels");
+  std::string objects;
+  for (int i = 0; i < 1'000'000; ++i) objects += "{\"a\":";
+  CHECK(parsing(objects) == "[test] a.json: nested deeper than 64 levels");
+
+  std::string many = "{\"a\":[0";
+  for (int i = 0; i < 1'000'000; ++i) many += ",0";
+  CHECK(parsing(many + "]}") == "[test] a.json: more than 1000000 values");
+}
+
+TEST_CASE("a quoted string reads back as it was") {
+  const std::string text = std::string("a \"b\" \\ \n\t\x01\x7f") + "\xc3\xa9" + std::string(1, '\0');
+  CHECK(parsed("{\"s\": " + mistral::json_quoted(text) + "}").string("s") == text);
+  CHECK(mistral::json_quoted("a\"\n") == R"("a\"\u000a")");
+}
