@@ -1,0 +1,168 @@
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include <doctest/doctest.h>
+
+#include <mistral/kernels/attention.hpp>
+#include <mistral/kernels/reference.hpp>
+
+#include "../support/random_rows.hpp"
+
+using namespace mistral;
+using test::Matrix;
+
+namespace {
+
+// Keys or values (tokens, heads * head_dim) as a cache would hold them: a head after the other.
+template <class T>
+std::vector<T> by_head(const Matrix& x, std::size_t head_dim) {
+  const std::size_t heads = x.cols / head_dim;
+  std::vector<T> out(x.values.size());
+  for (std::size_t h = 0; h < heads; ++h) {
+    for (std::size_t t = 0; t < x.rows; ++t) {
+      for (std::size_t d = 0; d < head_dim; ++d) {
+        out[(h * x.rows + t) * head_dim + d] = from_float<T>(x.view().row(t)[h * head_dim + d]);
+      }
+    }
+  }
+  return out;
+}
+
+// The tokens [first, first + count) of a sequence attend to it, its entries cut in three pieces at random, beginning
+// with the oldest that the first of them sees.
+template <class T>
+Matrix attend(const kernels::AttentionShape& shape, const Matrix& q, const std::vector<T>& k, const std::vector<T>& v,
+              std::size_t first, std::size_t count, Random& random) {
+  Matrix out(count, q.cols);
+  const std::size_t oldest = shape.window == 0 || first + 1 < shape.window ? 0 : first + 1 - shape.window;
+  const std::size_t held = first + count - oldest;
+  const std::size_t a = test::uniform(random, 0, held);
+  const std::size_t b = test::uniform(random, a, held);
+  const std::size_t dim = shape.head_dim;
+  kernels::attention<T>(
+      shape, q.view().slice(first, count), out.view(), 1,
+      [&](std::size_t) {
+        return kernels::SequenceSpan{0, count, static_cast<std::int64_t>(first)};
+      },
+      [&](std::size_t, std::size_t head) {
+        const auto pieces = [&](const std::vector<T>& all) {
+          const std::span<const T> entries(all.data() + (head * q.rows + oldest) * dim, held * dim);
+          return kernels::HeadEntries<T>{
+              {entries.first(a * dim), entries.subspan(a * dim, (b - a) * dim), entries.subspan(b * dim)}};
+        };
+        return kernels::HeadContext<T>{pieces(k), pieces(v), static_cast<std::int64_t>(oldest)};
+      });
+  return out;
+}
+
+// Scores are sums of head_dim products of normal numbers, scaled: |score| < 8 here, off by head_dim u |q||k| / sqrt(d)
+// < 1e-5, and the exponential adds 2 ulp; the weights then differ by a factor of 1 + 4e-5 at most, and so do the sums,
+// of values that are below 5 in magnitude.
+constexpr float tolerance = 4e-5f * 5.0f;
+
+template <class T>
+void round_to(Matrix& x) {
+  for (float& v : x.values) v = to_float(from_float<T>(v));
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("attention equals a dense mask in double, for every window from 1 to past the sequence", T, float,
+                   bf16) {
+  Random random(4);
+  const std::size_t tokens = 75;
+  const kernels::AttentionShape base{.head_dim = 18, .n_heads = 6, .n_kv_heads = 2, .window = 0};
+  const Matrix q(tokens, 6 * 18, random);
+  Matrix k(tokens, 2 * 18, random);
+  Matrix v(tokens, 2 * 18, random);
+  round_to<T>(k);
+  round_to<T>(v);
+  const std::vector<T> keys = by_head<T>(k, 18);
+  const std::vector<T> values = by_head<T>(v, 18);
+  for (std::size_t window = 0; window <= tokens + 2; ++window) {
+    CAPTURE(window);
+    kernels::AttentionShape shape = base;
+    shape.window = window;
+    Matrix expected(tokens, q.cols);
+    reference::attention(q.view(), k.view(), v.view(), 18, window, expected.view());
+    const Matrix out = attend<T>(shape, q, keys, values, 0, tokens, random);
+    float error = 0.0f;
+    for (std::size_t i = 0; i < out.values.size(); ++i) {
+      error = std::max(error, std::abs(out.values[i] - expected.values[i]));
+    }
+    CHECK(error <= tolerance);
+
+    // The same bits for any cut into chunks, and for the pieces that the cache gives.
+    Matrix chunked(tokens, q.cols);
+    for (std::size_t first = 0; first < tokens;) {
+      const std::size_t count = std::min(test::uniform(random, 1, 40), tokens - first);
+      const Matrix part = attend<T>(shape, q, keys, values, first, count, random);
+      std::copy(part.values.begin(), part.values.end(), chunked.view().row(first).begin());
+      first += count;
+    }
+    CHECK(std::memcmp(out.values.data(), chunked.values.data(), out.values.size() * sizeof(float)) == 0);
+  }
+}
+
+TEST_CASE("attention equals a dense mask for any grouping of heads and any width of a head") {
+  Random random(5);
+  for (int round = 0; round < 40; ++round) {
+    const std::size_t kv_heads = test::uniform(random, 1, 3);
+    const std::size_t group = round == 0 ? 70 : test::uniform(random, 1, 9);  // 70: more heads than one task holds
+    const std::size_t head_dim = 2 * test::uniform(random, 1, 64);
+    const std::size_t tokens = test::uniform(random, 1, 120);
+    const std::size_t window = test::uniform(random, 0, 60);
+    const kernels::AttentionShape shape{
+        .head_dim = head_dim, .n_heads = kv_heads * group, .n_kv_heads = kv_heads, .window = window};
+    CAPTURE(head_dim);
+    CAPTURE(group);
+    CAPTURE(tokens);
+    CAPTURE(window);
+    const Matrix q(tokens, kv_heads * group * head_dim, random);
+    const Matrix k(tokens, kv_heads * head_dim, random);
+    const Matrix v(tokens, kv_heads * head_dim, random);
+    Matrix expected(tokens, q.cols);
+    reference::attention(q.view(), k.view(), v.view(), head_dim, window, expected.view());
+    const Matrix out =
+        attend<float>(shape, q, by_head<float>(k, head_dim), by_head<float>(v, head_dim), 0, tokens, random);
+    float error = 0.0f;
+    for (std::size_t i = 0; i < out.values.size(); ++i) {
+      error = std::max(error, std::abs(out.values[i] - expected.values[i]));
+    }
+    CHECK(error <= tolerance);
+  }
+}
+
+TEST_CASE("what a query doesn't see doesn't reach it, not even a NaN") {
+  Random random(6);
+  const kernels::AttentionShape shape{.head_dim = 16, .n_heads = 2, .n_kv_heads = 1, .window = 10};
+  const Matrix q(60, 32, random);
+  Matrix k(60, 16, random);
+  Matrix v(60, 16, random);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (float& x : k.view().row(30)) x = nan;
+  for (float& x : v.view().row(30)) x = nan;
+  const Matrix out = attend<float>(shape, q, by_head<float>(k, 16), by_head<float>(v, 16), 0, 60, random);
+  for (std::size_t t = 0; t < 60; ++t) {
+    CAPTURE(t);
+    CHECK(std::isnan(out.view().row(t)[0]) == (t >= 30 && t < 40));
+  }
+}
+
+TEST_CASE("scores of any size give weights that sum to one") {
+  // One key scores a thousand more than the others: its value is the answer, and nothing overflows.
+  Random random(7);
+  const kernels::AttentionShape shape{.head_dim = 16, .n_heads = 1, .n_kv_heads = 1, .window = 0};
+  Matrix q(100, 16, random);
+  Matrix k(100, 16, random);
+  const Matrix v(100, 16, random);
+  for (float& x : q.values) x = 100.0f;
+  for (float& x : k.values) x *= 0.001f;
+  for (float& x : k.view().row(50)) x = 100.0f;
+  const Matrix out = attend<float>(shape, q, by_head<float>(k, 16), by_head<float>(v, 16), 0, 100, random);
+  for (std::size_t t = 50; t < 100; ++t) {
+    for (std::size_t d = 0; d < 16; ++d) CHECK(out.view().row(t)[d] == v.view().row(50)[d]);
+  }
+}
