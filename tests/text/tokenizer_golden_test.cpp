@@ -74,7 +74,9 @@ TEST_CASE("Mistral's tokenizers have the sizes and special pieces that SentenceP
   const std::filesystem::path folder = mistral::test::golden("tokenizer");
   if (folder.empty()) return;
   const nlohmann::json info = nlohmann::json::parse(std::ifstream(folder / "info.json"));
-  for (const auto& [name, expected] : info.items()) {
+  for (const auto& item : info.items()) {
+    const std::string& name = item.key();
+    const nlohmann::json& expected = item.value();
     CAPTURE(name);
     const Tokenizer tokenizer = Tokenizer::load((folder / (name + ".model")).string());
     CHECK(tokenizer.vocab_size() == expected["vocab"].get<std::size_t>());
