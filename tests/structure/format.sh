@@ -11,4 +11,11 @@ if [[ $("$tool" --version) != *"version 14."* ]]; then
   echo "SKIPPED: clang-format 14 is missing, this is $("$tool" --version)"
   exit 77
 fi
-find include tests examples benchmarks -name '*.hpp' -print0 -o -name '*.cpp' -print0 | xargs -0 "$tool" --dry-run -Werror
+failed=0
+while IFS= read -r -d '' source; do
+  if ! "$tool" "$source" | cmp -s - "$source"; then
+    echo "FAILED: $source: run $tool -i on it"
+    failed=1
+  fi
+done < <(find include tests examples benchmarks \( -name '*.hpp' -o -name '*.cpp' \) -print0)
+exit $failed

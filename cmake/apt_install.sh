@@ -1,0 +1,43 @@
+# To be sourced: what the scripts share.
+
+# apt_install PACKAGE...: installs those packages of Debian or Ubuntu that are missing, with sudo only where we aren't
+# root; does nothing, and asks for nothing, where all are there. On other systems it says what is needed, and goes on.
+apt_install() {
+  if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    echo "no apt on this system: you need what Debian calls $*" >&2
+    return 0
+  fi
+  local missing=() package
+  for package in "$@"; do
+    if [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
+      missing+=("$package")
+    fi
+  done
+  if [ ${#missing[@]} -eq 0 ]; then return 0; fi
+
+  local root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+      echo "missing: ${missing[*]}: become root and run: apt-get install ${missing[*]}" >&2
+      return 1
+    fi
+    root=(sudo)
+  fi
+  echo "installing ${missing[*]}" >&2
+  "${root[@]}" apt-get update -qq
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
+}
+
+# what the library, the tool and the examples need, and what the tests need beside that
+mistral_packages=(g++ make cmake libxsimd-dev libtbb-dev nlohmann-json3-dev libcli11-dev)
+mistral_test_packages=("${mistral_packages[@]}" doctest-dev libeigen3-dev pkg-config)
+
+# how many compilers may run at once: as many as there are processors, and 2 GB of memory for each
+mistral_jobs() {
+  local processors gigabytes
+  processors=$(nproc)
+  gigabytes=$(awk '/^MemAvailable:/ {print int($2 / 2000000)}' /proc/meminfo 2>/dev/null || echo 1)
+  if [ "${gigabytes:-1}" -lt "$processors" ]; then processors=$gigabytes; fi
+  if [ "$processors" -lt 1 ]; then processors=1; fi
+  echo "$processors"
+}

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# tests/ctest.sh BUILD [CTEST OPTION...]: runs the tests of a build, and repeats what ctest keeps to itself: the tests
+# that were skipped for want of data or tools, and the figures of the compile times.
+set -uo pipefail
+build=$1
+shift
+ctest --test-dir "$build" --output-on-failure --no-tests=error "$@"
+result=$?
+log=$build/Testing/Temporary/LastTest.log
+if [ -e "$log" ]; then
+  grep -hE '^(SKIPPED: |.* s of processor time )' "$log" | sort | uniq -c | sed -E 's/^ *1 //'
+fi
+exit $result
