@@ -1,0 +1,157 @@
+#pragma once
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include <mistral/simd/lanes.hpp>
+
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+/// The limits of the machine that a figure is held against, measured by plain loops beside it, in the same minute.
+namespace mistral::bench {
+
+inline double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Runs f(thread) on that many threads and gives the seconds until the last is done.
+template <class F>
+double timed_on(std::size_t threads, const F& f) {
+  const double begin = seconds();
+  std::vector<std::thread> others;
+  for (std::size_t t = 1; t < threads; ++t) others.emplace_back([&f, t] { f(t); });
+  f(std::size_t{0});
+  for (std::thread& thread : others) thread.join();
+  return seconds() - begin;
+}
+
+/// Memory straight from the system, with or without huge pages, every page touched.
+class Region {
+ public:
+  Region(std::size_t bytes, bool huge_pages) : bytes_(bytes) {
+    void* const p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) throw std::bad_alloc();
+    data_ = static_cast<std::byte*>(p);
+    madvise(data_, bytes, huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    auto* const words = reinterpret_cast<std::uint64_t*>(data_);
+    for (std::size_t i = 0; i < bytes / sizeof(std::uint64_t); ++i) words[i] = i * 0x9e3779b97f4a7c15u;
+  }
+  Region(const Region&) = delete;
+  Region& operator=(const Region&) = delete;
+  ~Region() { munmap(data_, bytes_); }
+
+  const std::byte* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t bytes_;
+};
+
+/// Keeps a result alive without storing it.
+template <class T>
+inline void keep(const T& value) {
+  asm volatile("" : : "m"(value) : "memory");
+}
+
+/// Sums `bytes` from p, as S streams that lie side by side.
+template <std::size_t S>
+inline void read_all(const std::byte* p, std::size_t bytes) {
+  constexpr std::size_t step = 2 * sizeof(simd::Lanes);
+  const std::size_t stream = bytes / S / step * step;
+  simd::BitsBatch sums[S][4];
+  for (auto& row : sums) {
+    for (auto& sum : row) sum = simd::BitsBatch(0u);
+  }
+  constexpr std::size_t batch = sizeof(simd::BitsBatch);
+  for (std::size_t i = 0; i < stream; i += 4 * batch) {
+    for (std::size_t s = 0; s < S; ++s) {
+      for (std::size_t j = 0; j < 4; ++j) {
+        sums[s][j] +=
+            simd::BitsBatch::load_unaligned(reinterpret_cast<const std::uint32_t*>(p + s * stream + i + j * batch));
+      }
+    }
+  }
+  keep(sums);
+}
+
+/// The best read bandwidth of plain loops over 2 GiB, in bytes per second: 1 or 4 streams a thread, huge pages or not.
+class ReadBandwidth {
+ public:
+  explicit ReadBandwidth(std::size_t threads) : threads_(threads) {}
+
+  double measure() const {
+    double best = 0.0;
+    for (const Region* region : {&plain_, &huge_}) {
+      best = std::max(best, rate(*region, read_all<1>));
+      best = std::max(best, rate(*region, read_all<4>));
+    }
+    return best;
+  }
+
+ private:
+  static constexpr std::size_t bytes = std::size_t{2} << 30;
+
+  template <class Read>
+  double rate(const Region& region, const Read& read) const {
+    const std::size_t share = region.bytes() / threads_;
+    const double time = timed_on(threads_, [&](std::size_t t) { read(region.data() + t * share, share); });
+    return static_cast<double>(share * threads_) / time;
+  }
+
+  std::size_t threads_;
+  Region plain_{bytes, false};
+  Region huge_{bytes, true};
+};
+
+/// Multiply-adds of 16 independent accumulators in registers, in operations (two a multiply-add) per second.
+inline double fp32_peak(std::size_t threads) {
+  constexpr std::size_t rounds = 10'000'000;
+  constexpr std::size_t accumulators = 16 * simd::lanes / simd::FloatBatch::size > 14 && simd::registers > 1 ? 12 : 16;
+  const double time = timed_on(threads, [](std::size_t) {
+    simd::FloatBatch sums[accumulators];
+    for (auto& sum : sums) sum = simd::FloatBatch(1.0f);
+    simd::FloatBatch factor(0.999999f);
+    simd::FloatBatch term(1e-7f);
+    asm volatile("" : "+x"(factor), "+x"(term));  // not constants to the compiler
+    for (std::size_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 16
+      for (auto& sum : sums) sum = xsimd::fma(sum, factor, term);
+    }
+    keep(sums);
+  });
+  return static_cast<double>(2 * rounds * accumulators * simd::FloatBatch::size * threads) / time;
+}
+
+/// The same of bfloat16 pairs added to floats; 0 where the machine has no such instruction.
+inline double bf16_peak([[maybe_unused]] std::size_t threads) {
+#if defined(__AVX512BF16__)
+  constexpr std::size_t rounds = 10'000'000;
+  const double time = timed_on(threads, [](std::size_t) {
+    __m512 sums[16];
+    for (auto& sum : sums) sum = _mm512_set1_ps(1.0f);
+    __m512bh factor = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5f), _mm512_set1_ps(-0.5f));
+    __m512bh term = factor;
+    asm volatile("" : "+v"(factor), "+v"(term));
+    for (std::size_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 16
+      for (auto& sum : sums) sum = _mm512_dpbf16_ps(sum, factor, term);
+    }
+    keep(sums);
+  });
+  return static_cast<double>(2 * rounds * 16 * 32 * threads) / time;
+#else
+  return 0.0;
+#endif
+}
+
+}  // namespace mistral::bench
