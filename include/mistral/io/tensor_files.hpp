@@ -1,0 +1,142 @@
+#pragma once
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <mistral/core/abi.hpp>
+#include <mistral/core/error.hpp>
+#include <mistral/io/json.hpp>
+#include <mistral/io/mapped_file.hpp>
+#include <mistral/io/printable.hpp>
+#include <mistral/io/safetensors.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// `folder/name`
+inline std::string path_in(const std::string& folder, std::string_view name) {
+  std::string path = folder;
+  if (!path.empty() && path.back() != '/') path += '/';
+  return path.append(name);
+}
+
+/// Whether something stands at that path, whatever it is.
+inline bool path_exists(const std::string& path) {
+  struct ::stat status = {};
+  return ::stat(path.c_str(), &status) == 0;
+}
+
+/// Whether the folder holds `<stem>.safetensors` or `<stem>.safetensors.index.json`.
+inline bool has_tensor_files(const std::string& folder, const std::string& stem) {
+  const std::string single = path_in(folder, stem + ".safetensors");
+  return path_exists(single) || path_exists(single + ".index.json");
+}
+
+/// The tensors of a checkpoint, in one file or in shards that an index lists.
+class TensorFiles {
+ public:
+  /// Opens `<stem>.safetensors`, or else the shards of `<stem>.safetensors.index.json`. Throws Error where there is
+  /// neither, where a shard is missing, bad or outside of the folder, or lacks a tensor that the index promises.
+  static TensorFiles open(const std::string& folder, const std::string& stem) {
+    const std::string single = path_in(folder, stem + ".safetensors");
+    const std::string index = single + ".index.json";
+    TensorFiles files;
+    if (path_exists(single)) {
+      files.files_.push_back(Safetensors::open(single));
+      for (const SafetensorsTensor& tensor : files.files_[0].tensors()) files.entries_.push_back({&tensor, 0});
+    } else if (path_exists(index)) {
+      files.open_shards(folder, index);
+    } else {
+      throw Error(where, printable(folder, 1000), stem + ".safetensors or " + stem + ".safetensors.index.json",
+                  "neither of them");
+    }
+    std::sort(files.entries_.begin(), files.entries_.end(),
+              [](const Entry& a, const Entry& b) { return a.tensor->name < b.tensor->name; });
+    return files;
+  }
+
+  std::size_t size() const noexcept { return entries_.size(); }
+
+  /// The i-th tensor, in the order of their names.
+  const SafetensorsTensor& operator[](std::size_t i) const noexcept { return *entries_[i].tensor; }
+
+  /// The tensor of that name, null where there is none.
+  const SafetensorsTensor* find(std::string_view name) const noexcept {
+    const Entry* const entry = entry_of(name);
+    return entry != nullptr ? entry->tensor : nullptr;
+  }
+
+  /// The tensor of that name; throws Error where there is none.
+  const SafetensorsTensor& get(std::string_view name) const {
+    const Entry* const entry = entry_of(name);
+    if (entry != nullptr) return *entry->tensor;
+    throw Error(where, printable(source(), 1000) + ": tensor '" + printable(name) + "' is missing");
+  }
+
+  /// The path of the file that holds a tensor of this object, for messages about it.
+  const std::string& file_of(const SafetensorsTensor& tensor) const noexcept {
+    const Entry* const entry = entry_of(tensor.name);
+    return entry != nullptr ? files_[entry->file].file() : source();
+  }
+
+  /// Gives back the memory of a tensor's pages; see MappedFile::release.
+  void release(const SafetensorsTensor& tensor) const noexcept {
+    const Entry* const entry = entry_of(tensor.name);
+    if (entry != nullptr) files_[entry->file].release(*entry->tensor);
+  }
+
+ private:
+  static constexpr std::string_view where = "safetensors";
+
+  struct Entry {
+    const SafetensorsTensor* tensor;
+    std::size_t file;
+  };
+
+  void open_shards(const std::string& folder, const std::string& index) {
+    index_ = index;
+    const JsonObject root = JsonObject::parse(MappedFile::open(index, where).bytes(), where, index);
+    const JsonObject weight_map = root.object("weight_map");
+    std::vector<std::string> shards;  // of the same place in files_
+    for (const std::string& name : weight_map.names()) {
+      const std::string& shard = weight_map.string(name);
+      auto found = std::find(shards.begin(), shards.end(), shard);
+      if (found == shards.end()) {
+        // an index is untrusted: it names files beside itself and no others
+        if (shard.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos ||
+            !shard.ends_with(".safetensors")) {
+          throw weight_map.unexpected(name, "the name of a .safetensors file in the same folder");
+        }
+        files_.push_back(Safetensors::open(path_in(folder, shard)));
+        found = shards.insert(shards.end(), shard);
+      }
+      const auto file = static_cast<std::size_t>(found - shards.begin());
+      const SafetensorsTensor* const tensor = files_[file].find(name);
+      if (tensor == nullptr) {
+        throw Error(where, printable(files_[file].file(), 1000) + ": tensor '" + printable(name) +
+                               "' is missing, though the index says that it is here");
+      }
+      entries_.push_back({tensor, file});
+    }
+  }
+
+  const Entry* entry_of(std::string_view name) const noexcept {
+    const auto found = std::lower_bound(
+        entries_.begin(), entries_.end(), name,
+        [](const Entry& entry, std::string_view wanted) { return std::string_view(entry.tensor->name) < wanted; });
+    return found != entries_.end() && found->tensor->name == name ? &*found : nullptr;
+  }
+
+  const std::string& source() const noexcept { return index_.empty() ? files_[0].file() : index_; }
+
+  std::string index_;  // empty for a single file
+  std::vector<Safetensors> files_;
+  std::vector<Entry> entries_;  // sorted by name
+};
+
+}  // namespace mistral::inline MISTRAL_ABI
