@@ -3,17 +3,23 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
+#include <fstream>
 #include <limits>
 #include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include <mistral/core/error.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/generate/sampler.hpp>
+#include <mistral/io/safetensors.hpp>
 
 #include "../support/allocations.hpp"
+#include "../support/data.hpp"
 
 using mistral::Error;
 using mistral::Random;
@@ -137,6 +143,68 @@ std::size_t random_vocab_size(Random& random, int round) {
 }
 
 }  // namespace
+
+TEST_CASE("temperature and top-p give the distributions of mistral-inference") {
+  const std::filesystem::path json = mistral::test::golden("misc/sampling.json");
+  const std::filesystem::path tensors = mistral::test::golden("misc/sampling.safetensors");
+  if (json.empty() || tensors.empty()) return;
+  const mistral::Safetensors file = mistral::Safetensors::open(tensors.string());
+  const std::size_t rows = file.get("logits").shape.at(0), size = file.get("logits").shape.at(1);
+  const auto row_of = [&](const std::string& name, std::size_t row) {
+    const mistral::SafetensorsTensor& tensor = file.get(name);
+    std::vector<float> values(size);
+    REQUIRE(tensor.dtype == mistral::DType::f32);
+    REQUIRE(tensor.shape == std::vector<std::uint64_t>{rows, size});
+    std::memcpy(values.data(), tensor.data.data() + row * size * sizeof(float), size * sizeof(float));
+    return values;
+  };
+  const auto cases = nlohmann::json::parse(std::ifstream(json)).at("cases");
+  REQUIRE(cases.size() == 6);
+  for (const auto& entry : cases) {
+    const SamplingOptions options{.temperature = entry.at("temperature").get<float>(),
+                                  .top_p = entry.at("top_p").get<float>()};
+    const std::string name = "case" + std::to_string(entry.at("case").get<int>()) + ".probs";
+    Sampler sampler{options, size};
+    for (std::size_t row = 0; row < rows; ++row) {
+      CAPTURE(name);
+      CAPTURE(row);
+      const std::vector<float> logits = row_of("logits", row), expected = row_of(name, row);
+      const std::vector<TokenProbability> distribution = sampler.distribution(logits);
+      const auto kept = entry.at("kept").at(row).get<std::size_t>();
+
+      // The reference works in float. With e = 2^-24 and a = max |logit| / temperature, an exponent carries 2 a e from
+      // two divisions and 2 a e from the subtraction; so does the sum below it; the sums and the running sum of `size`
+      // terms carry 2 size e, and exp and the last divisions some more.
+      float largest = 0.0f;
+      for (const float logit : logits) largest = std::max(largest, std::fabs(logit));
+      const double n = static_cast<double>(size);
+      const double bound = (8.0 * static_cast<double>(largest / options.temperature) + 2.0 * n + 16.0) * 0x1p-24;
+
+      if (logits.front() == logits.back()) {  // all equal: which of them stay depends on the sort
+        REQUIRE(distribution.size() == kept);
+        for (std::size_t i = 0; i < kept; ++i) {
+          CHECK(distribution[i].token == static_cast<TokenId>(i));
+          CHECK(std::fabs(distribution[i].probability * static_cast<double>(kept) - 1.0) <= n * 0x1p-53);
+        }
+        continue;
+      }
+      if (options.top_p < 1.0f) CHECK(distribution.size() == kept);
+      std::size_t found = 0;
+      double dropped = 0.0;
+      for (const TokenProbability& token : distribution) {
+        const auto p = static_cast<double>(expected[static_cast<std::size_t>(token.token)]);
+        if (p == 0.0) {  // at top_p = 1 a float's running sum may pass 1 and drop the last tokens; ours are all there
+          dropped += token.probability;
+          continue;
+        }
+        ++found;
+        CHECK(std::fabs(token.probability - p) <= bound * p);
+      }
+      CHECK(found == kept);
+      CHECK(dropped <= (options.top_p < 1.0f ? 0.0 : n * 0x1p-24));
+    }
+  }
+}
 
 TEST_CASE("the filters keep what a full sort in long double keeps, with its probabilities") {
   Random random{5};

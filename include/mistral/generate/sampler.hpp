@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -144,6 +145,7 @@ class Sampler {
     explicit Ranking(std::span<Candidate> candidates) noexcept : candidates_(candidates) {}
 
     const Candidate& operator[](std::size_t i) noexcept {
+      assert(i < candidates_.size());
       while (i >= sorted_) sort_more();
       return candidates_[i];
     }
@@ -228,6 +230,7 @@ class Sampler {
       total += candidate.weight;
       room[weighed++] = candidate;
     }
+    assert(weighed > 0);  // the largest logit's weight is 1
 
     Choice choice{Ranking(room.first(weighed)), weighed, total};
     if (options_.top_p >= 1.0f && options_.min_p <= 0.0f) return choice;
