@@ -27,6 +27,7 @@ for folder in "$root/tests/data" "$data"; do
   done
 done
 name=$(basename "$source" .cpp)
+name=${name%_fuzz}
 if [ -d "$root/tests/fuzz/$name" ]; then
   while IFS= read -r -d '' file; do take "$file"; done < <(find "$root/tests/fuzz/$name" -type f -print0)
 fi
