@@ -41,9 +41,9 @@ class MergeTable {
  public:
   explicit MergeTable(const Vocabulary& vocabulary) : vocabulary_(vocabulary) {
     ascii_.fill(no_symbol);
-    const std::vector<std::uint32_t> ranks = rank_pieces();
+    rank_pieces();
     add_characters();
-    add_pairs(ranks);
+    add_pairs();
   }
 
   /// The length of the first character of `text`, which is not empty, as merging sees it.
@@ -62,8 +62,12 @@ class MergeTable {
     if ((left | right) < 0) return {};
     const std::uint64_t key = pair_key(left, right);
     for (std::size_t i = hash_word(key) & (pairs_.size() - 1);; i = (i + 1) & (pairs_.size() - 1)) {
-      if (pairs_[i].key == key) return pairs_[i].merge;
-      if (pairs_[i].key == no_key) return {};
+      const std::uint64_t pair = pairs_[i];
+      if (pair >> symbol_bits == key) {
+        const auto merged = static_cast<Symbol>(pair & max_symbol);
+        return {ranks_[static_cast<std::size_t>(merged)], merged};
+      }
+      if (pair == no_pair) return {};
     }
   }
 
@@ -87,14 +91,14 @@ class MergeTable {
   static bool merges(PieceType type) noexcept { return type == PieceType::normal || type == PieceType::unused; }
 
  private:
-  struct Pair {
-    std::uint64_t key = no_key;
-    Merge merge;
-  };
-  static constexpr std::uint64_t no_key = ~std::uint64_t{0};
+  // A pair and what it becomes fill one word: three symbols of 21 bits. The last symbol is left out, so that no entry
+  // is a word of ones.
+  static constexpr unsigned symbol_bits = 21;
+  static constexpr std::uint64_t max_symbol = (std::uint64_t{1} << symbol_bits) - 1;
+  static constexpr std::uint64_t no_pair = ~std::uint64_t{0};
 
   static std::uint64_t pair_key(Symbol left, Symbol right) noexcept {
-    return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
+    return std::uint64_t{static_cast<std::uint32_t>(left)} << symbol_bits | static_cast<std::uint32_t>(right);
   }
 
   static std::uint64_t key(std::string_view character) noexcept {
@@ -112,22 +116,22 @@ class MergeTable {
   }
 
   /// Equal scores have equal ranks: among those, SentencePiece merges the leftmost pair first.
-  std::vector<std::uint32_t> rank_pieces() const {
+  void rank_pieces() {
     std::vector<TokenId> ids;
     for_each_mergeable([&](TokenId id, std::string_view) { ids.push_back(id); });
     std::sort(ids.begin(), ids.end(),
               [&](TokenId a, TokenId b) { return vocabulary_.score(a) > vocabulary_.score(b); });
-    std::vector<std::uint32_t> ranks(vocabulary_.size(), Merge::never);
+    ranks_.assign(vocabulary_.size(), Merge::never);
     std::uint32_t rank = 0;
     for (std::size_t i = 0; i < ids.size(); ++i) {
       if (i > 0 && vocabulary_.score(ids[i]) < vocabulary_.score(ids[i - 1])) ++rank;
-      ranks[static_cast<std::size_t>(ids[i])] = rank;
+      ranks_[static_cast<std::size_t>(ids[i])] = rank;
     }
-    return ranks;
   }
 
   void add_characters() {
     auto next = static_cast<Symbol>(vocabulary_.size());
+    check_count(next);
     for_each_mergeable([&](TokenId, std::string_view piece) {
       unsigned previous = 0;
       for (std::size_t at = 0; at < piece.size();) {
@@ -139,6 +143,7 @@ class MergeTable {
         if (symbol_of_character(character) != no_symbol) continue;
         const TokenId id = vocabulary_.find(character);
         const Symbol symbol = id >= 0 && merges(vocabulary_.type(id)) ? id : next++;
+        check_count(next);
         if (character.size() == 1 && byte_at(character, 0) < 0x80) {
           ascii_[byte_at(character, 0)] = symbol;
         } else {
@@ -146,6 +151,12 @@ class MergeTable {
         }
       }
     });
+  }
+
+  void check_count(Symbol count) const {
+    if (static_cast<std::uint64_t>(count) > max_symbol) {
+      throw Error("tokenizer", vocabulary_.name() + ": pieces and characters", "less than 2097152", "more");
+    }
   }
 
   Symbol symbol_of_part(std::string_view part) const noexcept {
@@ -166,7 +177,7 @@ class MergeTable {
     });
   }
 
-  void add_pairs(const std::vector<std::uint32_t>& ranks) {
+  void add_pairs() {
     std::size_t count = 0;
     for_each_mergeable([&](TokenId id, std::string_view piece) {
       if (piece.size() > max_piece_bytes) {
@@ -175,16 +186,16 @@ class MergeTable {
       }
     });
     for_each_cut([&](TokenId, Symbol, Symbol) { ++count; });
-    pairs_.assign(table_slots(count), Pair{});
+    pairs_.assign(table_slots(count), no_pair);
     for_each_cut([&](TokenId id, Symbol left, Symbol right) {
       const std::uint64_t key = pair_key(left, right);
       std::size_t i = hash_word(key) & (pairs_.size() - 1);
-      for (std::size_t probes = 0; pairs_[i].key != no_key; i = (i + 1) & (pairs_.size() - 1)) {
+      for (std::size_t probes = 0; pairs_[i] != no_pair; i = (i + 1) & (pairs_.size() - 1)) {
         if (++probes > max_probes) {
           throw Error("tokenizer", vocabulary_.name() + ": pieces", "pieces that differ", "pieces made to collide");
         }
       }
-      pairs_[i] = {key, {ranks[static_cast<std::size_t>(id)], id}};
+      pairs_[i] = key << symbol_bits | static_cast<std::uint32_t>(id);
     });
   }
 
@@ -195,7 +206,8 @@ class MergeTable {
   std::array<Symbol, 128> ascii_;
   std::unordered_map<std::uint64_t, Symbol> characters_;
   std::array<std::uint64_t, 256 * 4> joins_{};
-  std::vector<Pair> pairs_;
+  std::vector<std::uint64_t> pairs_;
+  std::vector<std::uint32_t> ranks_;  // by id
 };
 
 }  // namespace detail

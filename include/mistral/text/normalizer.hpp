@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -20,20 +21,25 @@ namespace detail {
 /// flags say. User-defined pieces are left alone.
 class Normalizer {
  public:
-  Normalizer(const SentencePieceModel& model, std::string_view name)
-      : charsmap_(model.precompiled_charsmap, name),
-        has_charsmap_(!model.precompiled_charsmap.empty()),
+  /// `user_defined` holds the pieces that no rule may touch, and must outlive the normaliser.
+  Normalizer(const SentencePieceModel& model, const PrefixTrie& user_defined, std::string_view name)
+      : user_defined_(user_defined),
+        charsmap_(model.precompiled_charsmap, name),
         dummy_prefix_(model.add_dummy_prefix && !model.treat_whitespace_as_suffix),
         dummy_suffix_(model.add_dummy_prefix && model.treat_whitespace_as_suffix),
         remove_extra_whitespaces_(model.remove_extra_whitespaces),
-        space_(model.escape_whitespaces ? space_symbol : std::string_view(" ")) {}
+        space_(model.escape_whitespaces ? space_symbol : std::string_view(" ")) {
+    for (unsigned i = 0; i < 0x80; ++i) {
+      const auto byte = static_cast<unsigned char>(i);
+      plain_[i] = byte != ' ' && !charsmap_.starts_with(byte) && !user_defined_.starts_with(byte);
+    }
+  }
 
-  /// `user_defined` holds the pieces that no rule may touch.
-  std::string normalize(std::string_view text, const PrefixTrie& user_defined) const {
+  std::string normalize(std::string_view text) const {
     std::string normalized;
     if (remove_extra_whitespaces_) {
       while (!text.empty()) {
-        const auto [replacement, consumed] = next(text, user_defined);
+        const auto [replacement, consumed] = next(text);
         if (replacement != " ") break;
         text.remove_prefix(consumed);
       }
@@ -44,14 +50,14 @@ class Normalizer {
     if (dummy_prefix_) normalized += space_;
     bool drop_spaces = remove_extra_whitespaces_;
     while (!text.empty()) {
-      const std::size_t plain = plain_run(text, user_defined);
+      const std::size_t plain = plain_run(text);
       if (plain > 0) {
         normalized.append(text.data(), plain);
         text.remove_prefix(plain);
         drop_spaces = false;
         continue;
       }
-      auto [replacement, consumed] = next(text, user_defined);
+      auto [replacement, consumed] = next(text);
       text.remove_prefix(consumed);
       if (drop_spaces) replacement.remove_prefix(std::min(replacement.find_first_not_of(' '), replacement.size()));
       append(normalized, replacement);
@@ -65,24 +71,20 @@ class Normalizer {
   }
 
  private:
-  /// The first bytes of `text` that stay as they are, whatever stands around them: ASCII without rules and spaces.
-  std::size_t plain_run(std::string_view text, const PrefixTrie& user_defined) const noexcept {
+  /// How many of the first bytes of `text` stay as they are, whatever stands around them.
+  std::size_t plain_run(std::string_view text) const noexcept {
     std::size_t i = 0;
-    while (i < text.size()) {
-      const unsigned char byte = byte_at(text, i);
-      if (byte >= 0x80 || byte == ' ' || charsmap_.starts_with(byte) || user_defined.starts_with(byte)) break;
-      ++i;
-    }
+    while (i < text.size() && plain_[byte_at(text, i)]) ++i;
     return i;
   }
 
   /// What the first character or sequence of `text` becomes, and its length. `text` must not be empty.
-  std::pair<std::string_view, std::size_t> next(std::string_view text, const PrefixTrie& user_defined) const {
+  std::pair<std::string_view, std::size_t> next(std::string_view text) const {
     const unsigned char lead = byte_at(text, 0);
-    if (user_defined.starts_with(lead)) {
-      if (const std::size_t length = user_defined.match(text)) return {text.substr(0, length), length};
+    if (user_defined_.starts_with(lead)) {
+      if (const std::size_t length = user_defined_.match(text)) return {text.substr(0, length), length};
     }
-    if (has_charsmap_ && charsmap_.starts_with(lead)) {
+    if (charsmap_.starts_with(lead)) {
       const auto [length, replacement] = charsmap_.match(text);
       if (length > 0) return {replacement, length};
     }
@@ -91,21 +93,23 @@ class Normalizer {
   }
 
   void append(std::string& normalized, std::string_view replacement) const {
-    for (const char c : replacement) {
-      if (c == ' ') {
-        normalized += space_;
-      } else {
-        normalized += c;
-      }
+    while (!replacement.empty()) {
+      const std::size_t length = std::min(replacement.find(' '), replacement.size());
+      normalized.append(replacement.data(), length);
+      replacement.remove_prefix(length);
+      if (replacement.empty()) break;
+      normalized.append(space_);
+      replacement.remove_prefix(1);
     }
   }
 
+  const PrefixTrie& user_defined_;
   Charsmap charsmap_;
-  bool has_charsmap_;
   bool dummy_prefix_;
   bool dummy_suffix_;
   bool remove_extra_whitespaces_;
-  std::string_view space_;  // of static storage
+  std::string_view space_;         // of static storage
+  std::array<bool, 256> plain_{};  // ASCII that no rule and no user-defined piece starts with, but no space
 };
 
 }  // namespace detail

@@ -78,12 +78,17 @@ class PieceMerger {
     unsigned left = MergeTable::class_of_character(first);
     std::size_t at = first.size();
     while (at < text.size()) {
-      const std::string_view character = first_character(text.substr(at));
-      const unsigned right = MergeTable::class_of_character(character);
+      unsigned right = byte_at(text, at);
+      std::size_t length = 1;
+      if (right >= 0x80) {
+        const std::string_view character = first_character(text.substr(at));
+        right = MergeTable::class_of_character(character);
+        length = character.size();
+      }
       if (!table_.joins(left, right)) break;
       if (user_defined_.starts_with(byte_at(text, at)) && user_defined_.match(text.substr(at)) > 0) break;
       left = right;
-      at += character.size();
+      at += length;
     }
     return at;
   }

@@ -21,9 +21,7 @@ inline std::uint64_t fold_product(std::uint64_t a, std::uint64_t b) noexcept {
 inline constexpr std::uint64_t hash_key_1 = 0x9e3779b97f4a7c15;  // the golden ratio's and the square root of 2's digits
 inline constexpr std::uint64_t hash_key_2 = 0x6a09e667f3bcc909;
 
-inline std::uint64_t hash_word(std::uint64_t value) noexcept {
-  return fold_product(fold_product(value ^ hash_key_1, hash_key_2), hash_key_1);
-}
+inline std::uint64_t hash_word(std::uint64_t value) noexcept { return fold_product(value ^ hash_key_1, hash_key_2); }
 
 template <class Word>
 Word load_word(const char* p) noexcept {
@@ -48,7 +46,7 @@ inline std::uint64_t hash_string(std::string_view text) noexcept {
     const auto byte = [p](std::size_t i) { return std::uint64_t{static_cast<unsigned char>(p[i])}; };
     first = byte(0) | byte(left / 2) << 8 | byte(left - 1) << 16;
   }
-  return fold_product(fold_product(first ^ hash_key_2, hash ^ last), hash_key_1);
+  return fold_product(first ^ hash_key_2, hash ^ last);
 }
 
 /// The longest run of occupied slots that a table accepts. Tables are at most half full, where runs of more than a

@@ -48,7 +48,7 @@ class Tokenizer {
   /// control piece (`<s>`) is text: no control id ever comes out. Takes time in proportion to the text's length.
   std::vector<TokenId> encode(std::string_view text) const {
     std::vector<TokenId> ids;
-    const std::string normalized = encoder_->normalizer.normalize(text, encoder_->merger.user_defined());
+    const std::string normalized = encoder_->normalizer.normalize(text);
     ids.reserve(normalized.size() / 3 + 4);
     encoder_->merger.encode(normalized, ids);
     return ids;
@@ -108,10 +108,11 @@ class Tokenizer {
 
   struct Encoder {
     Encoder(const SentencePieceModel& model, const Vocabulary& vocabulary)
-        : normalizer(model, vocabulary.name()), merger(vocabulary) {}
+        : merger(vocabulary), normalizer(model, merger.user_defined(), vocabulary.name()) {}
+    Encoder(const Encoder&) = delete;  // the normaliser refers to the merger's user-defined pieces
 
-    detail::Normalizer normalizer;
     detail::PieceMerger merger;
+    detail::Normalizer normalizer;
   };
 
   std::shared_ptr<const Vocabulary> vocabulary_;

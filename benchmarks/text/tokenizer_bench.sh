@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# tokenizer_bench.sh MODEL [ROUNDS]: our encoder beside spm_encode on the same 10 MB, one core each, in turn.
+# The text is code and prose that Debian ships, half of each; spm_encode's time is what it takes less what it takes for
+# an empty input, ours is encoding alone: start-up counts for neither. spm_encode's writing of the ids does count (it
+# formats 3 million numbers); PIECES of it are shown by the third figure, whose output is not written at all ("proto").
+# The ids must agree. $CXX compiles, $CXXFLAGS are its flags, $WORK keeps the files.
+set -euo pipefail
+model=${1:?usage: tokenizer_bench.sh MODEL [ROUNDS]}
+rounds=${2:-5}
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+work=${WORK:-$(mktemp -d)}
+[ -n "${WORK:-}" ] || trap 'rm -rf "$work"' EXIT
+mkdir -p "$work"
+command -v spm_encode >/dev/null || { echo "FAILED: spm_encode (Debian package sentencepiece) is missing"; exit 1; }
+pin=()
+! command -v taskset >/dev/null || pin=(taskset -c "${CORE:-0}")
+
+# head closes the pipe early, which is no failure here
+half=5000000
+code() { find /usr/include -type f \( -name '*.h' -o -name '*.hpp' \) -print0 | LC_ALL=C sort -z | xargs -0 cat; }
+prose() {
+  find /usr/share/perl /usr/share/doc /usr/lib/python3 -type f \( -name '*.pod' -o -name '*.txt' -o -name 'README*' -o -name 'copyright' \) -print0 2>/dev/null |
+    LC_ALL=C sort -z | xargs -0 cat
+}
+{ (code || true) | head -c $half; (prose || true) | head -c $half; } >"$work/text" || true
+tr -d '\000' <"$work/text" >"$work/text.clean" && mv "$work/text.clean" "$work/text"
+bytes=$(stat -c %s "$work/text")
+[ "$bytes" -gt 1000000 ] || { echo "FAILED: found only $bytes bytes of text on this machine"; exit 1; }
+: >"$work/empty"
+
+${CXX:-g++} -std=c++20 ${CXXFLAGS:--O2} -I"$root/include" "$root/benchmarks/text/tokenizer_time.cpp" -o "$work/tokenizer_time"
+
+seconds() { # of a command, whose output is thrown away
+  local start=$EPOCHREALTIME
+  "$@" >/dev/null
+  echo "$start $EPOCHREALTIME" | awk '{ printf "%.6f\n", $2 - $1 }'
+}
+spm() { "${pin[@]}" spm_encode --model="$model" --output_format="$1" --output="$3" <"$2"; }
+
+for ((i = 0; i < rounds; i++)); do
+  "${pin[@]}" "$work/tokenizer_time" "$model" "$work/text" "$work/ours.ids" >>"$work/ours.s.$$"
+  for format in id proto; do
+    start=$(seconds spm $format "$work/empty" "$work/none.ids")
+    whole=$(seconds spm $format "$work/text" "$work/spm.$format")
+    echo "$whole $start" | awk '{ printf "%.6f\n", $1 - $2 }' >>"$work/spm.$format.s.$$"
+  done
+done
+cmp "$work/ours.ids" "$work/spm.id" || { echo "FAILED: the ids differ"; exit 1; }
+
+rate() { # MB/s: median (minimum ... maximum)
+  awk -v bytes="$bytes" '{ printf "%.3f\n", bytes / $1 / 1e6 }' "$1" | sort -n |
+    awk '{ v[NR] = $1 } END { m = NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2; printf "%.2f MB/s (%.2f ... %.2f)", m, v[1], v[NR] }'
+}
+ratio() { # of the rounds' times: median (minimum ... maximum)
+  paste "$1" "$2" | awk '{ printf "%.4f\n", $2 / $1 }' | sort -n |
+    awk '{ v[NR] = $1 } END { m = NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2; printf "%.1f (%.1f ... %.1f)", m, v[1], v[NR] }'
+}
+echo "text: $bytes bytes, $(wc -l <"$work/text") lines, $(wc -w <"$work/ours.ids") ids, the same from both"
+echo "ours:                      $(rate "$work/ours.s.$$")"
+echo "spm_encode, ids written:   $(rate "$work/spm.id.s.$$"); we are $(ratio "$work/ours.s.$$" "$work/spm.id.s.$$") times as fast"
+echo "spm_encode, none written:  $(rate "$work/spm.proto.s.$$"); we are $(ratio "$work/ours.s.$$" "$work/spm.proto.s.$$") times as fast"
+rm -f "$work"/*.s.$$
