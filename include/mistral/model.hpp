@@ -1,0 +1,19 @@
+#pragma once
+
+/// \file
+/// Everything that runs a model: configs, weight formats, loading, sessions, tokenizer, sampling, generation.
+
+#include <mistral/core/config.hpp>
+#include <mistral/core/element.hpp>
+#include <mistral/core/error.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/format/bf16.hpp>
+#include <mistral/format/f32.hpp>
+#include <mistral/generate/generate.hpp>
+#include <mistral/generate/sampler.hpp>
+#include <mistral/generate/session.hpp>
+#include <mistral/io/load.hpp>
+#include <mistral/nn/tape.hpp>
+#include <mistral/nn/transformer.hpp>
+#include <mistral/text/stream_decoder.hpp>
+#include <mistral/text/tokenizer.hpp>

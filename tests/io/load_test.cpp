@@ -1,0 +1,165 @@
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <mistral/model.hpp>
+
+#include "../support/golden.hpp"
+#include "../support/models.hpp"
+
+using namespace mistral;
+
+namespace {
+
+constexpr ModelConfig odd_w5{.dim = 108,
+                             .n_layers = 2,
+                             .head_dim = 18,
+                             .hidden_dim = 131,
+                             .n_heads = 6,
+                             .n_kv_heads = 2,
+                             .window_size = 5,
+                             .context_len = 512,
+                             .vocab_size = 101,
+                             .rope_theta = 1e6f};
+constexpr ModelConfig full_w64{.dim = 64,
+                               .n_layers = 3,
+                               .head_dim = 8,
+                               .hidden_dim = 96,
+                               .n_heads = 8,
+                               .n_kv_heads = 8,
+                               .window_size = 64,
+                               .context_len = 512,
+                               .vocab_size = 89};
+constexpr ModelConfig nowin_mqa{.dim = 72,
+                                .n_layers = 2,
+                                .head_dim = 20,
+                                .hidden_dim = 130,
+                                .n_heads = 5,
+                                .n_kv_heads = 1,
+                                .window_size = 0,
+                                .context_len = 512,
+                                .vocab_size = 67,
+                                .rope_theta = 1e6f};
+constexpr ModelConfig long_w16{.dim = 32,
+                               .n_layers = 4,
+                               .head_dim = 8,
+                               .hidden_dim = 48,
+                               .n_heads = 4,
+                               .n_kv_heads = 1,
+                               .window_size = 16,
+                               .context_len = 512,
+                               .vocab_size = 61};
+constexpr ModelConfig w1{.dim = 16,
+                         .n_layers = 2,
+                         .head_dim = 8,
+                         .hidden_dim = 24,
+                         .n_heads = 2,
+                         .n_kv_heads = 1,
+                         .window_size = 1,
+                         .context_len = 512,
+                         .vocab_size = 31};
+
+// The oracles differ among themselves by up to 3.3e-5 on these cases (measured_max_abs_differences in expected.json).
+constexpr float tolerance = 1e-4f;
+
+// Every logit, hidden state and greedy token of one case, loaded from one folder of its layouts.
+template <ModelConfig C, WeightFormat F>
+void check_case(const std::string& name, const std::string& layout) {
+  const auto folder = test::golden("forward/" + name);
+  if (folder.empty()) return;
+  CAPTURE(name);
+  CAPTURE(layout);
+  using Model = Transformer<C, F>;
+  const Model model = load<Model>((folder / layout).string());
+  const Safetensors expected = Safetensors::open((folder / "expected.safetensors").string());
+  const auto json = test::expected_json(folder);
+  const auto tokens = test::tensor_values<TokenId>(expected, "tokens");
+  const auto prefill = test::tensor_values<float>(expected, "logits_prefill");
+
+  // Everything at once, with the residual stream after every layer.
+  std::vector<std::vector<float>> hidden(C.n_layers + 1);
+  Session<Model, float> session{model};
+  ResidualHook keep{[&](const Residual& r) {
+    for (std::size_t i = 0; i < r.x.rows(); ++i) {
+      hidden[r.layer].insert(hidden[r.layer].end(), r.x.row(i).begin(), r.x.row(i).end());
+    }
+  }};
+  const Rows<const float> all = session.forward(tokens, keep);
+  CHECK(test::max_error({all.data(), all.rows() * all.cols()}, prefill) <= tolerance);
+  for (std::size_t layer = 0; layer < C.n_layers; ++layer) {
+    const std::string tensor = "hidden_after_layer." + std::to_string(layer);
+    if (expected.find(tensor) == nullptr) continue;
+    CHECK(test::max_error(hidden[layer + 1], test::tensor_values<float>(expected, tensor)) <= tolerance);
+  }
+  const auto log_probabilities = test::tensor_values<float>(expected, "target_logprobs");
+  for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
+    CHECK(std::abs(test::log_probability(all.row(i), tokens[i + 1]) - static_cast<double>(log_probabilities[i])) <=
+          static_cast<double>(tolerance));
+  }
+
+  // A prompt, then token by token.
+  const auto decode = test::tensor_values<float>(expected, "logits_decode");
+  const std::size_t prompt = json.at("decode_prefill_len").get<std::size_t>();
+  session.clear();
+  std::span<const float> logits = session.prefill(std::span(tokens).first(prompt));
+  for (std::size_t i = prompt - 1;; logits = session.decode(tokens[++i])) {
+    CHECK(test::max_error(logits, std::span(decode).subspan(i * C.vocab_size, C.vocab_size)) <= tolerance);
+    if (i + 1 == tokens.size()) break;
+  }
+
+  // The greedy continuation.
+  for (const auto& want : json.at("greedy_tokens")) {
+    const TokenId token = test::argmax(logits);
+    CHECK(token == want.get<TokenId>());
+    logits = session.decode(token);
+  }
+
+  // In the oracle's chunks.
+  const auto chunked = test::tensor_values<float>(expected, "logits_chunked");
+  session.clear();
+  std::size_t done = 0;
+  for (const auto& chunk : json.at("chunks")) {
+    const std::size_t count = chunk.get<std::size_t>();
+    const Rows<const float> rows = session.forward(std::span(tokens).subspan(done, count));
+    CHECK(test::max_error({rows.data(), count * C.vocab_size},
+                          std::span(chunked).subspan(done * C.vocab_size, count * C.vocab_size)) <= tolerance);
+    done += count;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("golden logits, hidden states and greedy tokens: GQA with a window of 8, in both layouts") {
+  for (const char* layout : {"hf", "mistral"}) check_case<test::tiny, F32>("gqa_w8", layout);
+}
+
+TEST_CASE("golden logits, hidden states and greedy tokens: BF16 weights") {
+  for (const char* layout : {"hf", "mistral"}) check_case<test::tiny, BF16>("gqa_w8_bf16", layout);
+  check_case<test::tiny, F32>("gqa_w8_bf16", "hf");
+  for (const char* layout : {"hf", "mistral"}) check_case<odd_w5, BF16>("odd_w5_bf16", layout);
+}
+
+TEST_CASE("golden logits, hidden states and greedy tokens: F16 weights load into floats") {
+  check_case<test::tiny, F32>("gqa_w8_f16", "hf");
+}
+
+TEST_CASE("golden logits, hidden states and greedy tokens: odd sizes and a window of 5") {
+  check_case<odd_w5, F32>("odd_w5", "hf");
+}
+
+TEST_CASE("golden logits, hidden states and greedy tokens: a window past the sequence") {
+  check_case<full_w64, F32>("full_w64", "hf");
+}
+
+TEST_CASE("golden logits, hidden states and greedy tokens: no window, one key head") {
+  for (const char* layout : {"hf", "mistral"}) check_case<nowin_mqa, F32>("nowin_mqa", layout);
+}
+
+TEST_CASE("golden logits and greedy tokens: a window of 16 that wraps 14 times") {
+  check_case<long_w16, F32>("long_w16", "hf");
+}
+
+TEST_CASE("golden logits, hidden states and greedy tokens: a window of one key, in one file and in shards") {
+  for (const char* layout : {"hf", "hf_sharded"}) check_case<w1, F32>("w1", layout);
+}
