@@ -20,10 +20,10 @@ namespace mistral::inline MISTRAL_ABI {
 
 /// When and how `generate` goes on.
 struct GenerateOptions {
-  SamplingOptions sampling;
-  std::size_t max_tokens = 256;           ///< tokens to generate at most
-  std::vector<TokenId> stop_ids;          ///< tokens that end the text and aren't part of it, such as EOS
-  std::vector<std::string> stop_strings;  ///< texts that end the text and aren't part of it
+  SamplingOptions sampling{};
+  std::size_t max_tokens = 256;             ///< tokens to generate at most
+  std::vector<TokenId> stop_ids{};          ///< tokens that end the text and aren't part of it, such as EOS
+  std::vector<std::string> stop_strings{};  ///< texts that end the text and aren't part of it
 };
 
 enum class StopReason {
@@ -85,8 +85,15 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
     return std::move(out);
   };
 
+  // A model's vocabulary may be padded past its tokenizer's: such an id has no text.
+  const auto has_text = [&](TokenId id) { return static_cast<std::size_t>(id) < tokenizer.vocab_size(); };
+
   std::span<const float> logits = session.prefill(prompt, tape);
-  for (const TokenId token : prompt) sampler.accept(token);
+  std::string prompt_text;  // dropped: the decoder meets the prompt to know a space inside the text from one in front
+  for (const TokenId token : prompt) {
+    sampler.accept(token);
+    if (has_text(token)) decoder.feed(token, prompt_text);
+  }
   std::vector<float> choosable(config.vocab_size);
   while (out.tokens.size() < options.max_tokens) {
     std::copy(logits.begin(), logits.end(), choosable.begin());
@@ -97,9 +104,7 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
       return finish(StopReason::stop_id);
     }
     out.tokens.push_back(token);
-    // A model's vocabulary may be padded past its tokenizer's: such an id has no text.
-    const bool has_text = static_cast<std::size_t>(token) < tokenizer.vocab_size();
-    const bool go_on = show(stop.push(has_text ? decoder.feed(token) : std::string()));
+    const bool go_on = show(stop.push(has_text(token) ? decoder.feed(token) : std::string()));
     if (stop.stopped()) return finish(StopReason::stop_string);
     if (!go_on) return finish(StopReason::cancelled);
     if (out.tokens.size() == options.max_tokens) break;

@@ -1,0 +1,102 @@
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <mistral/format/f32.hpp>
+#include <mistral/generate/session.hpp>
+
+#include "../support/allocations.hpp"
+#include "../support/models.hpp"
+#include "../support/scratch.hpp"
+
+using namespace mistral;
+
+namespace {
+
+using Tiny = Transformer<test::tiny, F32>;
+using Full = Transformer<test::full, F32>;
+
+// The constants hold what the objects take: 7B in BF16 doesn't fit 14 GB with its cache, and does fit 16.
+using Mistral = Transformer<mistral_7b_v0_1, F32>;
+static_assert(Tiny::memory_bytes >= 4 * test::tiny.parameter_count());
+static_assert(memory_bytes<Tiny, Session<Tiny>> == Tiny::memory_bytes + Session<Tiny>::memory_bytes);
+static_assert(Session<Tiny>::cache_bytes == 2 * 3 * 2 * 8 * 16 * sizeof(float));
+static_assert(Session<Mistral, bf16>::cache_bytes == 512u << 20);
+static_assert(mistral_7b_v0_1.parameter_count() == 7'241'732'096);
+static_assert(llama_2_7b.parameter_count() == 6'738'415'616);
+static_assert(llama_2_13b.parameter_count() == 13'015'864'320);
+static_assert(code_llama_7b.parameter_count() == 6'738'546'688);
+
+}  // namespace
+
+TEST_CASE("with a window a session goes on for ever and allocates nothing") {
+  const auto model = test::random_model<Tiny>(1);
+  Session<Tiny, bf16> session{model};
+  TokenId token = 1;
+  const auto step = [&] { token = static_cast<TokenId>((token * 31 + 7) % 97); };
+  for (int i = 0; i < 100; ++i, step()) session.decode(token);  // the scheduler allocates at its first work
+  const std::size_t before = test::allocations;
+  for (int i = 0; i < 20000; ++i, step()) session.decode(token);
+#if MISTRAL_TEST_COUNTS_ALLOCATIONS
+  CHECK(test::allocations == before);
+  const auto seen = std::make_unique<int>(1);  // the counter counts
+  CHECK(test::allocations > before);
+#else
+  (void)before;
+#endif
+  CHECK(session.position() == 20100);
+  CHECK(session.cache().wraps() == 20100 / 8);
+}
+
+TEST_CASE("wrong tokens are an error that says where, and leave the session as it was") {
+  const auto model = test::random_model<Tiny>(2);
+  Session<Tiny> session{model};
+  const std::vector<TokenId> text{1, 2, 3, 4};
+  const auto expected = session.prefill(text);
+  const std::vector<float> want(expected.begin(), expected.end());
+  session.clear();
+  session.prefill(std::span(text).first(3));
+  CHECK(test::error_of([&] { session.prefill({}); }) == "[session] tokens: expected at least one, got none");
+  CHECK(test::error_of([&] {
+          session.prefill(std::vector<TokenId>{5, 97});
+        }) == "[session] token 1: expected an id of 0 ... 96, got 97");
+  CHECK(test::error_of([&] { session.decode(-1); }) == "[session] token 0: expected an id of 0 ... 96, got -1");
+  CHECK(test::error_of([&] { session.forward({}); }) == "[session] tokens: expected at least one, got none");
+  CHECK(session.position() == 3);
+  CHECK(test::same_bits(session.decode(4), want));
+}
+
+TEST_CASE("without a window a session ends with its context, and says so before it computes") {
+  const auto model = test::random_model<Full>(3);
+  Session<Full> session{model};
+  const std::vector<TokenId> text(199, 5);
+  session.prefill(text);
+  CHECK(test::error_of([&] {
+          session.prefill(std::vector<TokenId>{1, 2});
+        }) ==
+        "[session] full attention (window_size = 0) at position 199: expected at most 200 tokens (context_len) in all, "
+        "got 201");
+  session.decode(6);
+  CHECK(test::error_of([&] { session.decode(1); }) ==
+        "[session] full attention (window_size = 0) at position 200: expected at most 200 tokens (context_len) in all, "
+        "got 201");
+  session.clear();
+  CHECK(session.position() == 0);
+  session.prefill(text);
+}
+
+TEST_CASE("a hook that throws leaves a cleared session that works") {
+  const auto model = test::random_model<Tiny>(4);
+  Session<Tiny> session{model};
+  const std::vector<TokenId> text{1, 2, 3};
+  const auto logits = session.prefill(text);
+  const std::vector<float> want(logits.begin(), logits.end());
+  session.clear();
+  CHECK_THROWS_AS(session.prefill(text, ResidualHook{[](const Residual& r) {
+                                    if (r.layer == 2) throw Error("test", "enough");
+                                  }}),
+                  Error);
+  CHECK(session.position() == 0);
+  CHECK(test::same_bits(session.prefill(text), want));
+}
