@@ -30,7 +30,7 @@ namespace detail {
 
 inline std::string number_text(double x) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.9g", x);
+  std::snprintf(text, sizeof text, "%.7g", x);
   return text;
 }
 
