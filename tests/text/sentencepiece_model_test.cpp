@@ -150,7 +150,7 @@ TEST_CASE("pieces that break a rule of SentencePiece are an error") {
   CHECK(error_of_model(with({"<0x00>", 0.0f, PieceType::byte})) ==
         "[tokenizer] m: piece 4 '<0x00>': expected byte_fallback, got a byte piece without it");
   CHECK(error_of_model(with({std::string(1025, 'b'), 0.0f, PieceType::normal})) ==
-        "[tokenizer] m: length of piece 4: expected at most 1024 bytes, got 1025");
+        "[tokenizer] m: piece 4 '" + std::string(40, 'b') + "...': expected at most 1024 bytes, got 1025");
   CHECK(error_of_model(with({std::string("b\0c", 3), 0.0f, PieceType::user_defined})) ==
         "[tokenizer] m: user-defined piece 4: expected text without zeros, got a zero byte");
   CHECK(error_of_model(with({"b", std::numeric_limits<float>::infinity(), PieceType::normal})) == "no error");

@@ -52,7 +52,7 @@ class Charsmap {
   std::pair<std::size_t, std::string_view> match(std::string_view text) const {
     std::size_t length = 0, value = 0;
     std::size_t node = offset(units_[0]);
-    for (std::size_t i = 0; i < text.size(); ++i) {
+    for (std::size_t i = 0; i < text.size() && i < max_rule_bytes; ++i) {
       const unsigned char byte = byte_at(text, i);
       node ^= byte;
       if (node >= units_.size() || label(units_[node]) != byte) break;
@@ -68,7 +68,9 @@ class Charsmap {
   }
 
  private:
-  // Unicode's longest is 18 characters; without a limit a short text could become a huge one
+  // Unicode's longest rules take 4 characters and give 18. Without limits, a file could make a short text a huge one,
+  // or make every character look at all the text behind it.
+  static constexpr std::size_t max_rule_bytes = 1024;
   static constexpr std::size_t max_replacement_bytes = 1024;
 
   [[noreturn]] void fail(std::string_view expected, std::string_view found) const {

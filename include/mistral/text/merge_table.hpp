@@ -179,12 +179,6 @@ class MergeTable {
 
   void add_pairs() {
     std::size_t count = 0;
-    for_each_mergeable([&](TokenId id, std::string_view piece) {
-      if (piece.size() > max_piece_bytes) {
-        throw Error("tokenizer", vocabulary_.name() + ": length of piece " + std::to_string(id),
-                    "at most " + std::to_string(max_piece_bytes) + " bytes", std::to_string(piece.size()));
-      }
-    });
     for_each_cut([&](TokenId, Symbol, Symbol) { ++count; });
     pairs_.assign(table_slots(count), no_pair);
     for_each_cut([&](TokenId id, Symbol left, Symbol right) {
@@ -198,9 +192,6 @@ class MergeTable {
       pairs_[i] = key << symbol_bits | static_cast<std::uint32_t>(id);
     });
   }
-
-  // Trainers make pieces of 16 characters. Cutting a piece at every place costs the square of its length.
-  static constexpr std::size_t max_piece_bytes = 1024;
 
   const Vocabulary& vocabulary_;
   std::array<Symbol, 128> ascii_;

@@ -20,8 +20,8 @@
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// The pieces of a tokenizer, by id and by text, checked: no piece is empty or there twice, no score is a NaN, one
-/// piece is the unknown one, and bytes are all there where the model falls back to them.
+/// The pieces of a tokenizer, by id and by text, checked: no piece is empty, very long, or there twice, no score is a
+/// NaN, one piece is the unknown one, and bytes are all there where the model falls back to them.
 class Vocabulary {
  public:
   /// Throws Error where the model's pieces break a rule of SentencePiece. `name` is what errors name.
@@ -95,6 +95,10 @@ class Vocabulary {
   }
 
  private:
+  // Trainers make pieces of 16 characters. Work that grows with the square of a piece's length, or with the length for
+  // every place in a text, stays bounded.
+  static constexpr std::size_t max_piece_bytes = 1024;
+
   struct Slot {
     std::uint32_t tag = 0;  // the upper half of the hash
     TokenId id = -1;
@@ -108,6 +112,9 @@ class Vocabulary {
     const auto id = static_cast<TokenId>(size());
     const auto describe = [&] { return "piece " + std::to_string(id) + " '" + printable(piece.text, 40) + "'"; };
     if (piece.text.empty()) fail(describe(), "text", "none");
+    if (piece.text.size() > max_piece_bytes) {
+      fail(describe(), "at most " + std::to_string(max_piece_bytes) + " bytes", std::to_string(piece.text.size()));
+    }
     if (std::isnan(piece.score)) fail(describe(), "a score", "NaN");
 
     const std::uint64_t hash = detail::hash_string(piece.text);
