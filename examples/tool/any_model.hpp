@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include <mistral/core/config.hpp>
+#include <mistral/core/rows.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/generate/generate.hpp>
+#include <mistral/io/load.hpp>
+
+namespace mistral::tool {
+
+/// What a preset is, and the memory that it takes.
+struct PresetInfo {
+  std::string_view name;
+  std::string_view weights;  // as the list says it: "BF16"
+  std::string_view kv;
+  std::string_view comment;
+  ModelConfig config;
+  std::size_t weight_bytes;
+  std::size_t cache_bytes;
+  std::size_t workspace_bytes;
+};
+
+/// A Session whose type is known at run time only.
+class AnySession {
+ public:
+  virtual ~AnySession() = default;
+
+  virtual std::span<const float> prefill(std::span<const TokenId> prompt) = 0;
+  virtual std::span<const float> decode(TokenId token) = 0;
+  virtual Rows<const float> forward(std::span<const TokenId> tokens) = 0;
+
+  /// mistral::generate; on_logits is called before each choice of a token.
+  virtual Generated generate(const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+                             const GenerateOptions& options, const std::function<bool(std::string_view)>& on_text,
+                             const std::function<void()>& on_logits) = 0;
+
+  virtual std::int64_t position() const noexcept = 0;
+  virtual std::int64_t wraps() const noexcept = 0;
+  virtual void clear() noexcept = 0;
+};
+
+/// A Transformer whose type is known at run time only. It must outlive its sessions.
+class AnyModel {
+ public:
+  virtual ~AnyModel() = default;
+  virtual std::unique_ptr<AnySession> session() const = 0;
+};
+
+/// A config and a format that the tool is compiled for.
+class AnyPreset {
+ public:
+  virtual ~AnyPreset() = default;
+  virtual const PresetInfo& info() const noexcept = 0;
+  virtual std::unique_ptr<AnyModel> load(const std::string& folder, const LoadOptions& options) const = 0;
+
+  /// A model of random weights, for benchmarks.
+  virtual std::unique_ptr<AnyModel> random(std::uint64_t seed) const = 0;
+};
+
+}  // namespace mistral::tool

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <mistral/generate/sampler.hpp>
+
+namespace mistral::tool {
+
+/// A command line that cannot be right whatever the files hold: exit code 2, where wrong data (Error) gives 1.
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// A text from the command line, from a file, or from standard input where the file is "-" or neither is given.
+struct TextArguments {
+  std::optional<std::string> text;
+  std::string file;
+};
+
+/// A model folder and how it is to be run.
+struct ModelArguments {
+  std::string folder;
+  std::string preset;       // empty: the one that fits
+  std::string tokenizer;    // empty: tokenizer.model in the folder
+  std::size_t threads = 0;  // 0: as many as there are processors
+};
+
+struct GenerateArguments {
+  ModelArguments model;
+  TextArguments prompt;
+  std::size_t max_tokens = 256;
+  SamplingOptions sampling{.temperature = 0.7f};
+  std::optional<std::uint64_t> seed;  // none: a random one
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+  bool no_bos = false;
+  bool json = false;
+  bool verbose = false;
+};
+void run_generate(const GenerateArguments& arguments);
+
+struct TokenizeArguments {
+  std::string tokenizer;  // empty: tokenizer.model in `folder`
+  std::string folder;
+  TextArguments text;
+  bool decode = false;
+  bool bos = false;
+  bool pieces = false;
+  bool json = false;
+};
+void run_tokenize(const TokenizeArguments& arguments);
+
+struct LogitsArguments {
+  ModelArguments model;
+  std::optional<std::string> tokens;
+  std::string tokens_file;
+  TextArguments prompt;
+  std::string out;
+  bool no_bos = false;
+  bool json = false;
+};
+void run_logits(const LogitsArguments& arguments);
+
+struct InspectArguments {
+  std::string folder;
+  std::string tokenizer;  // empty: tokenizer.model in `folder`, where there is one
+  bool json = false;
+};
+void run_inspect(const InspectArguments& arguments);
+
+struct PresetsArguments {
+  bool json = false;
+};
+void run_presets(const PresetsArguments& arguments);
+
+}  // namespace mistral::tool

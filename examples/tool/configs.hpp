@@ -1,0 +1,53 @@
+#pragma once
+
+#include <mistral/core/config.hpp>
+
+namespace mistral::tool {
+
+/// The config of the documentation's first snippet.
+inline constexpr ModelConfig tiny{.dim = 64,
+                                  .n_layers = 3,
+                                  .head_dim = 16,
+                                  .hidden_dim = 160,
+                                  .n_heads = 4,
+                                  .n_kv_heads = 2,
+                                  .window_size = 8,
+                                  .context_len = 64,
+                                  .vocab_size = 97,
+                                  .rope_theta = 10000.0f,
+                                  .norm_eps = 1e-5f};
+
+/// The 260K-parameter model of https://huggingface.co/karpathy/tinyllamas.
+inline constexpr ModelConfig stories_260k{.dim = 64,
+                                          .n_layers = 5,
+                                          .head_dim = 8,
+                                          .hidden_dim = 172,
+                                          .n_heads = 8,
+                                          .n_kv_heads = 4,
+                                          .window_size = 0,
+                                          .context_len = 512,
+                                          .vocab_size = 512,
+                                          .rope_theta = 10000.0f,
+                                          .norm_eps = 1e-5f};
+
+/// A config over the same weights that sees no further than 24 tokens, and so goes on for ever.
+inline constexpr ModelConfig stories_260k_w24 = [] {
+  ModelConfig config = stories_260k;
+  config.window_size = 24;
+  return config;
+}();
+
+/// A model of 1.1 billion parameters: large enough that no cache holds its weights, small enough to be made in seconds.
+inline constexpr ModelConfig shape_1_1b{.dim = 2048,
+                                        .n_layers = 22,
+                                        .head_dim = 64,
+                                        .hidden_dim = 5632,
+                                        .n_heads = 32,
+                                        .n_kv_heads = 4,
+                                        .window_size = 4096,
+                                        .context_len = 4096,
+                                        .vocab_size = 32000,
+                                        .rope_theta = 10000.0f,
+                                        .norm_eps = 1e-5f};
+
+}  // namespace mistral::tool

@@ -1,0 +1,138 @@
+#include "console.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <system_error>
+#include <utility>
+
+#include <mistral/core/error.hpp>
+#include <mistral/io/printable.hpp>
+
+namespace mistral::tool {
+
+namespace {
+
+// false and errno where it fails
+bool write_all(int descriptor, std::string_view text) noexcept {
+  while (!text.empty()) {
+    const auto written = ::write(descriptor, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return false;
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
+std::string reason(int code) { return std::generic_category().message(code); }
+
+struct Descriptor {
+  explicit Descriptor(int opened) : number(opened) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (number > STDIN_FILENO) ::close(number);
+  }
+  int number;
+};
+
+}  // namespace
+
+void print(std::string_view text) {
+  if (!write_all(STDOUT_FILENO, text)) throw Error("stdout", "cannot write: " + reason(errno));
+}
+
+bool on_terminal() { return ::isatty(STDERR_FILENO) == 1; }
+
+void note(std::string_view text) { (void)write_all(STDERR_FILENO, text); }
+
+Progress::Progress(std::string what, std::size_t total) : what_(std::move(what)), total_(total) {
+  if (on_terminal()) note("\r" + what_ + " ...\x1b[K");
+}
+
+Progress::~Progress() {
+  if (on_terminal()) note("\r\x1b[K");
+}
+
+void Progress::at(std::size_t done) {
+  if (total_ == 0 || !on_terminal()) return;
+  const int percent = static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total_));
+  if (percent == std::exchange(shown_, percent)) return;
+  const auto filled = static_cast<std::size_t>(percent) * 40 / 100;
+  note("\r" + what_ + " [" + std::string(filled, '#') + std::string(40 - filled, ' ') + "] " + std::to_string(percent) +
+       "%\x1b[K");
+}
+
+std::string read_all(const std::string& path, std::string_view where) {
+  constexpr std::size_t limit = std::size_t{1} << 30;
+  const bool from_stdin = path == "-";
+  const auto fail = [&](const std::string& what) {
+    return Error(where, (from_stdin ? std::string("standard input") : printable(path, 1000)) + ": " + what);
+  };
+  const Descriptor file{from_stdin ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.number < 0) throw fail("cannot open: " + reason(errno));
+  std::string text;
+  std::string block(std::size_t{1} << 16, '\0');
+  while (true) {
+    const auto count = ::read(file.number, block.data(), block.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw fail("cannot read: " + reason(errno));
+    if (count == 0) return text;
+    text.append(block, 0, static_cast<std::size_t>(count));
+    if (text.size() > limit) throw fail("expected at most 1 GiB of text, got more");
+  }
+}
+
+std::string text_of(const TextArguments& arguments, std::string_view where) {
+  if (arguments.text) return *arguments.text;
+  // a person who forgot the option would look at a program that waits
+  if (arguments.file.empty() && ::isatty(STDIN_FILENO) == 1) {
+    throw UsageError("expected a text, by an option or on standard input, got none");
+  }
+  return read_all(arguments.file.empty() ? "-" : arguments.file, where);
+}
+
+std::string prompt_of(const TextArguments& arguments) {
+  std::string text = text_of(arguments, "prompt");
+  if (!arguments.text && text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
+std::vector<TokenId> parse_ids(std::string_view text) {
+  constexpr std::string_view separators = ", \t\r\n";
+  std::vector<TokenId> ids;
+  while (true) {
+    const std::size_t start = text.find_first_not_of(separators);
+    if (start == std::string_view::npos) return ids;
+    text.remove_prefix(start);
+    const std::string_view word = text.substr(0, text.find_first_of(separators));
+    TokenId id = 0;
+    const auto [end, failure] = std::from_chars(word.data(), word.data() + word.size(), id);
+    if (failure != std::errc() || end != word.data() + word.size() || id < 0) {
+      throw Error("tokens", "token " + std::to_string(ids.size()), "an id", "'" + printable(word, 40) + "'");
+    }
+    ids.push_back(id);
+    text.remove_prefix(word.size());
+  }
+}
+
+std::string ids_text(std::span<const TokenId> ids) {
+  std::string text;
+  for (const TokenId id : ids) text.append(text.empty() ? "" : " ").append(std::to_string(id));
+  return text;
+}
+
+std::string bytes_text(std::size_t bytes) {
+  constexpr const char* units[] = {"B", "kB", "MB", "GB", "TB"};
+  auto value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  for (; value >= 1000.0 && unit + 1 < std::size(units); ++unit) value /= 1000.0;
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.2f %s", value, units[unit]);
+  return text;
+}
+
+}  // namespace mistral::tool

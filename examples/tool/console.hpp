@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <mistral/core/token.hpp>
+
+#include "commands.hpp"
+
+namespace mistral::tool {
+
+/// Writes to standard output at once. Throws Error where that fails, as on a full disk.
+void print(std::string_view text);
+
+/// Whether standard error is a terminal: where progress and statistics go.
+bool on_terminal();
+
+/// Writes to standard error; what it cannot write is lost.
+void note(std::string_view text);
+
+/// A line on the terminal about work that takes long; gone when the object goes. Does nothing elsewhere.
+class Progress {
+ public:
+  /// `what` is shown at once, and with a bar once `at` is told how far it is of `total`.
+  explicit Progress(std::string what, std::size_t total = 0);
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  ~Progress();
+  void at(std::size_t done);
+
+ private:
+  std::string what_;
+  std::size_t total_;
+  int shown_ = -1;
+};
+
+/// The whole of a file, or of standard input for "-". Throws Error `[where] path: ...`.
+std::string read_all(const std::string& path, std::string_view where);
+
+/// The text that is meant. A prompt's file has one newline at its end taken off, which editors and echo put there.
+std::string text_of(const TextArguments& arguments, std::string_view where);
+std::string prompt_of(const TextArguments& arguments);
+
+/// Token ids from text such as `1, 2 3`, separated by commas and white space. Throws Error for what is no id.
+std::vector<TokenId> parse_ids(std::string_view text);
+
+/// `1 2 3`
+std::string ids_text(std::span<const TokenId> ids);
+
+/// `14.48 GB`
+std::string bytes_text(std::size_t bytes);
+
+}  // namespace mistral::tool

@@ -1,0 +1,129 @@
+#include <chrono>
+#include <cstdio>
+#include <random>
+
+#include <nlohmann/json.hpp>
+
+#include "commands.hpp"
+#include "console.hpp"
+#include "load.hpp"
+#include "presets.hpp"
+
+namespace mistral::tool {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+// What a run took.
+struct Statistics {
+  std::size_t prompt_tokens = 0;
+  std::size_t decoded_tokens = 0;  // forwards of one token: the last token chosen has had none
+  double prefill_seconds = 0;
+  double decode_seconds = 0;
+  std::int64_t wraps = 0;
+
+  double prefill_speed() const { return static_cast<double>(prompt_tokens) / prefill_seconds; }
+  double decode_speed() const { return static_cast<double>(decoded_tokens) / decode_seconds; }
+};
+
+const char* name_of(StopReason reason) {
+  switch (reason) {
+    case StopReason::max_tokens:
+      return "max_tokens";
+    case StopReason::stop_id:
+      return "stop_id";
+    case StopReason::stop_string:
+      return "stop_string";
+    case StopReason::context:
+      return "context";
+    case StopReason::cancelled:
+      return "cancelled";
+  }
+  return "";
+}
+
+std::string describe(const Statistics& s, const Generated& made, const PresetInfo& info, std::uint64_t seed) {
+  char text[512];
+  std::snprintf(text, sizeof text,
+                "prefill: %zu tokens in %.3f s, %.1f tokens/s\n"
+                "decode: %zu tokens in %.3f s, %.1f tokens/s\n"
+                "cache: %s, wrapped %lld times\n"
+                "ended by: %s; preset: %.*s; seed: %llu\n",
+                s.prompt_tokens, s.prefill_seconds, s.prefill_speed(), s.decoded_tokens, s.decode_seconds,
+                s.decoded_tokens > 0 ? s.decode_speed() : 0.0, bytes_text(info.cache_bytes).c_str(),
+                static_cast<long long>(s.wraps), name_of(made.reason), static_cast<int>(info.name.size()),
+                info.name.data(), static_cast<unsigned long long>(seed));
+  return text;
+}
+
+std::string to_json(const Statistics& s, const Generated& made, const PresetInfo& info, std::uint64_t seed,
+                    const std::vector<TokenId>& prompt) {
+  nlohmann::ordered_json json;
+  json["preset"] = info.name;
+  json["seed"] = seed;
+  json["prompt_tokens"] = prompt;
+  json["tokens"] = made.tokens;
+  json["text"] = made.text;
+  json["stop_reason"] = name_of(made.reason);
+  json["prefill_seconds"] = s.prefill_seconds;
+  json["prefill_tokens_per_second"] = s.prefill_speed();  // null where it isn't finite
+  json["decode_seconds"] = s.decode_seconds;
+  json["decode_tokens_per_second"] = s.decode_speed();
+  json["cache_bytes"] = info.cache_bytes;
+  json["wraps"] = s.wraps;
+  // A vocabulary may hold pieces that are no UTF-8: JSON may not.
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+std::uint64_t random_seed() {
+  std::random_device device;
+  return static_cast<std::uint64_t>(device()) << 32 | device();
+}
+
+}  // namespace
+
+void run_generate(const GenerateArguments& arguments) {
+  // All that can be wrong is looked at before the weights, which take long, are.
+  const AnyPreset& preset = choose_preset(arguments.model.folder, arguments.model.preset);
+  const PresetInfo& info = preset.info();
+  const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
+  const std::vector<TokenId> prompt = prompt_ids(tokenizer, prompt_of(arguments.prompt), arguments.no_bos);
+  check_tokens(prompt, info);
+
+  GenerateOptions options;
+  options.sampling = arguments.sampling;
+  options.sampling.seed = arguments.seed ? *arguments.seed : random_seed();
+  options.max_tokens = arguments.max_tokens;
+  options.stop_strings = arguments.stop;
+  if (!arguments.ignore_eos && tokenizer.eos_id() >= 0) options.stop_ids.push_back(tokenizer.eos_id());
+
+  const Threads threads(arguments.model.threads);
+  const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
+  const std::unique_ptr<AnySession> session = model->session();
+  const auto on_text = [&](std::string_view text) {
+    if (!arguments.json) print(text);
+    return true;
+  };
+  const Clock::time_point begin = Clock::now();
+  std::optional<Clock::time_point> prefilled;
+  const auto on_logits = [&] {
+    if (!prefilled) prefilled = Clock::now();
+  };
+  const Generated made = session->generate(tokenizer, prompt, options, on_text, on_logits);
+  const Clock::time_point end = Clock::now();
+
+  const Statistics statistics{.prompt_tokens = prompt.size(),
+                              .decoded_tokens = static_cast<std::size_t>(session->position()) - prompt.size(),
+                              .prefill_seconds = seconds_between(begin, prefilled.value_or(end)),
+                              .decode_seconds = seconds_between(prefilled.value_or(end), end),
+                              .wraps = session->wraps()};
+  print(arguments.json ? to_json(statistics, made, info, options.sampling.seed, prompt) + "\n" : "\n");
+  if (arguments.verbose || on_terminal()) note(describe(statistics, made, info, options.sampling.seed));
+}
+
+}  // namespace mistral::tool

@@ -1,0 +1,63 @@
+#include "load.hpp"
+
+#include <algorithm>
+#include <new>
+
+#include "console.hpp"
+
+namespace mistral::tool {
+
+Tokenizer load_tokenizer(const std::string& path, const std::string& folder) {
+  if (!path.empty()) return Tokenizer::load(path);
+  const std::string standard = path_in(folder, "tokenizer.model");
+  if (!path_exists(standard)) {
+    throw Error("tokenizer", printable(folder, 1000), "tokenizer.model in the folder, or another file by --tokenizer",
+                "neither");
+  }
+  return Tokenizer::load(standard);
+}
+
+Tokenizer load_tokenizer(const ModelArguments& arguments, const PresetInfo& info) {
+  Tokenizer tokenizer = load_tokenizer(arguments.tokenizer, arguments.folder);
+  if (tokenizer.vocab_size() > info.config.vocab_size) {
+    const std::string& path =
+        arguments.tokenizer.empty() ? path_in(arguments.folder, "tokenizer.model") : arguments.tokenizer;
+    throw Error("tokenizer", printable(path, 1000) + ": the vocabulary",
+                "at most the model's " + std::to_string(info.config.vocab_size) + " pieces",
+                std::to_string(tokenizer.vocab_size()));
+  }
+  return tokenizer;
+}
+
+std::vector<TokenId> prompt_ids(const Tokenizer& tokenizer, std::string_view text, bool no_bos) {
+  std::vector<TokenId> ids = tokenizer.encode(text);
+  if (!no_bos && tokenizer.bos_id() >= 0) ids.insert(ids.begin(), tokenizer.bos_id());
+  return ids;
+}
+
+void check_tokens(std::span<const TokenId> tokens, const PresetInfo& info) {
+  if (tokens.empty()) throw Error("tokens", "the prompt", "at least one token", "none");
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || static_cast<std::size_t>(tokens[i]) >= info.config.vocab_size) {
+      throw Error("tokens", "token " + std::to_string(i),
+                  "an id of 0 ... " + std::to_string(info.config.vocab_size - 1), std::to_string(tokens[i]));
+    }
+  }
+  if (info.config.window_size == 0 && tokens.size() > info.config.context_len) {
+    throw Error("tokens", "the prompt, for preset " + std::string(info.name) + ", which has no window",
+                "at most " + std::to_string(info.config.context_len) + " tokens", std::to_string(tokens.size()));
+  }
+}
+
+std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyPreset& preset) {
+  const PresetInfo& info = preset.info();
+  const Progress progress("loading " + bytes_text(info.weight_bytes) + " of weights");
+  try {
+    return preset.load(arguments.folder, {.allow_different_window = !arguments.preset.empty()});
+  } catch (const std::bad_alloc&) {
+    throw Error("memory", "preset " + std::string(info.name),
+                bytes_text(info.weight_bytes + info.cache_bytes + info.workspace_bytes) + " of memory", "less");
+  }
+}
+
+}  // namespace mistral::tool

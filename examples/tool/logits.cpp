@@ -1,0 +1,87 @@
+#include <algorithm>
+#include <csignal>
+
+#include <nlohmann/json.hpp>
+
+#include <mistral/io/atomic_file.hpp>
+
+#include "commands.hpp"
+#include "console.hpp"
+#include "load.hpp"
+#include "presets.hpp"
+
+namespace mistral::tool {
+
+namespace {
+
+// Set by Ctrl-C, so that a file that is half written is taken away before the program ends.
+volatile std::sig_atomic_t interrupted = 0;
+
+// Rows of floats as NumPy's .npy (version 1.0), written as they come: a long text's logits need not fit the memory.
+class NpyWriter {
+ public:
+  NpyWriter(const std::string& path, std::size_t rows, std::size_t cols) : file_(path, "logits") {
+    constexpr std::size_t preamble = 10;  // the magic word, the version, the header's length
+    std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (";
+    header.append(std::to_string(rows)).append(", ").append(std::to_string(cols)).append("), }");
+    header.append(63 - (preamble + header.size()) % 64, ' ').append(1, '\n');
+    file_.write(std::string_view("\x93NUMPY\x01\x00", 8));
+    const char length[] = {static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
+    file_.write(std::string_view(length, 2));
+    file_.write(header);
+  }
+
+  void write(std::span<const float> row) { file_.write(std::as_bytes(row)); }
+  void commit() { file_.commit(); }
+
+ private:
+  AtomicFile file_;
+};
+
+// The ids that the arguments name; `tokenizer` is loaded only where there is a text to encode.
+std::vector<TokenId> tokens_of(const LogitsArguments& arguments, const PresetInfo& info) {
+  if (arguments.tokens) return parse_ids(*arguments.tokens);
+  if (!arguments.tokens_file.empty()) return parse_ids(read_all(arguments.tokens_file, "tokens"));
+  const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
+  return prompt_ids(tokenizer, prompt_of(arguments.prompt), arguments.no_bos);
+}
+
+}  // namespace
+
+void run_logits(const LogitsArguments& arguments) {
+  const AnyPreset& preset = choose_preset(arguments.model.folder, arguments.model.preset);
+  const PresetInfo& info = preset.info();
+  const std::vector<TokenId> tokens = tokens_of(arguments, info);
+  check_tokens(tokens, info);
+
+  const Threads threads(arguments.model.threads);
+  const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
+  const std::unique_ptr<AnySession> session = model->session();
+  std::signal(SIGINT, [](int) {
+    interrupted = 1;
+    std::signal(SIGINT, SIG_DFL);  // a second one doesn't wait
+  });
+  {
+    NpyWriter file(arguments.out, tokens.size(), info.config.vocab_size);
+    Progress progress("logits of " + std::to_string(tokens.size()) + " tokens", tokens.size());
+    constexpr std::size_t chunk = 512;
+    for (std::size_t done = 0; done < tokens.size() && interrupted == 0; done += chunk) {
+      const std::size_t count = std::min(chunk, tokens.size() - done);
+      const Rows<const float> logits = session->forward(std::span(tokens).subspan(done, count));
+      for (std::size_t i = 0; i < count; ++i) file.write(logits.row(i));
+      progress.at(done + count);
+    }
+    if (interrupted == 0) file.commit();
+  }
+  if (interrupted != 0) std::raise(SIGINT);
+
+  if (!arguments.json) return;
+  nlohmann::ordered_json json;
+  json["preset"] = info.name;
+  json["out"] = arguments.out;
+  json["tokens"] = tokens;
+  json["shape"] = {tokens.size(), info.config.vocab_size};
+  print(json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace mistral::tool

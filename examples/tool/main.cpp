@@ -1,0 +1,203 @@
+// The tool `mistral`: what the command line says goes into the structs of commands.hpp, and each command has a file.
+
+#include <csignal>
+#include <functional>
+#include <new>
+#include <sstream>
+#include <utility>
+
+#include <CLI/CLI.hpp>
+
+#include <mistral/core/error.hpp>
+#include <mistral/io/printable.hpp>
+
+#include "commands.hpp"
+#include "console.hpp"
+
+namespace mistral::tool {
+
+namespace {
+
+// A command: its options, and what it does once they are read.
+struct Command {
+  CLI::App* app;
+  std::function<void()> run;
+};
+
+CLI::Option* add_path(CLI::App& app, const std::string& name, std::string& path, const std::string& help) {
+  CLI::Option* const option = app.add_option(name, path, help);
+  const auto not_empty = [](const std::string& text) {
+    return text.empty() ? std::string("expected a path, got nothing") : std::string();
+  };
+  return option->check(CLI::Validator(not_empty, "PATH"))->type_name("");
+}
+
+void add_text(CLI::App& app, const std::string& name, const std::string& file_name, TextArguments& arguments,
+              const std::string& what) {
+  CLI::Option* const text = app.add_option(name, arguments.text, what)->type_name("TEXT");
+  CLI::Option* const file = add_path(app, file_name, arguments.file, "a file that holds it, - for standard input");
+  file->excludes(text);
+}
+
+void add_model(CLI::App& app, ModelArguments& arguments) {
+  add_path(app, "--model", arguments.folder, "the checkpoint: a folder of Hugging Face's or Mistral's layout")
+      ->required();
+  add_path(app, "--tokenizer", arguments.tokenizer,
+           "a SentencePiece model, where it isn't the folder's tokenizer.model");
+  add_path(app, "--preset", arguments.preset,
+           "the preset to run it by, with the preset's window (see: mistral presets)");
+  app.add_option("--threads", arguments.threads, "threads to run on; all processors unless said")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1024}))
+      ->type_name("N");
+}
+
+Command add_generate(CLI::App& parent) {
+  CLI::App* const app = parent.add_subcommand(
+      "generate",
+      "Continue a prompt. Prints the continuation as it comes, without the prompt, and a newline at its end");
+  const auto arguments = std::make_shared<GenerateArguments>();
+  GenerateArguments& a = *arguments;
+  add_model(*app, a.model);
+  add_text(*app, "--prompt", "--prompt-file", a.prompt,
+           "the text to continue; standard input where neither is given. BOS is put in front of it");
+  app->add_option("--max-tokens", a.max_tokens, "tokens to generate at most; 256 unless said")->type_name("N");
+  app->add_option("--temperature", a.sampling.temperature, "0: always the most probable token; 0.7 unless said")
+      ->type_name("T");
+  app->add_option("--top-k", a.sampling.top_k, "choose among the K most probable tokens")->type_name("K");
+  app->add_option("--top-p", a.sampling.top_p, "choose among the tokens that make up this probability")->type_name("P");
+  app->add_option("--min-p", a.sampling.min_p, "drop tokens below this fraction of the most probable one's")
+      ->type_name("P");
+  app->add_option("--repetition-penalty", a.sampling.repetition_penalty,
+                  "what the logits of tokens that were there already are divided by")
+      ->type_name("X");
+  app->add_option("--seed", a.seed, "the same seed gives the same text; a random one unless said")->type_name("N");
+  app->add_option("--stop", a.stop, "a text that ends the output, and isn't part of it; may be given several times")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  app->add_flag("--ignore-eos", a.ignore_eos, "go on after the token that ends a text");
+  app->add_flag("--no-bos", a.no_bos, "don't put BOS in front of the prompt");
+  app->add_flag("--json", a.json, "print one JSON object at the end instead");
+  app->add_flag("--verbose", a.verbose, "print speeds to standard error, as on a terminal");
+  return {app, [arguments] {
+            try {
+              arguments->sampling.validate();
+            } catch (const Error& error) {
+              throw UsageError(error.what());
+            }
+            for (const std::string& text : arguments->stop) {
+              if (text.empty()) throw UsageError("--stop: expected a text, got nothing");
+            }
+            run_generate(*arguments);
+          }};
+}
+
+Command add_tokenize(CLI::App& parent) {
+  CLI::App* const app = parent.add_subcommand("tokenize", "Print the token ids of a text, or the text of token ids");
+  const auto arguments = std::make_shared<TokenizeArguments>();
+  TokenizeArguments& a = *arguments;
+  CLI::Option* const tokenizer = add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model");
+  add_path(*app, "--model", a.folder, "a folder with a tokenizer.model")->excludes(tokenizer);
+  add_text(*app, "--text", "--file", a.text, "the text, or the ids; standard input where neither is given");
+  CLI::Option* const decode = app->add_flag("--decode", a.decode, "take ids, print their text");
+  app->add_flag("--bos", a.bos, "put BOS in front")->excludes(decode);
+  app->add_flag("--pieces", a.pieces, "print a line for each token: its id, a tab, its piece")->excludes(decode);
+  app->add_flag("--json", a.json, "print a JSON array, or a string with --decode");
+  return {app, [arguments] {
+            if (arguments->tokenizer.empty() && arguments->folder.empty()) {
+              throw UsageError("--tokenizer or --model is required");
+            }
+            run_tokenize(*arguments);
+          }};
+}
+
+Command add_logits(CLI::App& parent) {
+  CLI::App* const app = parent.add_subcommand(
+      "logits", "Write the logits at every position to a .npy file: float32, (tokens, vocab_size)");
+  const auto arguments = std::make_shared<LogitsArguments>();
+  LogitsArguments& a = *arguments;
+  add_model(*app, a.model);
+  CLI::Option* const tokens =
+      app->add_option("--tokens", a.tokens, "token ids, with commas between them")->type_name("IDS");
+  CLI::Option* const tokens_file =
+      add_path(*app, "--tokens-file", a.tokens_file, "a file that holds token ids, - for standard input");
+  add_text(*app, "--prompt", "--prompt-file", a.prompt, "a text instead. BOS is put in front of it");
+  tokens->excludes(tokens_file);
+  for (const char* const text : {"--prompt", "--prompt-file"}) {
+    app->get_option(text)->excludes(tokens);
+    app->get_option(text)->excludes(tokens_file);
+  }
+  app->add_flag("--no-bos", a.no_bos, "don't put BOS in front of the text");
+  add_path(*app, "--out", a.out, "the file to write")->required();
+  app->add_flag("--json", a.json, "print what was written as a JSON object");
+  return {app, [arguments] { run_logits(*arguments); }};
+}
+
+Command add_inspect(CLI::App& parent) {
+  CLI::App* const app =
+      parent.add_subcommand("inspect", "Say what a checkpoint is, which preset fits it, and the memory that it takes");
+  const auto arguments = std::make_shared<InspectArguments>();
+  add_path(*app, "--model", arguments->folder, "the checkpoint's folder")->required();
+  add_path(*app, "--tokenizer", arguments->tokenizer, "a SentencePiece model, where it isn't the folder's");
+  app->add_flag("--json", arguments->json, "print one JSON object");
+  return {app, [arguments] { run_inspect(*arguments); }};
+}
+
+Command add_presets(CLI::App& parent) {
+  CLI::App* const app = parent.add_subcommand("presets", "List the models that this tool is compiled for");
+  const auto arguments = std::make_shared<PresetsArguments>();
+  app->add_flag("--json", arguments->json, "print one JSON object");
+  return {app, [arguments] { run_presets(*arguments); }};
+}
+
+int fail(int code, std::string_view message) {
+  note("mistral: error: " + printable(message, 4000) + "\n");
+  return code;
+}
+
+int run(int argc, const char* const* argv) {
+  CLI::App app{"Mistral 7B, and models of its family, on the CPU", "mistral"};
+  app.set_version_flag("--version", "mistral " MISTRAL_TOOL_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  const Command commands[] = {add_generate(app), add_tokenize(app), add_logits(app), add_inspect(app),
+                              add_presets(app)};
+  const auto help_of = [&] {
+    std::string help = "mistral";
+    for (const CLI::App* parsed : app.get_subcommands()) help.append(" ").append(parsed->get_name());
+    return " (see: " + help + " --help)";
+  };
+  try {
+    app.parse(argc, argv);
+    for (const Command& command : commands) {
+      if (command.app->parsed()) command.run();
+    }
+    return 0;
+  } catch (const CLI::Success& success) {  // --help, --version
+    std::ostringstream text;
+    app.exit(success, text, text);
+    print(text.str());
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return fail(2, error.what() + help_of());
+  } catch (const UsageError& error) {
+    return fail(2, error.what() + help_of());
+  }
+}
+
+}  // namespace
+
+}  // namespace mistral::tool
+
+int main(int argc, char** argv) {
+  // A reader that has seen enough (`mistral generate | head`) ends us quietly, whatever our parent made of the signal.
+  std::signal(SIGPIPE, SIG_DFL);
+  try {
+    return mistral::tool::run(argc, argv);
+  } catch (const mistral::Error& error) {
+    return mistral::tool::fail(1, error.what());
+  } catch (const std::bad_alloc&) {
+    return mistral::tool::fail(1, "out of memory (see: mistral presets)");
+  } catch (const std::exception& error) {
+    return mistral::tool::fail(1, error.what());
+  }
+}

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <mistral/model.hpp>
+#include <mistral/nn/weights.hpp>
+
+#include "any_model.hpp"
+#include "configs.hpp"
+
+namespace mistral::tool {
+
+/// What is compiled for each preset: nothing but the hand-over from run-time to compile-time types.
+template <class Model, KvElement KV>
+class PresetModel final : public AnyPreset {
+  using Session = mistral::Session<Model, KV>;
+
+  struct LogitsHook {
+    const std::function<void()>& function;
+    void logits(std::span<float>) { function(); }
+  };
+
+  class SessionOf final : public AnySession {
+   public:
+    explicit SessionOf(const Model& model) : session_(model) {}
+
+    std::span<const float> prefill(std::span<const TokenId> prompt) override { return session_.prefill(prompt); }
+    std::span<const float> decode(TokenId token) override { return session_.decode(token); }
+    Rows<const float> forward(std::span<const TokenId> tokens) override { return session_.forward(tokens); }
+    Generated generate(const Tokenizer& tokenizer, std::span<const TokenId> prompt, const GenerateOptions& options,
+                       const std::function<bool(std::string_view)>& on_text,
+                       const std::function<void()>& on_logits) override {
+      return mistral::generate(session_, tokenizer, prompt, options, on_text, LogitsHook{on_logits});
+    }
+    std::int64_t position() const noexcept override { return session_.position(); }
+    std::int64_t wraps() const noexcept override { return session_.cache().wraps(); }
+    void clear() noexcept override { session_.clear(); }
+
+   private:
+    Session session_;
+  };
+
+  class ModelOf final : public AnyModel {
+   public:
+    explicit ModelOf(Model&& model) : model_(std::move(model)) {}
+    std::unique_ptr<AnySession> session() const override { return std::make_unique<SessionOf>(model_); }
+
+   private:
+    Model model_;
+  };
+
+ public:
+  PresetModel(std::string_view name, std::string_view weights, std::string_view kv, std::string_view comment)
+      : info_{name,
+              weights,
+              kv,
+              comment,
+              Model::config,
+              Model::memory_bytes,
+              Session::cache_bytes,
+              Session::workspace_bytes} {}
+
+  const PresetInfo& info() const noexcept override { return info_; }
+
+  std::unique_ptr<AnyModel> load(const std::string& folder, const LoadOptions& options) const override {
+    return std::make_unique<ModelOf>(mistral::load<Model>(folder, options));
+  }
+
+  std::unique_ptr<AnyModel> random(std::uint64_t seed) const override {
+    Model model;
+    randomize(model, seed);
+    return std::make_unique<ModelOf>(std::move(model));
+  }
+
+ private:
+  PresetInfo info_;
+};
+
+}  // namespace mistral::tool

@@ -1,0 +1,129 @@
+#include "presets.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "commands.hpp"
+
+namespace mistral::tool {
+
+namespace {
+
+// One list of names for both configs, so that their fields can be held against each other in pairs.
+constexpr std::array<std::string_view, 11> field_names{"dim",        "n_layers",   "head_dim",    "hidden_dim",
+                                                       "n_heads",    "n_kv_heads", "window_size", "context_len",
+                                                       "vocab_size", "rope_theta", "norm_eps"};
+constexpr std::string_view context_field = "context_len";
+
+Fields named(const std::array<std::string, field_names.size()>& values) {
+  Fields fields;
+  for (std::size_t i = 0; i < values.size(); ++i) fields.emplace_back(field_names[i], values[i]);
+  return fields;
+}
+
+std::string text(std::size_t x) { return std::to_string(x); }
+std::string text(std::int64_t x) { return std::to_string(x); }
+// as a float holds it: 1e-05 of a file and 1e-5f of a config are the same text
+std::string text(float x) { return detail::number_text(static_cast<double>(x)); }
+
+}  // namespace
+
+const AnyPreset* find_preset(std::string_view name) {
+  for (const AnyPreset* preset : presets()) {
+    if (preset->info().name == name) return preset;
+  }
+  return nullptr;
+}
+
+std::string preset_names() {
+  std::string names;
+  for (const AnyPreset* preset : presets()) names.append(names.empty() ? "" : ", ").append(preset->info().name);
+  return names;
+}
+
+Fields fields_of(const ModelConfig& c) {
+  return named({text(c.dim), text(c.n_layers), text(c.head_dim), text(c.hidden_dim), text(c.n_heads),
+                text(c.n_kv_heads), text(c.window_size), text(c.context_len), text(c.vocab_size), text(c.rope_theta),
+                text(c.norm_eps)});
+}
+
+Fields fields_of(const CheckpointConfig& c) {
+  return named({text(c.dim), text(c.n_layers), text(c.head_dim), text(c.hidden_dim), text(c.n_heads),
+                text(c.n_kv_heads), text(c.window), c.context_len ? text(*c.context_len) : "not said",
+                text(c.vocab_size), text(static_cast<float>(c.rope_theta)), text(static_cast<float>(c.norm_eps))});
+}
+
+std::vector<Difference> differences(const ModelConfig& preset, const CheckpointConfig& checkpoint) {
+  const Fields ours = fields_of(preset);
+  const Fields theirs = fields_of(checkpoint);
+  std::vector<Difference> out;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    const bool fits =
+        ours[i].first == context_field
+            ? !checkpoint.context_len || preset.context_len <= static_cast<std::size_t>(*checkpoint.context_len)
+            : ours[i].second == theirs[i].second;
+    if (!fits) out.push_back({ours[i].first, ours[i].second, theirs[i].second});
+  }
+  return out;
+}
+
+std::string_view main_dtype(const TensorFiles& files) {
+  std::array<std::size_t, std::size(dtype_infos)> bytes{};
+  for (std::size_t i = 0; i < files.size(); ++i)
+    bytes[static_cast<std::size_t>(files[i].dtype)] += files[i].data.size();
+  const auto most = std::max_element(bytes.begin(), bytes.end()) - bytes.begin();
+  return dtype_infos[most].name;
+}
+
+const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfig& checkpoint) {
+  std::vector<const AnyPreset*> fitting;
+  for (const AnyPreset* preset : presets()) {
+    if (differences(preset->info().config, checkpoint).empty()) fitting.push_back(preset);
+  }
+  if (fitting.size() > 1) {
+    const std::string_view dtype = main_dtype(TensorFiles::open(folder, files_of(checkpoint.layout).tensors));
+    for (const AnyPreset* preset : fitting) {
+      if (preset->info().weights == dtype) return preset;
+    }
+  }
+  return fitting.empty() ? nullptr : fitting[0];
+}
+
+std::string why_none_fits(const CheckpointConfig& checkpoint) {
+  struct Candidate {
+    const AnyPreset* preset;
+    std::vector<Difference> differences;
+  };
+  std::vector<Candidate> candidates;
+  for (const AnyPreset* preset : presets()) {
+    candidates.push_back({preset, differences(preset->info().config, checkpoint)});
+  }
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.differences.size() < b.differences.size(); });
+  std::string line = "no preset fits:";
+  for (const Candidate& candidate : candidates) {
+    line.append(&candidate == candidates.data() ? " " : "; ").append(candidate.preset->info().name).append(" has");
+    for (const Difference& d : candidate.differences) {
+      line.append(&d == candidate.differences.data() ? " " : ", ").append(d.field).append(" ").append(d.preset);
+      line.append(" (here ").append(d.checkpoint).append(")");
+    }
+  }
+  line.append("; to add a preset, add a line to examples/tool/presets.txt and build again");
+  const Candidate& nearest = candidates[0];
+  if (nearest.differences.size() == 1 && nearest.differences[0].field == "window_size") {
+    line.append("; to go by another window, pass --preset ").append(nearest.preset->info().name);
+  }
+  return line;
+}
+
+const AnyPreset& choose_preset(const std::string& folder, const std::string& name) {
+  if (!name.empty()) {
+    if (const AnyPreset* preset = find_preset(name)) return *preset;
+    throw UsageError("--preset: expected one of " + preset_names() + ", got '" + printable(name) + "'");
+  }
+  const CheckpointConfig checkpoint = CheckpointConfig::read(folder);
+  if (const AnyPreset* preset = fitting_preset(folder, checkpoint)) return *preset;
+  throw Error("checkpoint", printable(folder, 1000) + ": " + why_none_fits(checkpoint));
+}
+
+}  // namespace mistral::tool

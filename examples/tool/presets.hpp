@@ -1,0 +1,52 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <mistral/core/config.hpp>
+#include <mistral/io/checkpoint_config.hpp>
+
+#include "any_model.hpp"
+
+namespace mistral::tool {
+
+/// All presets that this tool is compiled for, in the order of presets.txt.
+std::span<const AnyPreset* const> presets();
+
+/// The preset of that name, null where there is none.
+const AnyPreset* find_preset(std::string_view name);
+
+/// `mistral-7b-v0.1, tiny`
+std::string preset_names();
+
+/// The fields of a config as text, by their names in ModelConfig.
+using Fields = std::vector<std::pair<std::string_view, std::string>>;
+Fields fields_of(const ModelConfig& config);
+Fields fields_of(const CheckpointConfig& config);
+
+/// A field in which a preset isn't what a checkpoint needs.
+struct Difference {
+  std::string_view field;
+  std::string preset;
+  std::string checkpoint;
+};
+std::vector<Difference> differences(const ModelConfig& preset, const CheckpointConfig& checkpoint);
+
+/// The preset that fits a checkpoint folder; of several, the one whose format is the tensors' own, else the first. Null
+/// where none fits.
+const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfig& checkpoint);
+
+/// Why none fits, and what to do about it: one line.
+std::string why_none_fits(const CheckpointConfig& checkpoint);
+
+/// The preset for a folder: the one named, or the one that fits where `name` is empty. Throws Error where none does,
+/// UsageError where there is none of that name.
+const AnyPreset& choose_preset(const std::string& folder, const std::string& name);
+
+/// The element type that most of a checkpoint's bytes have, as safetensors calls it.
+std::string_view main_dtype(const TensorFiles& files);
+
+}  // namespace mistral::tool
