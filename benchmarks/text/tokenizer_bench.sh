@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # tokenizer_bench.sh MODEL [ROUNDS]: our encoder beside spm_encode on the same 10 MB, one core each, in turn.
-# The text is code and prose that Debian ships, half of each; spm_encode's time is what it takes less what it takes for
-# an empty input, ours is encoding alone: start-up counts for neither. spm_encode's writing of the ids does count (it
-# formats 3 million numbers); PIECES of it are shown by the third figure, whose output is not written at all ("proto").
-# The ids must agree. $CXX compiles, $CXXFLAGS are its flags, $WORK keeps the files.
+# The text is code and prose that Debian ships, half of each, encoded line by line by both. Times are processor time (user
+# and system), which other programs on the machine disturb less. Start-up counts for neither: spm_encode's time is what it
+# takes less what it takes for an empty input, ours is encoding alone. spm_encode's reading of lines and its formatting of
+# the ids count against it in the first comparison; in the second it makes no output ("proto"), and only its reading does.
+# The ids must agree. $CXX compiles, $CXXFLAGS are its flags, $WORK keeps the files, $CORE is the core.
 set -euo pipefail
 model=${1:?usage: tokenizer_bench.sh MODEL [ROUNDS]}
 rounds=${2:-5}
@@ -17,10 +18,10 @@ pin=()
 
 # head closes the pipe early, which is no failure here
 half=5000000
-code() { find /usr/include -type f \( -name '*.h' -o -name '*.hpp' \) -print0 | LC_ALL=C sort -z | xargs -0 cat; }
+code() { find /usr/include -type f \( -name '*.h' -o -name '*.hpp' \) -print0 | LC_ALL=C sort -z | xargs -0 cat 2>/dev/null; }
 prose() {
   find /usr/share/perl /usr/share/doc /usr/lib/python3 -type f \( -name '*.pod' -o -name '*.txt' -o -name 'README*' -o -name 'copyright' \) -print0 2>/dev/null |
-    LC_ALL=C sort -z | xargs -0 cat
+    LC_ALL=C sort -z | xargs -0 cat 2>/dev/null
 }
 { (code || true) | head -c $half; (prose || true) | head -c $half; } >"$work/text" || true
 tr -d '\000' <"$work/text" >"$work/text.clean" && mv "$work/text.clean" "$work/text"
@@ -30,10 +31,10 @@ bytes=$(stat -c %s "$work/text")
 
 ${CXX:-g++} -std=c++20 ${CXXFLAGS:--O2} -I"$root/include" "$root/benchmarks/text/tokenizer_time.cpp" -o "$work/tokenizer_time"
 
-seconds() { # of a command, whose output is thrown away
-  local start=$EPOCHREALTIME
-  "$@" >/dev/null
-  echo "$start $EPOCHREALTIME" | awk '{ printf "%.6f\n", $2 - $1 }'
+seconds() { # processor seconds of a command
+  local TIMEFORMAT='%3U %3S' used
+  used=$({ time "$@" >/dev/null 2>&1; } 2>&1)
+  awk '{ printf "%.3f\n", $1 + $2 }' <<<"$used"
 }
 spm() { "${pin[@]}" spm_encode --model="$model" --output_format="$1" --output="$3" <"$2"; }
 
