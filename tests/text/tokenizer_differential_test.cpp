@@ -197,10 +197,10 @@ TEST_CASE("our ids are spm_encode's for a tokenizer of 600 pieces") {
 
 TEST_CASE("our ids are spm_encode's for Mistral's tokenizers") {
   if (!have("spm_encode")) return;
-  const std::filesystem::path folder = mistral::test::golden("tokenizer");
-  if (folder.empty()) return;
   for (const std::string name : {"mistral_v1", "mistral_v3", "tok512"}) {
-    for (std::uint32_t seed = 10; seed < 12; ++seed) compare((folder / (name + ".model")).string(), seed);
+    const std::filesystem::path model = mistral::test::golden("tokenizer/" + name + ".model");
+    if (model.empty()) continue;
+    for (std::uint32_t seed = 10; seed < 12; ++seed) compare(model.string(), seed);
   }
 }
 

@@ -63,22 +63,21 @@ TEST_CASE("a tokenizer of 600 pieces encodes and decodes as SentencePiece does")
 }
 
 TEST_CASE("Mistral's tokenizers encode and decode as SentencePiece does") {
-  const std::filesystem::path folder = mistral::test::golden("tokenizer");
-  if (folder.empty()) return;
-  for (const std::string name : {"mistral_v1", "mistral_v3", "tok512", "bpe600"}) {
-    check_against_sentencepiece(folder, name);
+  for (const std::string name : {"mistral_v1", "mistral_v3", "tok512"}) {
+    const std::filesystem::path model = mistral::test::golden("tokenizer/" + name + ".model");
+    if (!model.empty()) check_against_sentencepiece(model.parent_path(), name);
   }
 }
 
 TEST_CASE("Mistral's tokenizers have the sizes and special pieces that SentencePiece reports") {
-  const std::filesystem::path folder = mistral::test::golden("tokenizer");
-  if (folder.empty()) return;
-  const nlohmann::json info = nlohmann::json::parse(std::ifstream(folder / "info.json"));
+  const std::filesystem::path path = mistral::test::golden("tokenizer/info.json");
+  if (path.empty()) return;
+  const nlohmann::json info = nlohmann::json::parse(std::ifstream(path));
   for (const auto& item : info.items()) {
     const std::string& name = item.key();
     const nlohmann::json& expected = item.value();
     CAPTURE(name);
-    const Tokenizer tokenizer = Tokenizer::load((folder / (name + ".model")).string());
+    const Tokenizer tokenizer = Tokenizer::load((path.parent_path() / (name + ".model")).string());
     CHECK(tokenizer.vocab_size() == expected["vocab"].get<std::size_t>());
     CHECK(tokenizer.bos_id() == expected["bos"].get<TokenId>());
     CHECK(tokenizer.eos_id() == expected["eos"].get<TokenId>());
