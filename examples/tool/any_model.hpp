@@ -24,6 +24,7 @@ struct PresetInfo {
   std::string_view comment;
   ModelConfig config;
   std::size_t weight_bytes;
+  std::size_t read_bytes;  // of the weights, what each token reads: all but the embedding
   std::size_t cache_bytes;
   std::size_t workspace_bytes;
 };

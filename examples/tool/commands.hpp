@@ -73,6 +73,18 @@ struct InspectArguments {
 };
 void run_inspect(const InspectArguments& arguments);
 
+struct BenchArguments {
+  std::string config;
+  std::string weights;  // empty: the preset's
+  std::size_t prompt_tokens = 512;
+  std::size_t generate_tokens = 64;
+  std::size_t depth = 0;  // tokens in the cache before the first that is timed
+  std::size_t repeats = 5;
+  std::size_t threads = 0;  // 0: as many as there are processors
+  bool json = false;
+};
+void run_bench(const BenchArguments& arguments);
+
 struct PresetsArguments {
   bool json = false;
 };

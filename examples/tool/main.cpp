@@ -1,10 +1,17 @@
 // The tool `mistral`: what the command line says goes into the structs of commands.hpp, and each command has a file.
 
+#include <algorithm>
+#include <charconv>
 #include <csignal>
+#include <cstdint>
+#include <cstdlib>
 #include <functional>
+#include <memory>
 #include <new>
 #include <sstream>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -25,11 +32,34 @@ struct Command {
 };
 
 CLI::Option* add_path(CLI::App& app, const std::string& name, std::string& path, const std::string& help) {
-  CLI::Option* const option = app.add_option(name, path, help);
   const auto not_empty = [](const std::string& text) {
     return text.empty() ? std::string("expected a path, got nothing") : std::string();
   };
-  return option->check(CLI::Validator(not_empty, "PATH"))->type_name("");
+  return app.add_option(name, path, help)->check(CLI::Validator(not_empty, ""))->type_name("PATH");
+}
+
+// A whole number: CLI11 by itself takes -5 for one without a sign.
+template <class T>
+void add_whole(CLI::App& app, const std::string& name, T& value, std::uint64_t least, std::uint64_t most,
+               const std::string& help) {
+  const auto in_range = [=](const std::string& text) {
+    std::uint64_t number = 0;
+    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number);
+    const bool good = failure == std::errc() && end == text.data() + text.size() && number >= least && number <= most;
+    return good ? std::string()
+                : "expected a whole number of " + std::to_string(least) + " ... " + std::to_string(most) + ", got '" +
+                      printable(text, 40) + "'";
+  };
+  app.add_option(name, value, help)->check(CLI::Validator(in_range, ""))->type_name("N");
+}
+
+void add_number(CLI::App& app, const std::string& name, float& value, const std::string& help) {
+  const auto is_number = [](const std::string& text) {
+    char* end = nullptr;
+    std::strtod(text.c_str(), &end);
+    return !text.empty() && *end == '\0' ? std::string() : "expected a number, got '" + printable(text, 40) + "'";
+  };
+  app.add_option(name, value, help)->check(CLI::Validator(is_number, ""))->type_name("X");
 }
 
 void add_text(CLI::App& app, const std::string& name, const std::string& file_name, TextArguments& arguments,
@@ -44,11 +74,10 @@ void add_model(CLI::App& app, ModelArguments& arguments) {
       ->required();
   add_path(app, "--tokenizer", arguments.tokenizer,
            "a SentencePiece model, where it isn't the folder's tokenizer.model");
-  add_path(app, "--preset", arguments.preset,
-           "the preset to run it by, with the preset's window (see: mistral presets)");
-  app.add_option("--threads", arguments.threads, "threads to run on; all processors unless said")
-      ->check(CLI::Range(std::size_t{1}, std::size_t{1024}))
-      ->type_name("N");
+  app.add_option("--preset", arguments.preset,
+                 "the preset to run it by, with the preset's window (see: mistral presets)")
+      ->type_name("NAME");
+  add_whole(app, "--threads", arguments.threads, 1, 1024, "threads to run on; all processors unless said");
 }
 
 Command add_generate(CLI::App& parent) {
@@ -60,17 +89,14 @@ Command add_generate(CLI::App& parent) {
   add_model(*app, a.model);
   add_text(*app, "--prompt", "--prompt-file", a.prompt,
            "the text to continue; standard input where neither is given. BOS is put in front of it");
-  app->add_option("--max-tokens", a.max_tokens, "tokens to generate at most; 256 unless said")->type_name("N");
-  app->add_option("--temperature", a.sampling.temperature, "0: always the most probable token; 0.7 unless said")
-      ->type_name("T");
-  app->add_option("--top-k", a.sampling.top_k, "choose among the K most probable tokens")->type_name("K");
-  app->add_option("--top-p", a.sampling.top_p, "choose among the tokens that make up this probability")->type_name("P");
-  app->add_option("--min-p", a.sampling.min_p, "drop tokens below this fraction of the most probable one's")
-      ->type_name("P");
-  app->add_option("--repetition-penalty", a.sampling.repetition_penalty,
-                  "what the logits of tokens that were there already are divided by")
-      ->type_name("X");
-  app->add_option("--seed", a.seed, "the same seed gives the same text; a random one unless said")->type_name("N");
+  add_whole(*app, "--max-tokens", a.max_tokens, 0, INT64_MAX, "tokens to generate at most; 256 unless said");
+  add_number(*app, "--temperature", a.sampling.temperature, "0: always the most probable token; 0.7 unless said");
+  add_whole(*app, "--top-k", a.sampling.top_k, 0, INT32_MAX, "choose among the N most probable tokens; 0: all");
+  add_number(*app, "--top-p", a.sampling.top_p, "choose among the tokens that make up this probability");
+  add_number(*app, "--min-p", a.sampling.min_p, "drop tokens below this fraction of the most probable one's");
+  add_number(*app, "--repetition-penalty", a.sampling.repetition_penalty,
+             "what the logits of tokens that were there already are divided by");
+  add_whole(*app, "--seed", a.seed, 0, UINT64_MAX, "the same seed gives the same text; a random one unless said");
   app->add_option("--stop", a.stop, "a text that ends the output, and isn't part of it; may be given several times")
       ->type_name("TEXT")
       ->allow_extra_args(false);
@@ -149,9 +175,48 @@ Command add_presets(CLI::App& parent) {
   return {app, [arguments] { run_presets(*arguments); }};
 }
 
+Command add_bench(CLI::App& parent) {
+  CLI::App* const app = parent.add_subcommand(
+      "bench", "Time a preset's shape with random weights, each figure beside the machine's limit");
+  const auto arguments = std::make_shared<BenchArguments>();
+  BenchArguments& a = *arguments;
+  const auto add_count = [app](const char* name, std::size_t& value, std::size_t least, const std::string& help) {
+    app->add_option(name, value, help + "; " + std::to_string(value) + " unless said")
+        ->check(CLI::Range(least, std::size_t{100'000'000}))
+        ->type_name("N");
+  };
+  app->add_option("--config", a.config, "the preset (see: mistral presets)")->required()->type_name("NAME");
+  app->add_option("--weights", a.weights, "the format of its weights, where it is compiled for several")
+      ->type_name("FORMAT");
+  add_count("--prompt-tokens", a.prompt_tokens, 1, "tokens of the prefill that is timed");
+  add_count("--generate-tokens", a.generate_tokens, 1, "tokens of the decode that is timed");
+  add_count("--depth", a.depth, 0, "tokens in the cache before the decode");
+  add_count("--repeats", a.repeats, 1, "how often both are timed");
+  app->add_option("--threads", a.threads, "threads to run on; all processors unless said")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1024}))
+      ->type_name("N");
+  app->add_flag("--json", a.json, "print one JSON object");
+  return {app, [arguments] { run_bench(*arguments); }};
+}
+
 int fail(int code, std::string_view message) {
   note("mistral: error: " + printable(message, 4000) + "\n");
   return code;
+}
+
+// The arguments as CLI11 takes them: in reverse. It reads `--prompt=` as `--prompt` followed by its value.
+std::vector<std::string> arguments_of(int argc, const char* const* argv) {
+  std::vector<std::string> arguments;
+  for (int i = 1; i < argc; ++i) {
+    std::string argument = argv[i];
+    const bool no_value =
+        argument.size() > 3 && argument.starts_with("--") && argument.find('=') == argument.size() - 1;
+    if (no_value) argument.pop_back();
+    arguments.push_back(std::move(argument));
+    if (no_value) arguments.emplace_back();
+  }
+  std::reverse(arguments.begin(), arguments.end());
+  return arguments;
 }
 
 int run(int argc, const char* const* argv) {
@@ -159,15 +224,21 @@ int run(int argc, const char* const* argv) {
   app.set_version_flag("--version", "mistral " MISTRAL_TOOL_VERSION);
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
-  const Command commands[] = {add_generate(app), add_tokenize(app), add_logits(app), add_inspect(app),
-                              add_presets(app)};
+  const Command commands[] = {add_generate(app), add_tokenize(app), add_logits(app),
+                              add_inspect(app),  add_presets(app),  add_bench(app)};
   const auto help_of = [&] {
     std::string help = "mistral";
     for (const CLI::App* parsed : app.get_subcommands()) help.append(" ").append(parsed->get_name());
     return " (see: " + help + " --help)";
   };
   try {
-    app.parse(argc, argv);
+    const bool known = argc < 2 || argv[1][0] == '-' ||
+                       std::any_of(std::begin(commands), std::end(commands),
+                                   [&](const Command& command) { return command.app->check_name(argv[1]); });
+    if (!known) {
+      throw UsageError("unknown command '" + printable(argv[1], 40) + "'");
+    }
+    app.parse(arguments_of(argc, argv));
     for (const Command& command : commands) {
       if (command.app->parsed()) command.run();
     }

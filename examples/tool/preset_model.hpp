@@ -59,6 +59,7 @@ class PresetModel final : public AnyPreset {
               comment,
               Model::config,
               Model::memory_bytes,
+              Model::memory_bytes - decltype(Model::tok_embeddings)::bytes,
               Session::cache_bytes,
               Session::workspace_bytes} {}
 
