@@ -101,11 +101,15 @@ std::string why_none_fits(const CheckpointConfig& checkpoint) {
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.differences.size() < b.differences.size(); });
   std::string line = "no preset fits:";
+  constexpr std::size_t few = 3;  // so many differences are shown with their values; of more, the fields alone
   for (const Candidate& candidate : candidates) {
-    line.append(&candidate == candidates.data() ? " " : "; ").append(candidate.preset->info().name).append(" has");
+    line.append(&candidate == candidates.data() ? " " : "; ")
+        .append(candidate.preset->info().name)
+        .append(" differs in");
     for (const Difference& d : candidate.differences) {
-      line.append(&d == candidate.differences.data() ? " " : ", ").append(d.field).append(" ").append(d.preset);
-      line.append(" (here ").append(d.checkpoint).append(")");
+      line.append(&d == candidate.differences.data() ? " " : ", ").append(d.field);
+      if (candidate.differences.size() > few) continue;
+      line.append(" (").append(d.preset).append(", here ").append(d.checkpoint).append(")");
     }
   }
   line.append("; to add a preset, add a line to examples/tool/presets.txt and build again");
