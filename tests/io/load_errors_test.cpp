@@ -102,8 +102,7 @@ TEST_CASE("every field of the config is held against the type") {
   CHECK(error_with(R"("vocab_size": 5)", R"("vocab_size": 6)") == "vocab_size: expected 5, got 6");
   CHECK(error_with(R"("rope_theta": 10000.0)", R"("rope_theta": 1000000.0)") ==
         "rope_theta: expected 10000, got 1000000");
-  CHECK(error_with(R"("rms_norm_eps": 1e-05)", R"("rms_norm_eps": 1e-06)") ==
-        "norm_eps: expected 1e-05, got 1e-06");
+  CHECK(error_with(R"("rms_norm_eps": 1e-05)", R"("rms_norm_eps": 1e-06)") == "norm_eps: expected 1e-05, got 1e-06");
   CHECK(error_with(R"("sliding_window": 3)", R"("sliding_window": null)") ==
         "window_size: expected 3, got 0 (allow_different_window loads it all the same)");
   CHECK(error_with(R"("max_position_embeddings": 10)", R"("max_position_embeddings": 9)") ==

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# impossible_configs.sh ROOT COMPILER FLAG...: a config that no transformer has doesn't compile, and the message names the
+# field; the config that each of them is made from does compile.
+set -euo pipefail
+root=$1 compiler=$2
+shift 2
+failed=0
+
+compile() {  # compile FIELDS...: what the compiler says to the good config with these fields changed
+  local changes=''
+  for change in "$@"; do changes+="config.$change; "; done
+  "$compiler" -std=c++20 -fsyntax-only -I"$root/include" "${flags[@]}" -x c++ - 2>&1 <<CPP || true
+#include <mistral/nn/transformer.hpp>
+#include <mistral/format/f32.hpp>
+constexpr mistral::ModelConfig good{.dim = 64, .n_layers = 3, .head_dim = 16, .hidden_dim = 160, .n_heads = 4,
+                                    .n_kv_heads = 2, .window_size = 8, .context_len = 64, .vocab_size = 97,
+                                    .rope_theta = 10000.0f, .norm_eps = 1e-5f};
+constexpr mistral::ModelConfig changed() { mistral::ModelConfig config = good; $changes return config; }
+static_assert(mistral::CheckedConfig<changed()>::value);
+CPP
+}
+
+expect() {  # expect FIELD MESSAGE CHANGE...: the message names the field
+  local message=$2 said
+  said=$(compile "${@:3}")
+  if grep -qF "$message" <<<"$said" && grep -qF "ModelConfig::$1" <<<"$said"; then
+    echo "ok: ${*:3}"
+  else
+    echo "FAILED: ${*:3}: expected '$message', the compiler said: $(head -n 3 <<<"$said")"
+    failed=1
+  fi
+}
+
+flags=("$@")
+said=$(compile)
+[ -z "$said" ] || { echo "FAILED: the good config doesn't compile: $said"; exit 1; }
+for field in dim n_layers head_dim hidden_dim n_heads n_kv_heads context_len vocab_size; do
+  expect "$field" "ModelConfig::$field must not be 0" "$field = 0"
+done
+expect head_dim "ModelConfig::head_dim must be even" "head_dim = 15"
+expect head_dim "ModelConfig::head_dim must be at most" "head_dim = 258"
+expect n_heads "ModelConfig::n_heads must be divisible by ModelConfig::n_kv_heads" "n_kv_heads = 3"
+expect rope_theta "ModelConfig::rope_theta must be positive" "rope_theta = 0.0f"
+expect norm_eps "ModelConfig::norm_eps must be positive" "norm_eps = -1e-5f"
+exit $failed
