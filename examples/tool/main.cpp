@@ -248,6 +248,9 @@ int run(int argc, const char* const* argv) {
     app.exit(success, text, text);
     print(text.str());
     return 0;
+  } catch (const CLI::RequiredError& error) {
+    if (!app.get_subcommands().empty()) return fail(2, error.what() + help_of());
+    return fail(2, "expected a command, got " + (argc < 2 ? "none" : "'" + printable(argv[1], 40) + "'") + help_of());
   } catch (const CLI::ParseError& error) {
     return fail(2, error.what() + help_of());
   } catch (const UsageError& error) {

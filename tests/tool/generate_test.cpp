@@ -1,0 +1,208 @@
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include "../support/golden.hpp"
+#include "tool.hpp"
+
+using mistral::test::Run;
+using mistral::test::run_tool;
+using mistral::test::Scratch;
+using nlohmann::json;
+
+namespace {
+
+// A checkpoint with trained weights, what is expected of it, and a tool to run it.
+struct Stories {
+  std::string folder = mistral::test::stories();
+  json expected;
+  bool missing = mistral::test::tool_path() == nullptr || folder.empty();
+
+  Stories() {
+    if (!missing) expected = mistral::test::expected_json(std::filesystem::path(folder).parent_path());
+  }
+
+  std::vector<std::string> greedy(const std::string& prompt) const { return greedy(prompt, folder); }
+  static std::vector<std::string> greedy(const std::string& prompt, const std::string& model) {
+    return {"generate", "--model", model, "--prompt", prompt, "--temperature", "0", "--max-tokens", "160"};
+  }
+};
+
+std::vector<std::string> with(std::vector<std::string> arguments, const std::vector<std::string>& more) {
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+json json_of(const Run& run) {
+  REQUIRE(run.exit_code == 0);
+  CHECK(run.err == "");
+  REQUIRE(run.out.ends_with('\n'));
+  return json::parse(run.out);
+}
+
+}  // namespace
+
+TEST_CASE("generate gives the golden tokens, and its output is the golden text and a newline") {
+  const Stories stories;
+  if (stories.missing) return;
+  REQUIRE(stories.expected["prompts"].size() == 5);
+  for (const json& golden : stories.expected["prompts"]) {
+    const auto prompt = golden["prompt"].get<std::string>();
+    const auto text = golden["text"].get<std::string>();
+    CAPTURE(prompt);
+    REQUIRE(text.starts_with(prompt));
+    const Run run = run_tool(stories.greedy(prompt));
+    CHECK(run.exit_code == 0);
+    CHECK(run.err == "");
+    CHECK(run.out == text.substr(prompt.size()) + "\n");
+
+    const json made = json_of(run_tool(with(stories.greedy(prompt), {"--json"})));
+    CHECK(made["prompt_tokens"] == golden["prompt_ids"]);
+    CHECK(made["tokens"] == golden["greedy_ids"]);
+    CHECK(made["text"] == text.substr(prompt.size()));
+    CHECK(made["stop_reason"] == "max_tokens");
+    CHECK(made["preset"] == "stories-260k");
+    CHECK(made["cache_bytes"] == 2 * 5 * 4 * 8 * 512 * 4);
+    CHECK(made["wraps"] == 0);
+    CHECK(made["decode_tokens_per_second"].get<double>() > 0.0);
+  }
+}
+
+TEST_CASE("generate goes by another window where a preset is named, and where the checkpoint says so") {
+  const Stories stories;
+  if (stories.missing) return;
+  const Scratch scratch;
+  std::filesystem::copy(stories.folder, scratch.path("w24"));
+  json config = json::parse(scratch.read("w24/config.json"));
+  config["sliding_window"] = 24;
+  scratch.write("w24/config.json", config.dump());
+
+  for (const json& golden : stories.expected["prompts"]) {
+    const auto prompt = golden["prompt"].get<std::string>();
+    CAPTURE(prompt);
+    const json named = json_of(run_tool(with(stories.greedy(prompt), {"--json", "--preset", "stories-260k-w24"})));
+    CHECK(named["tokens"] == golden["window24_greedy_ids"]);
+    CHECK(named["cache_bytes"] == 2 * 5 * 4 * 8 * 24 * 4);
+    CHECK(named["wraps"] == (golden["prompt_ids"].size() + 159) / 24);
+    const json said = json_of(run_tool(with(Stories::greedy(prompt, scratch.path("w24")), {"--json"})));
+    CHECK(said["preset"] == "stories-260k-w24");
+    CHECK(said["tokens"] == golden["window24_greedy_ids"]);
+  }
+}
+
+TEST_CASE("generate runs a bf16 checkpoint") {
+  const Stories stories;
+  const std::string folder = mistral::test::golden("stories260k/hf_bf16").string();
+  if (stories.missing || folder.empty()) return;
+  for (const json& golden : stories.expected["prompts"]) {
+    const auto prompt = golden["prompt"].get<std::string>();
+    const json made = json_of(run_tool(with(Stories::greedy(prompt, folder), {"--json"})));
+    CHECK(made["tokens"] == golden["bf16_weights_greedy_ids"]);
+  }
+}
+
+TEST_CASE("a prompt comes from the command line, a file, or standard input, less one newline") {
+  const Stories stories;
+  if (stories.missing) return;
+  const Scratch scratch;
+  const std::vector<std::string> common{"generate",     "--model", stories.folder, "--temperature", "0",
+                                        "--max-tokens", "4",       "--json"};
+  const auto ids = [&](const std::vector<std::string>& more, const std::string& in = {}) {
+    return json_of(run_tool(with(common, more), {.in = in}))["prompt_tokens"].dump();
+  };
+  const std::string expected = ids({"--prompt", "Once upon"});
+  CHECK(ids({}, "Once upon\n") == expected);
+  CHECK(ids({"--prompt-file", "-"}, "Once upon") == expected);
+  CHECK(ids({"--prompt-file", scratch.write("prompt", "Once upon\n")}) == expected);
+  CHECK(ids({"--prompt-file", scratch.write("prompt", "Once upon\n\n")}) == ids({"--prompt", "Once upon\n"}));
+  CHECK(ids({"--prompt", ""}) == "[1]");
+  CHECK(ids({"--prompt="}) == "[1]");
+  CHECK(ids({}, "") == "[1]");
+  CHECK(ids({"--prompt", "--json"}) == ids({}, "--json"));
+  CHECK(ids({"--prompt", "[a,b]"}) == ids({}, "[a,b]"));
+  REQUIRE(expected.starts_with("[1,"));
+  CHECK(ids({"--prompt", "Once upon", "--no-bos"}) == "[" + expected.substr(3));
+}
+
+TEST_CASE("generate ends at a stop string, which it doesn't print") {
+  const Stories stories;
+  if (stories.missing) return;
+  const Run run = run_tool(with(stories.greedy(""), {"--stop", "[there]", "--stop", " little"}));
+  CHECK(run.exit_code == 0);
+  CHECK(run.out == "Once upon a time, there was a\n");
+  const json made = json_of(run_tool(with(stories.greedy(""), {"--stop", " little", "--json"})));
+  CHECK(made["stop_reason"] == "stop_string");
+  CHECK(made["text"] == "Once upon a time, there was a");
+}
+
+TEST_CASE("a model without a window stops at its context, and one with a window goes on") {
+  const Stories stories;
+  if (stories.missing) return;
+  const std::vector<std::string> common{"generate",     "--model", stories.folder, "--prompt", "", "--temperature", "0",
+                                        "--max-tokens", "1000",    "--ignore-eos", "--json"};
+  const json full = json_of(run_tool(common));
+  CHECK(full["stop_reason"] == "context");
+  CHECK(full["tokens"].size() == 512);  // the last is chosen from the logits at position 511
+  const json window = json_of(run_tool(with(common, {"--preset", "stories-260k-w24"})));
+  CHECK(window["stop_reason"] == "max_tokens");
+  CHECK(window["tokens"].size() == 1000);
+  CHECK(window["wraps"] == 1000 / 24);
+}
+
+TEST_CASE("a seed gives the same text on any number of threads, and no seed another each time") {
+  const Stories stories;
+  if (stories.missing) return;
+  const auto text = [&](const std::vector<std::string>& more) {
+    const Run run = run_tool(with({"generate", "--model", stories.folder, "--prompt", "One day", "--max-tokens", "60",
+                                   "--temperature", "1.2", "--top-p", "0.95", "--top-k", "100"},
+                                  more));
+    CHECK(run.exit_code == 0);
+    return run.out;
+  };
+  const std::string one = text({"--seed", "7", "--threads", "1"});
+  CHECK(text({"--seed", "7", "--threads", "2"}) == one);
+  CHECK(text({"--seed", "7"}) == one);
+  CHECK(text({"--seed", "8", "--threads", "1"}) != one);
+  CHECK(text({}) != text({}));
+}
+
+TEST_CASE("generate says how fast it was where it is asked, on standard error") {
+  const Stories stories;
+  if (stories.missing) return;
+  const Run run = run_tool(with(stories.greedy(""), {"--verbose"}));
+  CHECK(run.out.starts_with("Once upon a time"));
+  CHECK(run.err.starts_with("prefill: 1 tokens in "));
+  CHECK(run.err.find("\ndecode: 159 tokens in ") != std::string::npos);
+  CHECK(run.err.find("\ncache: 655.36 kB, wrapped 0 times\n") != std::string::npos);
+}
+
+TEST_CASE("a reader that goes away ends generate quietly") {
+  const Stories stories;
+  if (stories.missing) return;
+  const Scratch scratch;
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  ::posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+  ::posix_spawn_file_actions_addclose(&actions, ends[0]);
+  ::posix_spawn_file_actions_addclose(&actions, ends[1]);
+  ::posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, scratch.path("err").c_str(), O_WRONLY | O_CREAT, 0600);
+  const ::pid_t child =
+      mistral::test::start_tool({"generate", "--model", stories.folder, "--preset", "stories-260k-w24", "--prompt", "",
+                                 "--max-tokens", "1000000000", "--ignore-eos"},
+                                actions);
+  ::posix_spawn_file_actions_destroy(&actions);
+  ::close(ends[1]);
+  char text[16] = {};
+  CHECK(::read(ends[0], text, sizeof text) > 0);
+  ::close(ends[0]);
+  Run run;
+  mistral::test::wait_for(child, run);
+  CHECK(run.signal == SIGPIPE);
+  CHECK(scratch.read("err") == "");
+}
