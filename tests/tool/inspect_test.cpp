@@ -45,10 +45,23 @@ TEST_CASE("inspect says what a checkpoint is, in each layout and element type") 
   CHECK(mistral["config"]["context_len"].is_null());
   CHECK(mistral["tensors"] == hf["tensors"]);
   CHECK(mistral["preset"] == "tiny");
+}
 
-  if (const auto folder = golden("forward/gqa_w8_bf16/hf"); !folder.empty()) {
-    CHECK(inspect(folder.string())["tensors"]["dtypes"] == json{{"BF16", 30}});
-  }
+TEST_CASE("of several presets, the one that has the checkpoint's own element type fits, else the first") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const auto check = [](const char* name, const char* dtype, const char* preset) {
+    const auto folder = golden(std::string("forward/") + name);
+    if (folder.empty()) return;
+    for (const char* const layout : {"hf", "mistral"}) {
+      if (!std::filesystem::exists(folder / layout)) continue;
+      const json made = inspect((folder / layout).string());
+      CHECK(made["tensors"]["dtypes"] == json{{dtype, 30}});
+      CHECK(made["preset"] == preset);
+    }
+  };
+  check("gqa_w8", "F32", "tiny");
+  check("gqa_w8_bf16", "BF16", "tiny-bf16");
+  check("gqa_w8_f16", "F16", "tiny");
 }
 
 TEST_CASE("inspect looks at the tokenizer") {

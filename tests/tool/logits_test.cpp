@@ -1,7 +1,9 @@
 #include <cmath>
+#include <csignal>
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <span>
 #include <string>
 #include <vector>
@@ -114,4 +116,29 @@ TEST_CASE("logits go to standard output too") {
   CHECK(run.exit_code == 0);
   scratch.write("out.npy", run.out);
   CHECK(read_npy(scratch.path("out.npy")).rows == 2);
+}
+
+TEST_CASE("what is interrupted leaves no half of a file behind") {
+  const std::string model = test::tiny_model();
+  if (test::tool_path() == nullptr || model.empty()) return;
+  const Scratch scratch;
+  const std::string tokens = scratch.write("tokens", comma_separated(std::vector<TokenId>(2'000'000, 5)));
+  const std::string out = scratch.write("out/old.npy", "old");
+  ::posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  const ::pid_t child =
+      test::start_tool({"logits", "--model", model, "--tokens-file", tokens, "--threads", "1", "--out", out}, actions);
+  ::posix_spawn_file_actions_destroy(&actions);
+  const auto files = [&] {
+    using Iterator = std::filesystem::directory_iterator;
+    return std::distance(Iterator(scratch.path("out")), Iterator());
+  };
+  for (int i = 0; files() < 2 && i < 3000; ++i) ::usleep(10'000);
+  CHECK(files() == 2);  // the old file, and the one that is being written
+  ::kill(child, SIGINT);
+  Run run;
+  test::wait_for(child, run);
+  CHECK(run.signal == SIGINT);
+  CHECK(files() == 1);
+  CHECK(scratch.read("out/old.npy") == "old");
 }
