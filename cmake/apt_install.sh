@@ -28,8 +28,9 @@ apt_install() {
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
 }
 
-# what the library, the tool and the examples need, and what the tests need beside that
-mistral_packages=(g++ make cmake libxsimd-dev libtbb-dev nlohmann-json3-dev libcli11-dev)
+# what the library and the examples need, what the tool needs beside that, and what the tests need
+mistral_library_packages=(g++ make cmake libxsimd-dev libtbb-dev)
+mistral_packages=("${mistral_library_packages[@]}" nlohmann-json3-dev libcli11-dev)
 mistral_test_packages=("${mistral_packages[@]}" doctest-dev libeigen3-dev pkg-config)
 
 # how many compilers may run at once: as many as there are processors, and 2 GB of memory for each
