@@ -122,7 +122,7 @@ inline double fp32_peak(std::size_t threads) {
     for (auto& sum : sums) sum = simd::FloatBatch(1.0f);
     simd::FloatBatch factor(0.999999f);
     simd::FloatBatch term(1e-7f);
-    asm volatile("" : "+x"(factor), "+x"(term));  // not constants to the compiler
+    asm volatile("" : "+m"(factor), "+m"(term));  // not constants to the compiler
     for (std::size_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 16
       for (auto& sum : sums) sum = xsimd::fma(sum, factor, term);
@@ -141,7 +141,7 @@ inline double bf16_peak([[maybe_unused]] std::size_t threads) {
     for (auto& sum : sums) sum = _mm512_set1_ps(1.0f);
     __m512bh factor = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5f), _mm512_set1_ps(-0.5f));
     __m512bh term = factor;
-    asm volatile("" : "+v"(factor), "+v"(term));
+    asm volatile("" : "+m"(factor), "+m"(term));
     for (std::size_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 16
       for (auto& sum : sums) sum = _mm512_dpbf16_ps(sum, factor, term);
