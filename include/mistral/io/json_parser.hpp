@@ -12,6 +12,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/utf8.hpp>
 #include <mistral/io/json_document.hpp>
 #include <mistral/io/printable.hpp>
 
@@ -160,20 +161,14 @@ class JsonParser {
 
   static constexpr bool plain(unsigned c) noexcept { return c >= 0x20 && c < 0x80 && c != '"' && c != '\\'; }
 
-  // Unicode, table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF
   void multibyte_character(std::string& text) {
-    const unsigned lead = byte();
-    if (lead < 0xc2 || lead > 0xf4) refuse();
-    const std::size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-    unsigned low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-    unsigned high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-    const std::size_t begin = at_++;
-    for (; at_ < begin + length; ++at_) {
-      if (byte() < low || byte() > high) refuse();
-      low = 0x80;
-      high = 0xbf;
-    }
-    text.append(text_.substr(begin, length));
+    const std::string_view rest = text_.substr(at_);
+    if (rest.empty() || byte_at(rest, 0) < 0x80) refuse();
+    const std::size_t length = utf8_length(byte_at(rest, 0));
+    const std::size_t good = utf8_well_formed(rest);
+    at_ += good;
+    if (good != length || length == 1) refuse();
+    text.append(rest.substr(0, length));
   }
 
   void escape(std::string& text) {

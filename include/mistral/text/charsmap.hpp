@@ -11,7 +11,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
-#include <mistral/text/utf8.hpp>
+#include <mistral/core/utf8.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 namespace detail {

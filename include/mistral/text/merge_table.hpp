@@ -13,9 +13,9 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/core/utf8.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 #include <mistral/text/string_hash.hpp>
-#include <mistral/text/utf8.hpp>
 #include <mistral/text/vocabulary.hpp>
 
 namespace mistral::inline MISTRAL_ABI {

@@ -8,10 +8,10 @@
 #include <utility>
 
 #include <mistral/core/abi.hpp>
+#include <mistral/core/utf8.hpp>
 #include <mistral/text/charsmap.hpp>
 #include <mistral/text/prefix_trie.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
-#include <mistral/text/utf8.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 namespace detail {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include <mistral/core/abi.hpp>
-#include <mistral/text/utf8.hpp>
+#include <mistral/core/utf8.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 namespace detail {

@@ -8,8 +8,8 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/core/utf8.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
-#include <mistral/text/utf8.hpp>
 #include <mistral/text/vocabulary.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
