@@ -12,7 +12,7 @@
 
 #include <mistral/simd/lanes.hpp>
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -149,6 +149,48 @@ inline double bf16_peak([[maybe_unused]] std::size_t threads) {
     keep(sums);
   });
   return static_cast<double>(2 * rounds * 16 * 32 * threads) / time;
+#else
+  return 0.0;
+#endif
+}
+
+/// Dot products of unsigned and signed bytes, summed in 32 bits, in operations per second: vpdpbusd, or the three
+/// instructions that AVX2 has for it; 0 where there is neither.
+inline double int8_peak([[maybe_unused]] std::size_t threads) {
+#if defined(__AVX512VNNI__) || defined(__AVX2__)
+#if defined(__AVX512VNNI__)
+  using Register = __m512i;
+  constexpr std::size_t accumulators = 16;
+  const auto all = [](int x) { return _mm512_set1_epi32(x); };
+  const auto multiply_add = [](Register sum, Register w, Register x, Register) {
+    return _mm512_dpbusd_epi32(sum, w, x);
+  };
+#else
+  using Register = __m256i;
+  constexpr std::size_t accumulators = 12;  // and the factors: 15 of 16 registers
+  const auto all = [](int x) { return _mm256_set1_epi32(x); };
+  const auto multiply_add = [](Register sum, Register w, Register x, Register ones) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), ones));
+  };
+#endif
+  constexpr std::size_t rounds = 10'000'000;
+  const double time = timed_on(threads, [&](std::size_t) {
+    Register sums[accumulators];
+    for (Register& sum : sums) sum = all(0);
+    Register w = all(0x01020304);
+    Register x = all(0x05060708);
+    Register ones = all(0x00010001);
+    asm volatile("" : "+m"(w), "+m"(x), "+m"(ones));
+    for (std::size_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 16
+      for (Register& sum : sums) {
+        asm volatile("" : "+x"(x));  // or the product would be taken out of the loop
+        sum = multiply_add(sum, w, x, ones);
+      }
+    }
+    keep(sums);
+  });
+  return static_cast<double>(2 * rounds * accumulators * sizeof(Register) * threads) / time;
 #else
   return 0.0;
 #endif

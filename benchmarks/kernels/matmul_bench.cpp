@@ -10,6 +10,8 @@
 #include <mistral/core/random.hpp>
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f32.hpp>
+#include <mistral/format/q4_0.hpp>
+#include <mistral/format/q8_0.hpp>
 #include <mistral/kernels/matmul.hpp>
 
 #include "../limits.hpp"
@@ -61,6 +63,7 @@ void matmul(benchmark::State& state) {
   std::vector<float> x(tokens * cols);
   for (float& v : x) v = random.normal();
   std::vector<float> y(tokens * rows);
+  kernels::InputBuffer<F> buffer(tokens, cols);
   std::vector<double> fractions;
   static const bench::ReadBandwidth bandwidth(threads);
   const double bytes = static_cast<double>(PanelsView<F>::bytes(rows, cols));
@@ -69,7 +72,8 @@ void matmul(benchmark::State& state) {
   for (auto _ : state) {
     const double machine = tokens == 1 ? bandwidth.measure() : bench::fp32_peak(threads);
     const double begin = bench::seconds();
-    kernels::matmul(panels.view(), Rows<const float>(x.data(), tokens, cols), Rows<float>(y.data(), tokens, rows));
+    kernels::matmul(panels.view(), buffer.prepare(Rows<const float>(x.data(), tokens, cols)),
+                    Rows<float>(y.data(), tokens, rows));
     const double seconds = bench::seconds() - begin;
     state.SetIterationTime(seconds);
     achieved = (tokens == 1 ? bytes : operations) / seconds;
@@ -95,6 +99,8 @@ void shapes(benchmark::internal::Benchmark* b) {
 
 BENCHMARK_TEMPLATE(matmul, F32)->Apply(shapes);
 BENCHMARK_TEMPLATE(matmul, BF16)->Apply(shapes);
+BENCHMARK_TEMPLATE(matmul, Q8_0)->Apply(shapes);
+BENCHMARK_TEMPLATE(matmul, Q4_0)->Apply(shapes);
 
 }  // namespace
 

@@ -24,7 +24,8 @@ struct PresetInfo {
   std::string_view comment;
   ModelConfig config;
   std::size_t weight_bytes;
-  std::size_t read_bytes;  // of the weights, what each token reads: all but the embedding
+  std::size_t read_bytes;    // of the weights, what each token reads: all but the embedding
+  bool multiplies_integers;  // rather than floats
   std::size_t cache_bytes;
   std::size_t workspace_bytes;
 };

@@ -63,6 +63,12 @@ std::size_t peak_resident_bytes() {
   return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
+// The limit of what a preset multiplies in. BF16 weights are multiplied as floats.
+double peak_of(const PresetInfo& info, std::size_t threads) {
+  const double int8 = info.multiplies_integers ? bench::int8_peak(threads) : 0.0;
+  return int8 > 0.0 ? int8 : bench::fp32_peak(threads);
+}
+
 std::vector<TokenId> some_tokens(std::size_t count, std::size_t vocab_size) {
   std::vector<TokenId> tokens(count);
   for (std::size_t i = 0; i < count; ++i) tokens[i] = static_cast<TokenId>((i * 7919 + 1) % vocab_size);
@@ -130,7 +136,8 @@ void run_bench(const BenchArguments& a) {
 
   const Work work(info, a);
   const bench::ReadBandwidth read_bandwidth(threads);
-  std::vector<double> bandwidths, fp32_peaks, bf16_peaks, prefill_tps, decode_tps, prefill_fractions, decode_fractions;
+  std::vector<double> bandwidths, peaks, fp32_peaks, bf16_peaks, int8_peaks, prefill_tps, decode_tps, prefill_fractions,
+      decode_fractions;
   Progress progress("measuring", a.repeats);
   for (std::size_t i = 0; i < a.repeats; ++i) {
     progress.at(i);
@@ -142,15 +149,17 @@ void run_bench(const BenchArguments& a) {
     };
     go_to_depth();
     const auto [bandwidth, decode] = between([&] { return read_bandwidth.measure(); }, time_decode);
-    const auto [fp32, prefill] = between([&] { return bench::fp32_peak(threads); }, time_prefill);
+    const auto [peak, prefill] = between([&] { return peak_of(info, threads); }, time_prefill);
     const double per_token = decode / static_cast<double>(a.generate_tokens);
     bandwidths.push_back(bandwidth);
-    fp32_peaks.push_back(fp32);
+    peaks.push_back(peak);
+    fp32_peaks.push_back(bench::fp32_peak(threads));
     bf16_peaks.push_back(bench::bf16_peak(threads));
+    int8_peaks.push_back(bench::int8_peak(threads));
     decode_tps.push_back(1.0 / per_token);
     prefill_tps.push_back(static_cast<double>(a.prompt_tokens) / prefill);
     decode_fractions.push_back(work.decode_bytes / per_token / bandwidth);
-    prefill_fractions.push_back(work.prefill_ops / prefill / fp32);
+    prefill_fractions.push_back(work.prefill_ops / prefill / peak);
   }
 
   const Spread decode = spread(decode_tps), prefill = spread(prefill_tps);
@@ -175,7 +184,9 @@ void run_bench(const BenchArguments& a) {
                                 {"limits",
                                  {{"read_bandwidth", to_json(spread(bandwidths))},
                                   {"fp32_peak", to_json(spread(fp32_peaks))},
-                                  {"bf16_peak", to_json(spread(bf16_peaks))}}},
+                                  {"bf16_peak", to_json(spread(bf16_peaks))},
+                                  {"int8_peak", to_json(spread(int8_peaks))},
+                                  {"prefill_peak", info.multiplies_integers ? "int8_peak" : "fp32_peak"}}},
                                 {"peak_rss_bytes", peak_bytes},
                                 {"weight_bytes", info.weight_bytes},
                                 {"kv_cache_bytes", info.cache_bytes},
@@ -185,18 +196,18 @@ void run_bench(const BenchArguments& a) {
   char text[2048];
   std::snprintf(text, sizeof text,
                 "%.*s, weights %.*s, cache %.*s, %zu threads, medians of %zu repeats (least ... greatest)\n"
-                "  prefill of %zu tokens   %8.2f tokens/s (%.2f ... %.2f)   %7.1f GFLOP/s\n"
-                "    fp32 multiply-adds    %8.1f GFLOP/s: %.1f%% of it (%.1f ... %.1f)\n"
+                "  prefill of %zu tokens   %8.2f tokens/s (%.2f ... %.2f)   %7.1f GOP/s\n"
+                "    peak of %s          %8.1f GOP/s: %.1f%% of it (%.1f ... %.1f)\n"
                 "  decode at depth %-6zu  %8.2f tokens/s (%.2f ... %.2f)   %7.1f GB/s\n"
                 "    read bandwidth        %8.1f GB/s: %.1f%% of it (%.1f ... %.1f)\n"
                 "  memory: weights %s, cache %s, workspace %s; peak resident %s\n",
                 static_cast<int>(info.name.size()), info.name.data(), static_cast<int>(info.weights.size()),
                 info.weights.data(), static_cast<int>(info.kv.size()), info.kv.data(), threads, a.repeats,
                 a.prompt_tokens, prefill.median, prefill.min, prefill.max, op_rate / 1e9,
-                spread(fp32_peaks).median / 1e9, 100.0 * of_peak.median, 100.0 * of_peak.min, 100.0 * of_peak.max,
-                a.depth, decode.median, decode.min, decode.max, read_rate / 1e9, spread(bandwidths).median / 1e9,
-                100.0 * of_bandwidth.median, 100.0 * of_bandwidth.min, 100.0 * of_bandwidth.max,
-                bytes_text(info.weight_bytes).c_str(), bytes_text(info.cache_bytes).c_str(),
+                info.multiplies_integers ? "int8" : "fp32", spread(peaks).median / 1e9, 100.0 * of_peak.median,
+                100.0 * of_peak.min, 100.0 * of_peak.max, a.depth, decode.median, decode.min, decode.max,
+                read_rate / 1e9, spread(bandwidths).median / 1e9, 100.0 * of_bandwidth.median, 100.0 * of_bandwidth.min,
+                100.0 * of_bandwidth.max, bytes_text(info.weight_bytes).c_str(), bytes_text(info.cache_bytes).c_str(),
                 bytes_text(info.workspace_bytes).c_str(), bytes_text(peak_bytes).c_str());
   print(text);
 }

@@ -60,6 +60,7 @@ class PresetModel final : public AnyPreset {
               Model::config,
               Model::memory_bytes,
               Model::memory_bytes - decltype(Model::tok_embeddings)::bytes,
+              IntegerFormat<typename Model::Format>,
               Session::cache_bytes,
               Session::workspace_bytes} {}
 

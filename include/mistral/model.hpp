@@ -9,6 +9,8 @@
 #include <mistral/core/token.hpp>
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f32.hpp>
+#include <mistral/format/q4_0.hpp>
+#include <mistral/format/q8_0.hpp>
 #include <mistral/generate/generate.hpp>
 #include <mistral/generate/sampler.hpp>
 #include <mistral/generate/session.hpp>

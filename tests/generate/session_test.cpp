@@ -40,7 +40,7 @@ TEST_CASE("with a window a session goes on for ever and allocates nothing") {
   for (int i = 0; i < 20000; ++i, step()) session.decode(token);
 #if MISTRAL_TEST_COUNTS_ALLOCATIONS
   CHECK(test::allocations == before);
-  const auto seen = std::make_unique<int>(1);  // the counter counts
+  ::operator delete(::operator new(1));  // the counter counts (a call that no compiler may leave out)
   CHECK(test::allocations > before);
 #else
   (void)before;

@@ -6,6 +6,8 @@
 
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f32.hpp>
+#include <mistral/format/q4_0.hpp>
+#include <mistral/format/q8_0.hpp>
 #include <mistral/kernels/matmul.hpp>
 #include <mistral/kernels/reference.hpp>
 
@@ -26,10 +28,32 @@ float bound(std::span<const float> w, std::span<const float> x) {
   return static_cast<float>(n * 0x1p-24 / (1.0 - n * 0x1p-24) * sum) + std::numeric_limits<float>::min();
 }
 
+template <WeightFormat F>
+void multiply(const Panels<F>& w, Rows<const float> x, Rows<float> y) {
+  kernels::InputBuffer<F> buffer(x.rows(), x.cols());
+  kernels::matmul(w.view(), buffer.prepare(x), y);
+}
+
+// What an integer format multiplies with: each block of 32 rounded to multiples of max|x| / 127.
+Matrix quantized(const Matrix& x) {
+  Matrix out = x;
+  for (std::size_t t = 0; t < x.rows; ++t) {
+    for (std::size_t begin = 0; begin < x.cols; begin += 32) {
+      const auto block = out.view().row(t).subspan(begin, std::min<std::size_t>(32, x.cols - begin));
+      float largest = 0.0f;
+      for (const float v : block) largest = std::max(largest, std::abs(v));
+      if (largest <= 1e-36f) largest = 0.0f;
+      const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+      for (float& v : block) v = std::nearbyint(v * inverse) * (largest / 127.0f);
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("a matmul is its naive twin within the error of a sum in order, and one row its own bits", F, F32,
-                   BF16) {
+                   BF16, Exact<Q8_0>, Exact<Q4_0>) {
   Random random(1);
   for (int round = 0; round < 60; ++round) {
     const std::size_t rows = test::uniform(random, 1, 200);
@@ -43,7 +67,7 @@ TEST_CASE_TEMPLATE("a matmul is its naive twin within the error of a sum in orde
     const Matrix x(tokens, cols, random);
     Matrix y(tokens, rows);
     Matrix expected(tokens, rows);
-    kernels::matmul(panels.view(), x.view(), y.view());
+    multiply(panels, x.view(), y.view());
     reference::matmul(weights.view(), x.view(), expected.view());
     bool within = true;
     for (std::size_t t = 0; t < tokens; ++t) {
@@ -56,7 +80,7 @@ TEST_CASE_TEMPLATE("a matmul is its naive twin within the error of a sum in orde
     Matrix alone(1, rows);
     bool same = true;
     for (std::size_t t = 0; t < tokens; ++t) {
-      kernels::matmul(panels.view(), x.view().slice(t, 1), alone.view());
+      multiply(panels, x.view().slice(t, 1), alone.view());
       same &= std::memcmp(alone.values.data(), y.view().row(t).data(), rows * sizeof(float)) == 0;
     }
     CHECK(same);
@@ -72,7 +96,7 @@ TEST_CASE("infinities, NaN and denormals stay in their own row and output") {
   const Panels<F32> panels = test::packed<F32>(weights);
   Matrix x(7, 70, random);
   Matrix y(7, 33);
-  kernels::matmul(panels.view(), x.view(), y.view());
+  multiply(panels, x.view(), y.view());
   for (std::size_t t = 0; t < 7; ++t) {
     for (std::size_t o = 0; o < 33; ++o) {
       if (o == 3) {
@@ -95,11 +119,81 @@ TEST_CASE("the number of threads doesn't touch a bit") {
   Matrix two(50, 1000);
   {
     const parallel::ThreadLimit limit(1);
-    kernels::matmul(panels.view(), x.view(), one.view());
+    multiply(panels, x.view(), one.view());
   }
   {
     const parallel::ThreadLimit limit(2);
-    kernels::matmul(panels.view(), x.view(), two.view());
+    multiply(panels, x.view(), two.view());
   }
   CHECK(std::memcmp(one.values.data(), two.values.data(), one.values.size() * sizeof(float)) == 0);
+}
+
+TEST_CASE_TEMPLATE("an integer matmul is the product of its rounded inputs, and one row its own bits", F, Q8_0, Q4_0) {
+  Random random(4);
+  for (int round = 0; round < 60; ++round) {
+    const std::size_t rows = test::uniform(random, 1, 200);
+    const std::size_t cols = test::uniform(random, 1, 700);
+    const std::size_t tokens = test::uniform(random, 1, 40);
+    CAPTURE(rows);
+    CAPTURE(cols);
+    CAPTURE(tokens);
+    Matrix weights(rows, cols, random);
+    const Panels<F> panels = test::packed<F>(weights);
+    Matrix x(tokens, cols, random);
+    if (round % 5 == 0) std::fill(x.values.begin(), x.values.begin() + static_cast<std::ptrdiff_t>(cols), 0.0f);
+    if (round % 5 == 1) x.values[0] = 1e30f;
+    if (round % 5 == 2)
+      for (float& v : x.values) v *= 1e-37f;  // as small as denormals once scaled
+    const Matrix rounded = quantized(x);
+    Matrix y(tokens, rows);
+    Matrix expected(tokens, rows);
+    multiply(panels, x.view(), y.view());
+    reference::matmul(weights.view(), rounded.view(), expected.view());
+    // The blocks are added in order as in `bound`, with two more roundings each (of the scales' product, of the inputs'
+    // scale); what is below 2^-126 is rounded to a multiple of 2^-149.
+    bool within = true;
+    for (std::size_t t = 0; t < tokens; ++t) {
+      for (std::size_t o = 0; o < rows; ++o) {
+        const auto w = weights.view().row(o);
+        const float slack = 3.0f * bound(w, rounded.view().row(t)) + static_cast<float>(cols) * 0x1p-120f;
+        within &= std::abs(y.view().row(t)[o] - expected.view().row(t)[o]) <= slack;
+      }
+    }
+    CHECK(within);
+    Matrix alone(1, rows);
+    bool same = true;
+    for (std::size_t t = 0; t < tokens; ++t) {
+      multiply(panels, x.view().slice(t, 1), alone.view());
+      same &= std::memcmp(alone.values.data(), y.view().row(t).data(), rows * sizeof(float)) == 0;
+    }
+    CHECK(same);
+  }
+}
+
+TEST_CASE_TEMPLATE("codes and inputs at their limits are multiplied exactly", F, Q8_0, Q4_0) {
+  // Every code and every input as large as can be, of one sign: the sums that a narrower accumulator would lose.
+  for (const float sign : {1.0f, -1.0f}) {
+    Matrix weights(16, 64);
+    for (float& w : weights.values) w = sign;
+    const Panels<F> panels = test::packed<F>(weights);
+    Matrix x(5, 64);
+    for (float& v : x.values) v = 127.0f;
+    Matrix y(5, 16);
+    multiply(panels, x.view(), y.view());
+    for (const float v : y.values) CHECK(std::abs(v - 64.0f * 127.0f * weights.values[0]) <= 64.0f * 127.0f * 0x1p-22f);
+  }
+}
+
+TEST_CASE_TEMPLATE("an input that isn't finite makes its row NaN, and no other", F, Q8_0, Q4_0) {
+  Random random(5);
+  Matrix weights(20, 100, random);
+  const Panels<F> panels = test::packed<F>(weights);
+  Matrix x(6, 100, random);
+  x.view().row(2)[99] = std::numeric_limits<float>::infinity();
+  x.view().row(4)[7] = std::numeric_limits<float>::quiet_NaN();
+  Matrix y(6, 20);
+  multiply(panels, x.view(), y.view());
+  for (std::size_t t = 0; t < 6; ++t) {
+    for (const float v : y.view().row(t)) CHECK(std::isnan(v) == (t == 2 || t == 4));
+  }
 }

@@ -4,6 +4,8 @@
 
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f32.hpp>
+#include <mistral/format/q4_0.hpp>
+#include <mistral/format/q8_0.hpp>
 #include <mistral/generate/session.hpp>
 
 #include "../support/models.hpp"
@@ -36,7 +38,7 @@ std::vector<float> logits_in_one_call(const typename C::Model& model, const std:
 #define MISTRAL_CASES                                                                                        \
   Case<test::tiny, F32, float, 8>, Case<test::tiny, BF16, bf16, 5>, Case<test::odd, F32, bf16, 37>,          \
       Case<test::odd, BF16, float, 20>, Case<test::full, F32, float, 64>, Case<test::full, BF16, bf16, 200>, \
-      Case<test::alone, F32, float, 1>
+      Case<test::alone, F32, float, 1>, Case<test::tiny, Q8_0, float, 8>, Case<test::odd, Q4_0, bf16, 20>
 
 TEST_CASE_TEMPLATE("logits are the same bits for any chunking, and for prefill against decode", C, MISTRAL_CASES) {
   constexpr std::size_t vocab = C::config.vocab_size;
@@ -91,7 +93,7 @@ TEST_CASE_TEMPLATE("rows of several sequences in one forward get the bits that t
   }
   std::vector<KvCache<config, KV>> caches(sequences);
   constexpr std::size_t capacity = 64;
-  Workspace<config, KV> work(capacity);
+  Workspace<config, typename C::Model::Format, KV> work(capacity);
   Batch<config.vocab_size> logits(capacity);
   std::vector<std::size_t> done(sequences, 0);
   for (bool more = true; more;) {

@@ -39,7 +39,8 @@ class Session {
 
  public:
   static constexpr std::size_t cache_bytes = KvCache<C, KV>::bytes;
-  static constexpr std::size_t workspace_bytes = Workspace<C, KV>::bytes(Chunk) + Batch<C.vocab_size>::bytes(1);
+  static constexpr std::size_t workspace_bytes =
+      Workspace<C, typename Model::Format, KV>::bytes(Chunk) + Batch<C.vocab_size>::bytes(1);
   static constexpr std::size_t memory_bytes = cache_bytes + workspace_bytes;
 
   explicit Session(const Model& model) : model_(&model), work_(Chunk), last_(1) { last_.resize(1); }
@@ -115,7 +116,7 @@ class Session {
 
   const Model* model_;
   KvCache<C, KV> cache_;
-  Workspace<C, KV> work_;
+  Workspace<C, typename Model::Format, KV> work_;
   Batch<C.vocab_size> last_;  // (1, vocab_size)
   Batch<C.vocab_size> all_;   // (tokens, vocab_size) of the last forward
 };

@@ -7,14 +7,12 @@
 
 #include <mistral/core/rows.hpp>
 #include <mistral/format/panels.hpp>
+#include <mistral/kernels/inputs.hpp>
+#include <mistral/kernels/matmul_integer.hpp>
 #include <mistral/kernels/tile.hpp>
 #include <mistral/parallel/parallel.hpp>
 
 namespace mistral::inline MISTRAL_ABI::kernels {
-
-/// Panels that one task walks together. With one row they are read side by side: as many streams hide the latency of
-/// memory. With many rows they are unpacked together, and a tile of inputs that was copied once meets all of them.
-inline constexpr std::size_t group_panels = 4;
 
 /// Inputs that are unpacked at a time: a panel of 256 x 16 floats is 16 KiB, which stays in a 32 KiB L1 beside a tile
 /// of inputs (6 KiB); a group of 4 panels is 64 KiB, well inside L2.
@@ -22,10 +20,11 @@ inline constexpr std::size_t depth_block = 256;
 
 /// One row times P panels, straight from the packed weights: this reads each weight once and is bound by memory.
 template <std::size_t P, WeightFormat F>
-inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const float* x, float* y) noexcept {
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const Inputs<F>& all, float* y) noexcept {
   constexpr std::size_t prefetch_bytes = 1536;  // ahead of each stream: more than the latency of memory covers
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
+  const float* x = all.x.data();
   const std::byte* block = w.panel(first_panel);
   const std::size_t panel_bytes = w.panel_bytes();
   const auto multiply_block = [&](std::size_t k, std::size_t inputs) {
@@ -65,8 +64,9 @@ inline void unpack_panel(const PanelsView<F>& w, std::size_t panel, std::size_t 
 /// All rows of x times up to 4 panels: unpacks a depth of weights once, then walks the rows tile by tile. Between two
 /// depths the sums rest in y, which rounds nothing.
 template <WeightFormat F>
-inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, Rows<const float> x,
+inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const Inputs<F>& all,
                           Rows<float> y) noexcept {
+  const Rows<const float> x = all.x;
   alignas(64) float unpacked[group_panels * depth_block * panel_rows];
   constexpr std::size_t panel_stride = depth_block * panel_rows;
   constexpr std::size_t input_stride = depth_block + 16;  // not a power of two: rows would share their cache sets
@@ -107,30 +107,31 @@ inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::
   }
 }
 
-/// y[t] = W x[t] for every row t: x (tokens, w.cols), y (tokens, w.rows).
-/// An output is the sum of its products in the order of the inputs, from zero, whatever the number of rows or threads:
-/// the same row gets the same bits in any company. Work is split over outputs, never over the sum.
+/// y[t] = W x[t] for every row t: x (tokens, w.cols) as its format wants it, y (tokens, w.rows).
+/// An output is the sum of its products in the order of the inputs (of blocks of them, for integer formats), from zero,
+/// whatever the number of rows or threads: the same row gets the same bits in any company. Work is split over outputs,
+/// never over the sum.
 template <WeightFormat F>
-void matmul(const PanelsView<F>& w, Rows<const float> x, Rows<float> y) noexcept {
+void matmul(const PanelsView<F>& w, const Inputs<F>& x, Rows<float> y) noexcept {
   assert(x.cols() == w.cols && y.cols() == w.rows && x.rows() == y.rows());
   if (x.rows() == 0) return;
   const std::size_t groups = (w.panel_count() + group_panels - 1) / group_panels;
   constexpr std::size_t worth_sharing = 1 << 17;  // multiply-adds: some 10 microseconds, a few times what sharing costs
   const std::size_t group_work = group_panels * panel_rows * w.cols * x.rows();
-  parallel::for_ranges(groups, std::max<std::size_t>(1, worth_sharing / group_work),
-                       [&](std::size_t begin, std::size_t end) {
-                         for (std::size_t group = begin; group < end; ++group) {
-                           const std::size_t panel = group * group_panels;
-                           const std::size_t panels = std::min(group_panels, w.panel_count() - panel);
-                           if (x.rows() > 1) {
-                             multiply_rows(w, panel, panels, x, y);
-                           } else if (panels == group_panels) {
-                             multiply_row<group_panels>(w, panel, x.data(), y.data());
-                           } else {
-                             for (std::size_t p = 0; p < panels; ++p) multiply_row<1>(w, panel + p, x.data(), y.data());
-                           }
-                         }
-                       });
+  const std::size_t grain = std::max<std::size_t>(1, worth_sharing / group_work);
+  parallel::for_ranges(groups, grain, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t group = begin; group < end; ++group) {
+      const std::size_t panel = group * group_panels;
+      const std::size_t panels = std::min(group_panels, w.panel_count() - panel);
+      if (x.rows() > 1) {
+        multiply_rows(w, panel, panels, x, y);
+      } else if (panels == group_panels) {
+        multiply_row<group_panels>(w, panel, x, y.data());
+      } else {
+        for (std::size_t p = 0; p < panels; ++p) multiply_row<1>(w, panel + p, x, y.data());
+      }
+    }
+  });
 }
 
 }  // namespace mistral::inline MISTRAL_ABI::kernels

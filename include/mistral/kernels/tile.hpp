@@ -20,6 +20,10 @@ inline constexpr std::size_t tile_rows = simd::registers == 1 ? 12 : simd::regis
 inline constexpr std::size_t tile_panels = simd::registers == 1 ? 2 : 1;
 #endif
 
+/// Panels that one task walks together. With one row they are read side by side: as many streams hide the latency of
+/// memory. With many rows they are unpacked together, and a tile of inputs that was copied once meets all of them.
+inline constexpr std::size_t group_panels = 4;
+
 /// acc[r][p] += sum over k of w[p][k] x[r][k]: R rows of inputs by P panels of 16 outputs. The one loop that every sum
 /// of products of more than one row goes through: k ascends, one fused multiply-add after the other, so that an output
 /// has the same bits in a tile of any size.
@@ -41,8 +45,8 @@ inline void multiply_tile(const float* w, std::size_t panel_stride, const float*
   }
 }
 
-/// Calls f.template operator()<R>() with R = rows, for 1 <= rows <= tile_rows: the rows left over at an edge have tiles
-/// of their own size.
+/// Calls f.template operator()<R>() with R = rows, at most R: the rows left over at an edge have tiles of their own
+/// size.
 template <std::size_t R = tile_rows, class F>
 inline void with_rows(std::size_t rows, const F& f) noexcept {
   if constexpr (R == 1) {

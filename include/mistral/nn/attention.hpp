@@ -33,10 +33,11 @@ struct Attention {
 
   /// work.branch (tokens, dim) goes in and comes out; the rows' keys and values are pushed to the caches' layer.
   template <KvElement T>
-  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, T>& work) const noexcept {
-    wq.forward(work.branch, work.q);
-    wk.forward(work.branch, work.k);
-    wv.forward(work.branch, work.v);
+  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work) const noexcept {
+    const auto x = work.inputs.prepare(work.branch.view());
+    wq.forward(x, work.q);
+    wk.forward(x, work.k);
+    wv.forward(x, work.v);
     kernels::rope(work.q.view(), work.turns.view());
     kernels::rope(work.k.view(), work.turns.view());
     by_head(work.k, work.capacity(), work.chunk_keys);
@@ -59,7 +60,7 @@ struct Attention {
         cached.values[head].push(chunk(work.chunk_values, sequences, i, head, work.capacity()));
       }
     }
-    wo.forward(work.attended, work.branch);
+    wo.forward(work.inputs.prepare(work.attended.view()), work.branch);
   }
 
  private:
@@ -102,7 +103,7 @@ struct Attention {
 
   template <KvElement T>
   static kernels::HeadContext<T> context(std::span<const Sequence<C, T>> sequences, std::size_t i, std::size_t layer,
-                                         std::size_t head, const Workspace<C, T>& work) noexcept {
+                                         std::size_t head, const Workspace<C, F, T>& work) noexcept {
     const auto& cached = sequences[i].cache->layer(layer);
     const auto entries = [&](const auto& ring, const Buffer<T>& own) {
       const auto flat = [](std::span<const Entry<T>> span) {

@@ -22,7 +22,7 @@ struct Block {
 
   /// work.x (tokens, dim) goes in and comes out.
   template <KvElement T>
-  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, T>& work) const noexcept {
+  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work) const noexcept {
     attention_norm.forward(work.x, C.norm_eps, work.branch);
     attention.forward(layer, sequences, work);
     kernels::add(work.x.view(), work.branch.view());

@@ -20,11 +20,12 @@ struct FeedForward {
 
   /// work.branch (tokens, dim) goes in and comes out.
   template <KvElement T>
-  void forward(Workspace<C, T>& work) const noexcept {
-    w1.forward(work.branch, work.gate);
-    w3.forward(work.branch, work.up);
+  void forward(Workspace<C, F, T>& work) const noexcept {
+    const auto x = work.inputs.prepare(work.branch.view());
+    w1.forward(x, work.gate);
+    w3.forward(x, work.up);
     kernels::swiglu(work.gate.view(), work.up.view());
-    w2.forward(work.gate, work.branch);
+    w2.forward(work.inputs.prepare(work.gate.view()), work.branch);
   }
 };
 

@@ -16,13 +16,11 @@ struct Linear {
 
   static constexpr std::size_t bytes = PanelsView<F>::bytes(Out, In);
 
-  void forward(const Batch<In>& x, Batch<Out>& y) const noexcept {
+  /// x (tokens, In), prepared for the format; y takes as many rows.
+  void forward(const kernels::Inputs<F>& x, Batch<Out>& y) const noexcept {
     y.resize(x.rows());
-    kernels::matmul(weight.view(), x.view(), y.view());
+    kernels::matmul(weight.view(), x, y.view());
   }
-
-  /// As above for some rows: x (tokens, In), y (tokens, Out).
-  void forward(Rows<const float> x, Rows<float> y) const noexcept { kernels::matmul(weight.view(), x, y); }
 };
 
 /// A vector of Dim values for each of Vocab tokens, held in the format F.

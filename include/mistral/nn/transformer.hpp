@@ -40,7 +40,7 @@ class Transformer {
   /// row gets the same bits whatever other rows there are.
   ///   tokens  as many as the sequences have rows, at most work.capacity(); ids in the vocabulary
   template <KvElement T, class Tape = NoTape>
-  void forward(std::span<const TokenId> tokens, std::span<const Sequence<C, T>> sequences, Workspace<C, T>& work,
+  void forward(std::span<const TokenId> tokens, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,
                Tape&& tape = {}) const {
     work.x.resize(tokens.size());
     work.turns.resize(tokens.size());
@@ -65,15 +65,15 @@ class Transformer {
 
   /// Logits of rows [first, first + out.rows()) of the last forward: out (rows, vocab_size).
   template <KvElement T>
-  void logits(Workspace<C, T>& work, std::size_t first, Rows<float> out) const noexcept {
+  void logits(Workspace<C, F, T>& work, std::size_t first, Rows<float> out) const noexcept {
     work.branch.resize(out.rows());
     kernels::rms_norm(work.x.view().slice(first, out.rows()), norm.weight.span(), C.norm_eps, work.branch.view());
-    output.forward(work.branch.view(), out);
+    kernels::matmul(output.weight.view(), work.inputs.prepare(work.branch.view()), out);
   }
 
  private:
   template <KvElement T, class Tape>
-  static void show_residual(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, T>& work,
+  static void show_residual(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,
                             Tape& tape) {
     if constexpr (requires(const Residual& r) { tape.residual(r); }) {
       std::size_t row = 0;

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+
+#include <mistral/format/weight_format.hpp>
+#include <mistral/simd/quads.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// A weight format that is multiplied as integers: a block is 32 inputs x 16 rows of unsigned codes, weight = scale
+/// (code - zero) with a scale for each row. Activations are quantised per block of 32 (kernels/inputs.hpp).
+///
+///   zero            what is taken from each code; it costs nothing: it is the sum's first value, -zero x (sum of
+///   inputs) max_code        the largest code quads(block, i) the codes of inputs 4 i ... 4 i + 3 scales(block)   the
+///   rows' scales
+template <class F>
+concept IntegerFormat = WeightFormat<F> && requires(const std::byte* block, std::size_t i) {
+  { F::zero } -> std::convertible_to<int>;
+  { F::max_code } -> std::convertible_to<unsigned>;
+  { F::quads(block, i) }
+  noexcept->std::same_as<simd::Quads>;
+  { F::scales(block) }
+  noexcept->std::same_as<simd::Lanes>;
+} && F::block_inputs == 32;
+
+/// What an integer format's block stands for: w[i] = scale (code i - zero), one row a lane.
+template <class F>
+inline void unpack_integers(const std::byte* block, simd::Lanes (&w)[F::block_inputs]) noexcept {
+  const simd::Lanes scales = F::scales(block);
+  for (std::size_t i = 0; i < F::block_inputs; i += simd::quad) {
+    std::byte codes[simd::Quads::bytes];
+    F::quads(block, i / simd::quad).store(codes);
+    for (std::size_t k = 0; k < simd::quad; ++k) {
+      float numbers[panel_rows];
+      for (std::size_t lane = 0; lane < panel_rows; ++lane) {
+        numbers[lane] = static_cast<float>(std::to_integer<int>(codes[lane * simd::quad + k]) - F::zero);
+      }
+      w[i + k] = simd::Lanes::load(numbers) * scales;
+    }
+  }
+}
+
+/// A format multiplied in floats whatever it is: weights are the floats they stand for, and activations aren't
+/// quantised. For research: slower, and exact up to the rounding of sums.
+template <WeightFormat F>
+struct Exact {
+  static constexpr std::string_view name = F::name;
+  static constexpr std::size_t block_inputs = F::block_inputs;
+  static constexpr std::size_t block_bytes = F::block_bytes;
+  static void pack(const float (&in)[block_inputs][panel_rows], std::byte* block) noexcept { F::pack(in, block); }
+  static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept { F::unpack(block, w); }
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

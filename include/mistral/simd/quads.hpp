@@ -1,0 +1,228 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include <mistral/simd/lanes.hpp>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+/// \file
+/// Dot products of bytes, which xsimd lacks: unsigned weights times signed activations, summed in 32-bit lanes. A lane
+/// is an output row; a quad is four neighbouring inputs of it, in the lane's four bytes. Sums are exact integers, so
+/// each instruction set may take them in its own order.
+
+namespace mistral::inline MISTRAL_ABI::simd {
+
+/// Inputs of a lane that one instruction multiplies.
+inline constexpr std::size_t quad = 4;
+
+/// Sixteen 32-bit sums, one a lane.
+struct Sums {
+#if defined(__AVX512F__)
+  __m512i part[1];
+#elif defined(__AVX2__)
+  __m256i part[2];
+#else
+  std::int32_t part[lanes];
+#endif
+
+  /// value + offset, as floats.
+  Lanes plus(std::int32_t offset) const noexcept {
+    alignas(64) float out[lanes];
+#if defined(__AVX512F__)
+    _mm512_store_ps(out, _mm512_cvtepi32_ps(_mm512_add_epi32(part[0], _mm512_set1_epi32(offset))));
+#elif defined(__AVX2__)
+    for (std::size_t i = 0; i < 2; ++i) {
+      _mm256_store_ps(out + 8 * i, _mm256_cvtepi32_ps(_mm256_add_epi32(part[i], _mm256_set1_epi32(offset))));
+    }
+#else
+    for (std::size_t i = 0; i < lanes; ++i) out[i] = static_cast<float>(part[i] + offset);
+#endif
+    return Lanes::load(out);
+  }
+};
+
+/// Sixteen quads of unsigned bytes: the weights of four inputs for 16 rows, or the same packed in nibbles.
+struct Quads {
+  static constexpr std::size_t bytes = lanes * quad;
+#if defined(__AVX512F__)
+  __m512i part[1];
+#elif defined(__AVX2__)
+  __m256i part[2];
+#else
+  std::uint8_t part[bytes];
+#endif
+
+  static Quads load(const std::byte* p) noexcept {
+    Quads out;
+#if defined(__AVX512F__)
+    out.part[0] = _mm512_loadu_si512(p);
+#elif defined(__AVX2__)
+    for (std::size_t i = 0; i < 2; ++i) {
+      out.part[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32 * i));
+    }
+#else
+    std::memcpy(out.part, p, bytes);
+#endif
+    return out;
+  }
+
+  void store(std::byte* p) const noexcept { std::memcpy(p, part, bytes); }
+
+  /// The lower four bits of each byte.
+  Quads low_nibbles() const noexcept {
+    Quads out;
+#if defined(__AVX512F__)
+    out.part[0] = _mm512_and_si512(part[0], _mm512_set1_epi8(15));
+#elif defined(__AVX2__)
+    for (std::size_t i = 0; i < 2; ++i) out.part[i] = _mm256_and_si256(part[i], _mm256_set1_epi8(15));
+#else
+    for (std::size_t i = 0; i < bytes; ++i) out.part[i] = static_cast<std::uint8_t>(part[i] & 15u);
+#endif
+    return out;
+  }
+
+  /// The upper four bits of each byte.
+  Quads high_nibbles() const noexcept {
+    Quads out;
+#if defined(__AVX512F__)
+    out.part[0] = _mm512_and_si512(_mm512_srli_epi16(part[0], 4), _mm512_set1_epi8(15));
+#elif defined(__AVX2__)
+    for (std::size_t i = 0; i < 2; ++i) {
+      out.part[i] = _mm256_and_si256(_mm256_srli_epi16(part[i], 4), _mm256_set1_epi8(15));
+    }
+#else
+    for (std::size_t i = 0; i < bytes; ++i) out.part[i] = static_cast<std::uint8_t>(part[i] >> 4);
+#endif
+    return out;
+  }
+
+  /// table[byte] for bytes below 16.
+  Quads lookup(const std::uint8_t (&table)[16]) const noexcept {
+    Quads out;
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+    out.part[0] =
+        _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), part[0]);
+#elif defined(__AVX2__)
+    const __m256i all = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+    for (std::size_t i = 0; i < 2; ++i) out.part[i] = _mm256_shuffle_epi8(all, part[i]);
+#else
+    for (std::size_t i = 0; i < bytes; ++i) out.part[i] = table[part[i]];
+#endif
+    return out;
+  }
+};
+
+/// How sums of a block's products are taken where no weight is above MaxCode. `Dot` itself is the running sum of up to
+/// eight quads a lane; `input_bytes` is what a quad of activations takes in the form that `add` reads.
+template <unsigned MaxCode>
+struct Dot {
+#if defined(__AVX512VNNI__)
+  // vpdpbusd: four products and the sum in one instruction, whatever the weights.
+  static constexpr std::size_t input_bytes = 4;
+  __m512i sum;
+
+  static Dot zero() noexcept { return {_mm512_setzero_si512()}; }
+  void add(const Quads& w, const std::byte* input) noexcept {
+    std::int32_t x;
+    std::memcpy(&x, input, sizeof x);
+    sum = _mm512_dpbusd_epi32(sum, w.part[0], _mm512_set1_epi32(x));
+  }
+  Sums sums() const noexcept { return {{sum}}; }
+
+#elif defined(__AVX2__)
+  // vpmaddubsw sums two products in 16 bits. Weights of four bits leave room for eight quads there (8 x 2 x 15 x 127 =
+  // 30480), so that one vpmaddwd widens a whole block. Larger weights would saturate: they are multiplied as 16-bit
+  // numbers, even and odd inputs apart, which costs an `and` and a shift of the weights and no shuffle.
+  static constexpr bool narrow = MaxCode <= 15;
+  static constexpr std::size_t input_bytes = narrow ? 4 : 8;
+#if defined(__AVX512F__)
+  static constexpr std::size_t parts = 1;
+  using Register = __m512i;
+  static Register zeros() noexcept { return _mm512_setzero_si512(); }
+  static Register all(std::int32_t x) noexcept { return _mm512_set1_epi32(x); }
+  static Register broadcast(const std::byte* p) noexcept {
+    return _mm512_castps_si512(_mm512_broadcastss_ps(_mm_load_ss(reinterpret_cast<const float*>(p))));
+  }
+  static Register pair_products(Register w, Register x) noexcept { return _mm512_maddubs_epi16(w, x); }
+  static Register word_products(Register w, Register x) noexcept { return _mm512_madd_epi16(w, x); }
+  static Register add_words(Register a, Register b) noexcept { return _mm512_add_epi16(a, b); }
+  static Register add_sums(Register a, Register b) noexcept { return _mm512_add_epi32(a, b); }
+  static Register even_bytes(Register w) noexcept { return _mm512_and_si512(w, all(0x00ff00ff)); }
+  static Register odd_bytes(Register w) noexcept { return _mm512_srli_epi16(w, 8); }
+  static Register ones() noexcept { return _mm512_set1_epi16(1); }
+#else
+  static constexpr std::size_t parts = 2;
+  using Register = __m256i;
+  static Register zeros() noexcept { return _mm256_setzero_si256(); }
+  static Register all(std::int32_t x) noexcept { return _mm256_set1_epi32(x); }
+  // as a float, since gcc would load an integer to a general register first
+  static Register broadcast(const std::byte* p) noexcept {
+    return _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(p)));
+  }
+  static Register pair_products(Register w, Register x) noexcept { return _mm256_maddubs_epi16(w, x); }
+  static Register word_products(Register w, Register x) noexcept { return _mm256_madd_epi16(w, x); }
+  static Register add_words(Register a, Register b) noexcept { return _mm256_add_epi16(a, b); }
+  static Register add_sums(Register a, Register b) noexcept { return _mm256_add_epi32(a, b); }
+  static Register even_bytes(Register w) noexcept { return _mm256_and_si256(w, all(0x00ff00ff)); }
+  static Register odd_bytes(Register w) noexcept { return _mm256_srli_epi16(w, 8); }
+  static Register ones() noexcept { return _mm256_set1_epi16(1); }
+#endif
+  Register sum[parts];
+
+  static Dot zero() noexcept {
+    Dot out;
+    for (std::size_t i = 0; i < parts; ++i) out.sum[i] = zeros();
+    return out;
+  }
+  void add(const Quads& w, const std::byte* input) noexcept {
+    for (std::size_t i = 0; i < parts; ++i) {
+      if constexpr (narrow) {
+        sum[i] = add_words(sum[i], pair_products(w.part[i], broadcast(input)));
+      } else {
+        sum[i] = add_sums(sum[i], word_products(even_bytes(w.part[i]), broadcast(input)));
+        sum[i] = add_sums(sum[i], word_products(odd_bytes(w.part[i]), broadcast(input + 4)));
+      }
+    }
+  }
+  Sums sums() const noexcept {
+    Sums out;
+    for (std::size_t i = 0; i < parts; ++i) out.part[i] = narrow ? word_products(sum[i], ones()) : sum[i];
+    return out;
+  }
+
+#else
+  static constexpr std::size_t input_bytes = 4;
+  std::int32_t sum[lanes];
+
+  static Dot zero() noexcept { return {}; }
+  void add(const Quads& w, const std::byte* input) noexcept {
+    std::int8_t x[quad];
+    std::memcpy(x, input, sizeof x);
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+      for (std::size_t k = 0; k < quad; ++k) sum[lane] += static_cast<int>(w.part[lane * quad + k]) * x[k];
+    }
+  }
+  Sums sums() const noexcept {
+    Sums out;
+    std::memcpy(out.part, sum, sizeof sum);
+    return out;
+  }
+#endif
+
+  /// Writes a quad of activations in the form that `add` reads.
+  static void put(const std::int8_t (&x)[quad], std::byte* out) noexcept {
+    if constexpr (input_bytes == 4) {
+      std::memcpy(out, x, 4);
+    } else {
+      const std::int16_t words[quad] = {x[0], x[2], x[1], x[3]};
+      std::memcpy(out, words, 8);
+    }
+  }
+};
+
+}  // namespace mistral::inline MISTRAL_ABI::simd
