@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include <mistral/io/atomic_file.hpp>
+#include <mistral/io/npy.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"
@@ -16,27 +16,6 @@ namespace {
 
 // Set by Ctrl-C, so that a file that is half written is taken away before the program ends.
 volatile std::sig_atomic_t interrupted = 0;
-
-// Rows of floats as NumPy's .npy (version 1.0), written as they come: a long text's logits need not fit the memory.
-class NpyWriter {
- public:
-  NpyWriter(const std::string& path, std::size_t rows, std::size_t cols) : file_(path, "logits") {
-    constexpr std::size_t preamble = 10;  // the magic word, the version, the header's length
-    std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (";
-    header.append(std::to_string(rows)).append(", ").append(std::to_string(cols)).append("), }");
-    header.append(63 - (preamble + header.size()) % 64, ' ').append(1, '\n');
-    file_.write(std::string_view("\x93NUMPY\x01\x00", 8));
-    const char length[] = {static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
-    file_.write(std::string_view(length, 2));
-    file_.write(header);
-  }
-
-  void write(std::span<const float> row) { file_.write(std::as_bytes(row)); }
-  void commit() { file_.commit(); }
-
- private:
-  AtomicFile file_;
-};
 
 // The ids that the arguments name; `tokenizer` is loaded only where there is a text to encode.
 std::vector<TokenId> tokens_of(const LogitsArguments& arguments, const PresetInfo& info) {
@@ -62,7 +41,7 @@ void run_logits(const LogitsArguments& arguments) {
     std::signal(SIGINT, SIG_DFL);  // a second one doesn't wait
   });
   {
-    NpyWriter file(arguments.out, tokens.size(), info.config.vocab_size);
+    NpyWriter file(arguments.out, tokens.size(), info.config.vocab_size, "logits");
     Progress progress("logits of " + std::to_string(tokens.size()) + " tokens", tokens.size());
     constexpr std::size_t chunk = 512;
     for (std::size_t done = 0; done < tokens.size() && interrupted == 0; done += chunk) {

@@ -17,8 +17,32 @@
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// Writes a (rows, cols) matrix of floats, row-major, as NumPy's .npy (version 1.0, `<f4`), whole or not at all. Throws
-/// Error where there are not rows * cols values, or the file cannot be written.
+/// Writes a (rows, cols) matrix of floats as NumPy's .npy (version 1.0, `<f4`, row-major), a part at a time, so that it
+/// need not fit the memory. The file appears with commit(), whole or not at all.
+class NpyWriter {
+ public:
+  /// Errors begin with `[where] path`.
+  NpyWriter(const std::string& path, std::size_t rows, std::size_t cols, std::string_view where = "npy")
+      : file_(path, where) {
+    constexpr std::size_t preamble = 10;  // the magic word, the version, the header's length
+    std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (";
+    header.append(std::to_string(rows)).append(", ").append(std::to_string(cols)).append("), }");
+    header.append(63 - (preamble + header.size()) % 64, ' ').append(1, '\n');  // the values start at a multiple of 64
+    file_.write(std::string_view("\x93NUMPY\x01\x00", 8));
+    const char length[] = {static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
+    file_.write(std::string_view(length, 2));
+    file_.write(header);
+  }
+
+  /// The next values, row after row; rows * cols in all.
+  void write(std::span<const float> values) { file_.write(std::as_bytes(values)); }
+  void commit() { file_.commit(); }
+
+ private:
+  AtomicFile file_;
+};
+
+/// The same at once. Throws Error where there are not rows * cols values, or the file cannot be written.
 inline void write_npy(const std::string& path, std::span<const float> values, std::size_t rows, std::size_t cols) {
   // in this form it cannot overflow: rows * cols == size
   const bool fits = rows == 0 || cols == 0 ? values.empty() : values.size() / cols == rows && values.size() % cols == 0;
@@ -26,16 +50,8 @@ inline void write_npy(const std::string& path, std::span<const float> values, st
     throw Error("npy", printable(path, 1000), std::to_string(rows) + " * " + std::to_string(cols) + " values",
                 std::to_string(values.size()));
   }
-  constexpr std::size_t preamble = 10;  // the magic word, the version, the header's length
-  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (";
-  header.append(std::to_string(rows)).append(", ").append(std::to_string(cols)).append("), }");
-  header.append(63 - (preamble + header.size()) % 64, ' ').append(1, '\n');  // the values start at a multiple of 64
-  AtomicFile file(path, "npy");
-  file.write(std::string_view("\x93NUMPY\x01\x00", 8));
-  const char length[] = {static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
-  file.write(std::string_view(length, 2));
-  file.write(header);
-  file.write(std::as_bytes(values));
+  NpyWriter file(path, rows, cols);
+  file.write(values);
   file.commit();
 }
 
