@@ -60,6 +60,26 @@ constexpr ModelConfig w1{.dim = 16,
                          .context_len = 512,
                          .vocab_size = 31};
 
+constexpr ModelConfig kmix{.dim = 256,
+                           .n_layers = 2,
+                           .head_dim = 64,
+                           .hidden_dim = 256,
+                           .n_heads = 4,
+                           .n_kv_heads = 1,
+                           .window_size = 0,
+                           .context_len = 512,
+                           .vocab_size = 300,
+                           .rope_theta = 1e6f};
+constexpr ModelConfig stories_260k{.dim = 64,
+                                   .n_layers = 5,
+                                   .head_dim = 8,
+                                   .hidden_dim = 172,
+                                   .n_heads = 8,
+                                   .n_kv_heads = 4,
+                                   .window_size = 0,
+                                   .context_len = 512,
+                                   .vocab_size = 512};
+
 // The oracles differ among themselves by up to 3.3e-5 on these cases (measured_max_abs_differences in expected.json).
 constexpr float tolerance = 1e-4f;
 
@@ -128,6 +148,27 @@ void check_case(const std::string& name, const std::string& layout) {
   }
 }
 
+// Every logit of a GGUF file's golden tokens, in one pass and token by token.
+template <ModelConfig C>
+void check_gguf(const std::string& name) {
+  const auto path = test::golden("gguf/" + name + ".gguf");
+  if (path.empty()) return;
+  CAPTURE(name);
+  using Model = Transformer<C, F32>;
+  const Model model = load<Model>(path.string());
+  const Safetensors expected = Safetensors::open((path.parent_path() / (name + ".expected.safetensors")).string());
+  const auto tokens = test::tensor_values<TokenId>(expected, "tokens");
+  const auto want = test::tensor_values<float>(expected, "logits_prefill_f32_from_dequantized");
+  Session<Model, float> session{model};
+  const Rows<const float> all = session.forward(tokens);
+  CHECK(test::max_error({all.data(), all.rows() * all.cols()}, want) <= tolerance);
+  session.clear();
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    CHECK(test::max_error(session.decode(tokens[i]), std::span(want).subspan(i * C.vocab_size, C.vocab_size)) <=
+          tolerance);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("golden logits, hidden states and greedy tokens: GQA with a window of 8, in both layouts") {
@@ -162,4 +203,26 @@ TEST_CASE("golden logits and greedy tokens: a window of 16 that wraps 14 times")
 
 TEST_CASE("golden logits, hidden states and greedy tokens: a window of one key, in one file and in shards") {
   for (const char* layout : {"hf", "hf_sharded"}) check_case<w1, F32>("w1", layout);
+}
+
+TEST_CASE("golden logits of GGUF files: F32 with a window, every type of block, and a trained model in 8 and 4 bits") {
+  check_gguf<test::tiny>("gqa_w8_f32");
+  check_gguf<kmix>("kmix");
+  check_gguf<stories_260k>("stories260k_q8_0");
+  check_gguf<stories_260k>("stories260k_q4_0");
+}
+
+TEST_CASE("a GGUF file and a folder of the same weights make the same model, bit by bit") {
+  const auto folder = test::golden("forward/gqa_w8");
+  const auto gguf = test::golden("gguf/gqa_w8_f32.gguf");
+  if (folder.empty() || gguf.empty()) return;
+  using Model = Transformer<test::tiny, F32>;
+  const Model of_folder = load<Model>((folder / "hf").string());
+  const Model of_gguf = load<Model>(gguf.string());
+  const std::vector<TokenId> tokens{1, 5, 96, 0, 33, 7, 7, 20, 51, 2};
+  Session<Model, float> a{of_folder};
+  Session<Model, float> b{of_gguf};
+  const Rows<const float> x = a.forward(tokens);
+  const Rows<const float> y = b.forward(tokens);
+  CHECK(test::same_bits({x.data(), x.rows() * x.cols()}, {y.data(), y.rows() * y.cols()}));
 }

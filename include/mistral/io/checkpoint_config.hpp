@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -7,53 +8,19 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/io/checkpoint_layout.hpp>
+#include <mistral/io/gguf.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/mapped_file.hpp>
 #include <mistral/io/printable.hpp>
+#include <mistral/io/safetensors.hpp>
 #include <mistral/io/tensor_files.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
-
-/// The two ways in which a folder holds a model. They differ in the names of files, fields and tensors, and in the
-/// order of the rows of wq and wk: Hugging Face's are permuted for rotate-half RoPE, Mistral's are interleaved.
-enum class CheckpointLayout : std::uint8_t {
-  hugging_face,  // config.json, model.safetensors
-  mistral,       // params.json, consolidated.safetensors
-};
-
-/// What the files of a layout are called.
-struct LayoutFiles {
-  std::string config;
-  std::string tensors;  // for TensorFiles::open
-};
-
-inline LayoutFiles files_of(CheckpointLayout layout) {
-  if (layout == CheckpointLayout::hugging_face) return {"config.json", "model"};
-  return {"params.json", "consolidated"};
-}
-
-/// Which layout a folder has. Where it holds both configurations (Mistral's own releases do), the one that has its
-/// tensors too, Hugging Face's first. Throws Error where it holds neither.
-inline CheckpointLayout detect_layout(const std::string& folder) {
-  const LayoutFiles hugging_face = files_of(CheckpointLayout::hugging_face);
-  const LayoutFiles mistral = files_of(CheckpointLayout::mistral);
-  const bool has_hugging_face = path_exists(path_in(folder, hugging_face.config));
-  const bool has_mistral = path_exists(path_in(folder, mistral.config));
-  if (has_hugging_face && has_mistral) {
-    return !has_tensor_files(folder, hugging_face.tensors) && has_tensor_files(folder, mistral.tensors)
-               ? CheckpointLayout::mistral
-               : CheckpointLayout::hugging_face;
-  }
-  if (has_hugging_face) return CheckpointLayout::hugging_face;
-  if (has_mistral) return CheckpointLayout::mistral;
-  throw Error("checkpoint", printable(folder, 1000),
-              "a folder with config.json and model.safetensors (Hugging Face) or params.json and "
-              "consolidated.safetensors (Mistral)",
-              path_exists(folder) ? "neither config.json nor params.json in it" : "nothing at that path");
-}
 
 /// What a checkpoint says of itself, checked: all sizes are positive, head_dim is even, n_heads is a multiple of
 /// n_kv_heads. Whatever this library does not compute (scaled RoPE, biases, experts, quantised weights) is refused.
@@ -73,11 +40,61 @@ struct CheckpointConfig {
   bool tied_embeddings = false;  // the output's weights are the embedding's
   std::string dtype;             // as the file calls it ("bfloat16"), empty where it does not say
 
-  /// Reads the configuration of a folder.
-  static CheckpointConfig read(const std::string& folder) {
-    const CheckpointLayout layout = detect_layout(folder);
-    const std::string path = path_in(folder, files_of(layout).config);
-    return parse(MappedFile::open(path, where).bytes(), layout, path);
+  /// Reads the configuration of a folder or of a GGUF file.
+  static CheckpointConfig read(const std::string& path) {
+    const CheckpointLayout layout = detect_layout(path);
+    if (layout == CheckpointLayout::gguf) return from_gguf(Gguf::open(path));
+    const std::string file = path_in(path, files_of(layout).config);
+    return parse(MappedFile::open(file, where).bytes(), layout, file);
+  }
+
+  /// Reads the metadata of a GGUF file and holds the names and shapes of its tensors against them; whether all tensors
+  /// are there shows when they are asked for. The architecture is llama, mistral or mistral3: one model, as long as
+  /// nothing is asked for that is refused.
+  static CheckpointConfig from_gguf(const Gguf& file) {
+    const GgufMetadata& metadata = file.metadata();
+    const std::string_view architecture = metadata.string("general.architecture");
+    if (architecture != "llama" && architecture != "mistral" && architecture != "mistral3") {
+      throw metadata.unexpected("general.architecture", "'llama', 'mistral' or 'mistral3'");
+    }
+    const auto key = [&](std::string_view name) { return std::string(architecture).append(".").append(name); };
+    refuse_unsupported(metadata, key);
+
+    CheckpointConfig config;
+    config.layout = CheckpointLayout::gguf;
+    config.dim = size(metadata, key("embedding_length"));
+    config.n_layers = size(metadata, key("block_count"));
+    config.hidden_dim = size(metadata, key("feed_forward_length"));
+    config.n_heads = size(metadata, key("attention.head_count"));
+    const std::string kv_heads = key("attention.head_count_kv");
+    config.n_kv_heads = metadata.has(kv_heads) ? size(metadata, kv_heads) : config.n_heads;
+    if (config.n_heads % config.n_kv_heads != 0) {
+      throw metadata.unexpected(kv_heads, "a divisor of attention.head_count " + std::to_string(config.n_heads));
+    }
+    const std::string width = key("attention.key_length");
+    if (metadata.has(width)) {
+      config.head_dim = size(metadata, width);
+      if (config.head_dim % 2 != 0) throw metadata.unexpected(width, "an even number");
+    } else if (config.dim % (2 * config.n_heads) == 0) {
+      config.head_dim = config.dim / config.n_heads;
+    } else {
+      throw metadata.unexpected(key("embedding_length"),
+                                "an even multiple of attention.head_count " + std::to_string(config.n_heads));
+    }
+    for (const char* name : {"attention.value_length", "rope.dimension_count"}) {
+      if (metadata.has(key(name)) && size(metadata, key(name)) != config.head_dim) {
+        throw metadata.unexpected(key(name), "the width of a head, " + std::to_string(config.head_dim));
+      }
+    }
+    const std::string window = key("attention.sliding_window");
+    if (metadata.has(window)) config.window = metadata.integer(window, 0, max_size);
+    if (metadata.has(key("context_length"))) config.context_len = size(metadata, key("context_length"));
+    config.rope_theta = metadata.has(key("rope.freq_base")) ? positive(metadata, key("rope.freq_base")) : 10000.0;
+    config.norm_eps = positive(metadata, key("attention.layer_norm_rms_epsilon"));
+    config.tied_embeddings = file.find("output.weight") == nullptr;
+    config.vocab_size = gguf_vocab_size(file, key("vocab_size"));
+    for (const GgufTensor& tensor : file.tensors()) config.check_gguf_tensor(tensor, metadata.file());
+    return config;
   }
 
   /// Reads a configuration that is in memory; errors call it `file`.
@@ -156,6 +173,85 @@ struct CheckpointConfig {
     return config;
   }
 
+  template <class Key>
+  static void refuse_unsupported(const GgufMetadata& metadata, const Key& key) {
+    const std::string scaling = key("rope.scaling.type");
+    if (metadata.has(scaling) && metadata.string(scaling) != "none") {
+      throw metadata.unexpected(scaling, "'none', for scaled RoPE is not supported");
+    }
+    for (const char* name : {"rope.scaling.factor", "rope.scale_linear"}) {
+      if (metadata.has(key(name)) && metadata.number(key(name)) != 1.0) {
+        throw metadata.unexpected(key(name), "1, for scaled RoPE is not supported");
+      }
+    }
+    if (metadata.has(key("expert_count")) && metadata.integer(key("expert_count"), 0, max_size) != 0) {
+      throw metadata.unexpected(key("expert_count"), "0, for experts are not supported");
+    }
+    if (metadata.has(key("attention.temperature_scale"))) {
+      throw metadata.unexpected(key("attention.temperature_scale"), "nothing, for it is not supported");
+    }
+  }
+
+  /// The rows of the embedding, which the metadata must agree with where they say something.
+  static std::int64_t gguf_vocab_size(const Gguf& file, const std::string& key) {
+    const GgufMetadata& metadata = file.metadata();
+    const GgufTensor& embedding = file.get("token_embd.weight");
+    if (embedding.shape.size() != 2 || embedding.shape[0] > static_cast<std::uint64_t>(max_size)) {
+      throw Error("gguf", metadata.file() + ": tensor 'token_embd.weight'", "[vocabulary, embedding_length]",
+                  shape_text(embedding.shape));
+    }
+    const auto vocab_size = static_cast<std::int64_t>(embedding.shape[0]);
+    const std::string expected = "as many as token_embd.weight has rows, " + std::to_string(vocab_size);
+    if (metadata.has(key) && size(metadata, key) != vocab_size) throw metadata.unexpected(key, expected);
+    constexpr std::string_view tokens = "tokenizer.ggml.tokens";
+    if (metadata.has(tokens) && metadata.array_size(tokens) != embedding.shape[0]) {
+      throw metadata.unexpected(tokens, expected);
+    }
+    return vocab_size;
+  }
+
+  /// Holds a tensor's name and shape against the configuration. A tensor that has no place in it (a bias, an expert,
+  /// factors of RoPE) would change what the model computes.
+  void check_gguf_tensor(const GgufTensor& tensor, const std::string& file) const {
+    std::string_view name = tensor.name;
+    const std::string what = file + ": tensor '" + printable(name) + "'";
+    const bool in_layer = name.starts_with("blk.");
+    if (in_layer) {
+      name.remove_prefix(4);
+      const std::string_view number = name.substr(0, std::min(name.find('.'), name.size()));
+      const bool decimal = !number.empty() && number.find_first_not_of("0123456789") == std::string_view::npos &&
+                           (number[0] != '0' || number.size() == 1);
+      if (!decimal) throw Error("gguf", what + " is not supported");
+      std::int64_t layer = 0;
+      for (const char c : number.substr(0, 11)) layer = layer * 10 + (c - '0');
+      if (layer >= n_layers) throw Error("gguf", what, "a layer of 0 ... " + std::to_string(n_layers - 1), number);
+      name.remove_prefix(std::min(name.size(), number.size() + 1));
+    }
+    const std::vector<std::uint64_t> expected = gguf_shape(name, in_layer);
+    if (expected.empty()) throw Error("gguf", what + " is not supported");
+    if (tensor.shape != expected) {
+      throw Error("gguf", what, shape_text(expected) + " by the metadata", shape_text(tensor.shape));
+    }
+  }
+
+  /// The shape of a tensor of GGUF's, empty for a name that the models of this library don't have.
+  std::vector<std::uint64_t> gguf_shape(std::string_view name, bool in_layer) const {
+    const auto shape = [](std::int64_t rows, std::int64_t cols) {
+      return std::vector<std::uint64_t>{static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols)};
+    };
+    const std::vector<std::uint64_t> norm{static_cast<std::uint64_t>(dim)};
+    if (!in_layer) {
+      if (name == "token_embd.weight" || name == "output.weight") return shape(vocab_size, dim);
+      return name == "output_norm.weight" ? norm : std::vector<std::uint64_t>{};
+    }
+    if (name == "attn_norm.weight" || name == "ffn_norm.weight") return norm;
+    if (name == "attn_q.weight") return shape(n_heads * head_dim, dim);
+    if (name == "attn_k.weight" || name == "attn_v.weight") return shape(n_kv_heads * head_dim, dim);
+    if (name == "attn_output.weight") return shape(dim, n_heads * head_dim);
+    if (name == "ffn_gate.weight" || name == "ffn_up.weight") return shape(hidden_dim, dim);
+    return name == "ffn_down.weight" ? shape(dim, hidden_dim) : std::vector<std::uint64_t>{};
+  }
+
   /// transformers 5 writes {"rope_parameters": {"rope_theta", "rope_type"}}, older ones "rope_theta"; without: 1e4.
   static double hugging_face_theta(const JsonObject& json) {
     if (!json.has("rope_parameters")) return json.has("rope_theta") ? positive(json, "rope_theta") : 10000.0;
@@ -196,15 +292,20 @@ struct CheckpointConfig {
   }
 
   static std::int64_t size(const JsonObject& json, const char* name) { return json.integer(name, 1, max_size); }
+  static std::int64_t size(const GgufMetadata& metadata, const std::string& key) {
+    return metadata.integer(key, 1, max_size);
+  }
 
   static std::int64_t window_of(const JsonObject& json) {
     return json.has("sliding_window") ? json.integer("sliding_window", 0, max_size) : 0;
   }
 
-  static double positive(const JsonObject& json, const char* name) {
-    const double number = json.number(name);
+  /// Of a JsonObject's fields or of GGUF's metadata.
+  template <class Source>
+  static double positive(const Source& source, const std::string& name) {
+    const double number = source.number(name);
     // it will be a float, and must be neither zero nor infinite there
-    if (!(static_cast<float>(number) > 0.0f && number < 1e30)) throw json.unexpected(name, "a positive number");
+    if (!(static_cast<float>(number) > 0.0f && number < 1e30)) throw source.unexpected(name, "a positive number");
     return number;
   }
 

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstddef>
@@ -36,6 +39,17 @@ struct GgufTensor {
 inline bool starts_as_gguf(std::span<const std::byte> bytes) noexcept {
   static constexpr std::byte magic[] = {std::byte{'G'}, std::byte{'G'}, std::byte{'U'}, std::byte{'F'}};
   return bytes.size() >= sizeof magic && std::equal(std::begin(magic), std::end(magic), bytes.begin());
+}
+
+/// Whether the file at `path` can be read and starts as a GGUF file does.
+inline bool is_gguf_file(const std::string& path) noexcept {
+  // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0) return false;
+  std::byte start[4] = {};
+  const bool whole = ::read(file, start, sizeof start) == static_cast<::ssize_t>(sizeof start);
+  ::close(file);
+  return whole && starts_as_gguf(start);
 }
 
 /// A GGUF file of version 2 or 3, little-endian, checked whole when it is opened

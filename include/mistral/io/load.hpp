@@ -12,12 +12,12 @@
 
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/io/checkpoint.hpp>
 #include <mistral/io/checkpoint_config.hpp>
-#include <mistral/io/tensor_files.hpp>
+#include <mistral/io/safetensors.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/nn/weights.hpp>
 #include <mistral/parallel/parallel.hpp>
-#include <mistral/simd/lanes.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
@@ -72,42 +72,11 @@ inline void check_config(const CheckpointConfig& file, const ModelConfig& type, 
 
 namespace detail {
 
-/// Hugging Face's name of a weight, from Mistral's: `layers.0.attention.wq.weight` is
-/// `model.layers.0.self_attn.q_proj.weight`.
-inline std::string hugging_face_name(std::string_view name) {
-  static constexpr std::pair<std::string_view, std::string_view> names[] = {
-      {"attention_norm.weight", "input_layernorm.weight"}, {"attention.wq.weight", "self_attn.q_proj.weight"},
-      {"attention.wk.weight", "self_attn.k_proj.weight"},  {"attention.wv.weight", "self_attn.v_proj.weight"},
-      {"attention.wo.weight", "self_attn.o_proj.weight"},  {"ffn_norm.weight", "post_attention_layernorm.weight"},
-      {"feed_forward.w1.weight", "mlp.gate_proj.weight"},  {"feed_forward.w2.weight", "mlp.down_proj.weight"},
-      {"feed_forward.w3.weight", "mlp.up_proj.weight"},
-  };
-  if (name == "tok_embeddings.weight") return "model.embed_tokens.weight";
-  if (name == "norm.weight") return "model.norm.weight";
-  if (name == "output.weight") return "lm_head.weight";
-  for (const auto& [ours, theirs] : names) {
-    if (name.ends_with(ours))
-      return std::string("model.").append(name.substr(0, name.size() - ours.size())).append(theirs);
-  }
-  return std::string(name);
-}
-
 /// Row of a tensor that holds output `row` of wq or wk. Hugging Face holds a head's rows as the first of all pairs,
-/// then the second of all (rotate-half RoPE); ours, as Mistral's own, lie pair by pair.
+/// then the second of all (rotate-half RoPE); ours, as Mistral's own and GGUF's, lie pair by pair.
 constexpr std::size_t hugging_face_row(std::size_t row, std::size_t head_dim) noexcept {
   const std::size_t in_head = row % head_dim;
   return row - in_head + in_head % 2 * (head_dim / 2) + in_head / 2;
-}
-
-/// Widens elements at any address to floats.
-template <class T>
-void widen(const std::byte* from, std::span<float> out) noexcept {
-  for (std::size_t i = 0; i < out.size(); i += simd::lanes) {
-    T elements[simd::lanes] = {};
-    const std::size_t count = std::min(simd::lanes, out.size() - i);
-    std::memcpy(elements, from + i * sizeof(T), count * sizeof(T));
-    simd::Lanes::load(elements).store_some(out.data() + i, count);
-  }
 }
 
 /// A visitor of a model's weights over a checkpoint's tensors: holds each against its shape, or packs it.
@@ -115,7 +84,7 @@ class CheckpointReader {
  public:
   enum class Step { check, pack };
 
-  CheckpointReader(const CheckpointConfig& config, const TensorFiles& files) : config_(config), files_(files) {}
+  explicit CheckpointReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
   CheckpointReader& in(Step step) noexcept {
     step_ = step;
@@ -124,9 +93,9 @@ class CheckpointReader {
 
   template <WeightFormat F>
   void operator()(const std::string& name, Panels<F>& matrix, std::size_t heads) const {
-    const SafetensorsTensor& tensor = find(name);
+    const CheckpointTensor tensor = checkpoint_.get(name);
     if (step_ == Step::check) return check(tensor, {matrix.rows(), matrix.cols()});
-    const bool permuted = heads != 0 && config_.layout == CheckpointLayout::hugging_face;
+    const bool permuted = heads != 0 && checkpoint_.config().layout == CheckpointLayout::hugging_face;
     const std::size_t head_dim = permuted ? matrix.rows() / heads : 0;
     parallel::for_ranges(matrix.view().panel_count(), 1, [&](std::size_t begin, std::size_t end) {
       std::vector<float> values(panel_rows * matrix.cols());
@@ -136,62 +105,46 @@ class CheckpointReader {
         for (std::size_t r = 0; r < count; ++r) {
           const std::size_t row = panel * panel_rows + r;
           const std::span<float> out(values.data() + r * matrix.cols(), matrix.cols());
-          read_row(tensor, permuted ? hugging_face_row(row, head_dim) : row, out);
+          tensor.read_row(permuted ? hugging_face_row(row, head_dim) : row, out);
           rows[r] = out.data();
         }
         matrix.pack(panel, std::span<const float* const>(rows, count));
       }
     });
-    files_.release(tensor);
+    checkpoint_.release(tensor);
   }
 
   void operator()(const std::string& name, Buffer<float>& norm) const {
-    const SafetensorsTensor& tensor = find(name);
+    const CheckpointTensor tensor = checkpoint_.get(name);
     if (step_ == Step::check) return check(tensor, {norm.size()});
-    read_row(tensor, 0, norm.span());
+    tensor.read_row(0, norm.span());
   }
 
  private:
-  const SafetensorsTensor& find(const std::string& name) const {
-    const bool tied = name == "output.weight" && config_.tied_embeddings;
-    const std::string ours = tied ? "tok_embeddings.weight" : name;
-    return files_.get(config_.layout == CheckpointLayout::hugging_face ? hugging_face_name(ours) : ours);
-  }
-
-  void check(const SafetensorsTensor& tensor, std::vector<std::uint64_t> shape) const {
-    const std::string what = files_.file_of(tensor) + ": tensor '" + tensor.name + "'";
-    if (tensor.shape != shape) throw Error("safetensors", what, shape_text(shape), shape_text(tensor.shape));
-    if (tensor.dtype != DType::f32 && tensor.dtype != DType::bf16 && tensor.dtype != DType::f16) {
-      throw Error("safetensors", what, "F32, BF16 or F16", info(tensor.dtype).name);
+  void check(const CheckpointTensor& tensor, std::vector<std::uint64_t> shape) const {
+    if (!std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end())) {
+      throw checkpoint_.error(tensor, shape_text(shape), shape_text(tensor.shape));
     }
+    if (!tensor.type) throw checkpoint_.error(tensor, "F32, BF16 or F16", tensor.type_name);
   }
 
-  static void read_row(const SafetensorsTensor& tensor, std::size_t row, std::span<float> out) noexcept {
-    const std::byte* from = tensor.data.data() + row * out.size() * (info(tensor.dtype).bits / 8);
-    if (tensor.dtype == DType::f32) return widen<float>(from, out);
-    if (tensor.dtype == DType::bf16) return widen<bf16>(from, out);
-    widen<f16>(from, out);
-  }
-
-  const CheckpointConfig& config_;
-  const TensorFiles& files_;
+  const Checkpoint& checkpoint_;
   Step step_ = Step::check;
 };
 
 }  // namespace detail
 
-/// Loads a checkpoint folder in Hugging Face's layout (config.json, model.safetensors or its shards) or Mistral's
-/// (params.json, consolidated.safetensors) into a model; F32, BF16 and F16 tensors go into any format.
-/// Throws Error where the folder doesn't hold what the type's config asks for, field by field and tensor by tensor,
+/// Loads a checkpoint into a model: a folder in Hugging Face's layout (config.json, model.safetensors or its shards) or
+/// Mistral's (params.json, consolidated.safetensors), or a GGUF file. Tensors of any type that is read (F32, BF16, F16;
+/// GGUF's blocks) go into any format, by way of floats.
+/// Throws Error where the checkpoint doesn't hold what the type's config asks for, field by field and tensor by tensor,
 /// before any weight is read.
 template <class Model>
 Model load(const std::string& path, const LoadOptions& options = {}) {
-  const CheckpointConfig config = CheckpointConfig::read(path);
-  const LayoutFiles names = files_of(config.layout);
-  check_config(config, Model::config, path_in(path, names.config), options);
-  const TensorFiles files = TensorFiles::open(path, names.tensors);
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  check_config(checkpoint.config(), Model::config, checkpoint.config_file(), options);
   Model model;
-  detail::CheckpointReader reader(config, files);
+  detail::CheckpointReader reader(checkpoint);
   visit_weights(model, reader.in(detail::CheckpointReader::Step::check));
   visit_weights(model, reader.in(detail::CheckpointReader::Step::pack));
   return model;

@@ -79,8 +79,9 @@ class TensorFiles {
   }
 
   /// The path of the file that holds a tensor of this object, for messages about it.
-  const std::string& file_of(const SafetensorsTensor& tensor) const noexcept {
-    const Entry* const entry = entry_of(tensor.name);
+  const std::string& file_of(const SafetensorsTensor& tensor) const noexcept { return file_of(tensor.name); }
+  const std::string& file_of(std::string_view name) const noexcept {
+    const Entry* const entry = entry_of(name);
     return entry != nullptr ? files_[entry->file].file() : source();
   }
 

@@ -11,7 +11,9 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/io/gguf.hpp>
 #include <mistral/io/mapped_file.hpp>
+#include <mistral/text/gguf_tokenizer.hpp>
 #include <mistral/text/normalizer.hpp>
 #include <mistral/text/piece_merger.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
@@ -25,8 +27,9 @@ namespace mistral::inline MISTRAL_ABI {
 /// and share the vocabulary.
 class Tokenizer {
  public:
-  /// Reads a SentencePiece `tokenizer.model`. Throws Error `[tokenizer] path: ...` where the file cannot be read, is no
-  /// such model, contradicts itself, or is of another type than BPE.
+  /// Reads a SentencePiece `tokenizer.model`, or the tokenizer in a GGUF file. Throws Error `[tokenizer] path: ...` (or
+  /// `[gguf] path: ...`) where the file cannot be read, is no such model, contradicts itself, or is of another type
+  /// than BPE.
   static Tokenizer load(const std::string& path) {
     const MappedFile file = MappedFile::open(path, "tokenizer");
     return from_bytes(file.bytes(), printable(path, 1000));
@@ -34,6 +37,7 @@ class Tokenizer {
 
   /// The same from memory. `name` stands for the path in messages.
   static Tokenizer from_bytes(std::span<const std::byte> bytes, std::string_view name) {
+    if (starts_as_gguf(bytes)) return Tokenizer(gguf_tokenizer(Gguf::from_bytes(bytes, std::string(name))), name);
     return Tokenizer(parse_sentencepiece_model(bytes, name), name);
   }
 

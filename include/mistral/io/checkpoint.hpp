@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <mistral/core/abi.hpp>
+#include <mistral/core/error.hpp>
+#include <mistral/io/checkpoint_config.hpp>
+#include <mistral/io/checkpoint_layout.hpp>
+#include <mistral/io/dequantize.hpp>
+#include <mistral/io/ggml_types.hpp>
+#include <mistral/io/gguf.hpp>
+#include <mistral/io/tensor_files.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// A tensor of a checkpoint, whatever file it stands in. It lives as long as the checkpoint.
+struct CheckpointTensor {
+  std::string_view name;                 ///< as the file calls it
+  std::string_view type_name;            ///< `BF16`, `Q4_K`: as the file's format calls it
+  std::optional<GgmlType> type;          ///< how its rows are read, none where this library cannot read them
+  std::span<const std::uint64_t> shape;  ///< the outermost first
+  std::span<const std::byte> data;
+
+  std::uint64_t elements() const noexcept {
+    std::uint64_t count = 1;
+    for (const std::uint64_t size : shape) count *= size;
+    return count;
+  }
+
+  /// Decodes row `row` of a matrix, or a vector as its row 0, into `out`, as long as a row. `type` must be there.
+  void read_row(std::size_t row, std::span<float> out) const noexcept {
+    const GgmlTypeInfo& blocks = info(*type);
+    dequantize_row(*type, data.data() + row * (out.size() / blocks.block) * blocks.bytes, out);
+  }
+};
+
+/// A model on the disk, opened and checked: a folder of Hugging Face's or Mistral's layout, or a GGUF file.
+class Checkpoint {
+ public:
+  /// Throws Error where the path holds no checkpoint, or one that contradicts itself.
+  static Checkpoint open(const std::string& path) {
+    const CheckpointLayout layout = detect_layout(path);
+    if (layout == CheckpointLayout::gguf) {
+      Gguf file = Gguf::open(path);
+      CheckpointConfig config = CheckpointConfig::from_gguf(file);
+      return Checkpoint(std::move(config), path, std::move(file));
+    }
+    CheckpointConfig config = CheckpointConfig::read(path);
+    const LayoutFiles names = files_of(config.layout);
+    return Checkpoint(std::move(config), path_in(path, names.config), TensorFiles::open(path, names.tensors));
+  }
+
+  const CheckpointConfig& config() const noexcept { return config_; }
+
+  /// The file that the configuration comes from, for messages.
+  const std::string& config_file() const noexcept { return config_file_; }
+
+  /// The GGUF file, null where the checkpoint is none.
+  const Gguf* gguf() const noexcept { return std::get_if<Gguf>(&files_); }
+
+  std::size_t size() const noexcept {
+    return gguf() != nullptr ? gguf()->tensors().size() : std::get<TensorFiles>(files_).size();
+  }
+
+  /// The i-th tensor, in an order of the file's.
+  CheckpointTensor operator[](std::size_t i) const noexcept {
+    return gguf() != nullptr ? tensor(gguf()->tensors()[i]) : tensor(std::get<TensorFiles>(files_)[i]);
+  }
+
+  /// The tensor of a weight, by Mistral's name (`layers.0.attention.wq.weight`) whatever the layout; the output's is
+  /// the embedding's where they are tied. Throws Error where there is none.
+  CheckpointTensor get(std::string_view weight) const {
+    if (weight == "output.weight" && config_.tied_embeddings) weight = "tok_embeddings.weight";
+    const std::string name = weight_name(config_.layout, weight);
+    return gguf() != nullptr ? tensor(gguf()->get(name)) : tensor(std::get<TensorFiles>(files_).get(name));
+  }
+
+  /// `[gguf] file: tensor 'name': expected ..., got ...`
+  Error error(const CheckpointTensor& of, std::string_view expected, std::string_view found) const {
+    std::string what = gguf() != nullptr ? gguf()->file() : std::get<TensorFiles>(files_).file_of(of.name);
+    what = printable(what, 1000) + ": tensor '" + printable(of.name) + "'";
+    return Error(gguf() != nullptr ? "gguf" : "safetensors", what, expected, found);
+  }
+
+  /// Gives back the memory of a tensor's pages; see MappedFile::release.
+  void release(const CheckpointTensor& of) const noexcept {
+    if (gguf() != nullptr) {
+      if (const GgufTensor* const found = gguf()->find(of.name)) gguf()->release(*found);
+    } else if (const SafetensorsTensor* const found = std::get<TensorFiles>(files_).find(of.name)) {
+      std::get<TensorFiles>(files_).release(*found);
+    }
+  }
+
+ private:
+  Checkpoint(CheckpointConfig config, std::string config_file, std::variant<TensorFiles, Gguf> files)
+      : config_(std::move(config)), config_file_(std::move(config_file)), files_(std::move(files)) {}
+
+  static CheckpointTensor tensor(const GgufTensor& t) noexcept {
+    return {t.name, info(t.type).name, t.type, t.shape, t.data};
+  }
+  static CheckpointTensor tensor(const SafetensorsTensor& t) noexcept {
+    std::optional<GgmlType> type;
+    if (t.dtype == DType::f32) type = GgmlType::f32;
+    if (t.dtype == DType::f16) type = GgmlType::f16;
+    if (t.dtype == DType::bf16) type = GgmlType::bf16;
+    return {t.name, info(t.dtype).name, type, t.shape, t.data};
+  }
+
+  CheckpointConfig config_;
+  std::string config_file_;
+  std::variant<TensorFiles, Gguf> files_;
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <string>
+#include <string_view>
+
+#include <mistral/core/abi.hpp>
+#include <mistral/core/error.hpp>
+#include <mistral/io/gguf.hpp>
+#include <mistral/io/printable.hpp>
+#include <mistral/io/tensor_files.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// The three ways in which a model is kept. They differ in the names of files, fields and tensors, and in the order of
+/// the rows of wq and wk: Hugging Face's are permuted for rotate-half RoPE, Mistral's and GGUF's are interleaved.
+enum class CheckpointLayout : std::uint8_t {
+  hugging_face,  // config.json, model.safetensors
+  mistral,       // params.json, consolidated.safetensors
+  gguf,          // one file that holds everything
+};
+
+/// What the files of a folder's layout are called; GGUF has no folder.
+struct LayoutFiles {
+  std::string config;
+  std::string tensors;  // for TensorFiles::open
+};
+
+inline LayoutFiles files_of(CheckpointLayout layout) {
+  if (layout == CheckpointLayout::hugging_face) return {"config.json", "model"};
+  if (layout == CheckpointLayout::mistral) return {"params.json", "consolidated"};
+  return {};
+}
+
+/// Which layout stands at a path: GGUF is told by a file's first bytes or its name, the others by the files in a
+/// folder. Where a folder holds both configurations (Mistral's own releases do), the one that has its tensors too,
+/// Hugging Face's first. Throws Error where there is nothing of the kind.
+inline CheckpointLayout detect_layout(const std::string& path) {
+  struct ::stat status = {};
+  const bool exists = ::stat(path.c_str(), &status) == 0;
+  const bool is_file = exists && S_ISREG(status.st_mode);
+  if (is_file && (is_gguf_file(path) || path.ends_with(".gguf"))) return CheckpointLayout::gguf;
+
+  const LayoutFiles hugging_face = files_of(CheckpointLayout::hugging_face);
+  const LayoutFiles mistral = files_of(CheckpointLayout::mistral);
+  const bool has_hugging_face = path_exists(path_in(path, hugging_face.config));
+  const bool has_mistral = path_exists(path_in(path, mistral.config));
+  if (has_hugging_face && has_mistral) {
+    return !has_tensor_files(path, hugging_face.tensors) && has_tensor_files(path, mistral.tensors)
+               ? CheckpointLayout::mistral
+               : CheckpointLayout::hugging_face;
+  }
+  if (has_hugging_face) return CheckpointLayout::hugging_face;
+  if (has_mistral) return CheckpointLayout::mistral;
+  throw Error("checkpoint", printable(path, 1000),
+              "a folder with config.json and model.safetensors (Hugging Face) or params.json and "
+              "consolidated.safetensors (Mistral), or a .gguf file",
+              !exists   ? "nothing at that path"
+              : is_file ? "a file that isn't GGUF"
+                        : "neither config.json nor params.json in it");
+}
+
+namespace detail {
+
+/// What a weight is called in each layout.
+struct WeightNames {
+  std::string_view mistral, hugging_face, gguf;
+};
+
+inline constexpr WeightNames model_weight_names[] = {
+    {"tok_embeddings.weight", "model.embed_tokens.weight", "token_embd.weight"},
+    {"norm.weight", "model.norm.weight", "output_norm.weight"},
+    {"output.weight", "lm_head.weight", "output.weight"},
+};
+
+/// Of a layer, without what is in front: `layers.0.`, `model.layers.0.`, `blk.0.`.
+inline constexpr WeightNames layer_weight_names[] = {
+    {"attention_norm.weight", "input_layernorm.weight", "attn_norm.weight"},
+    {"attention.wq.weight", "self_attn.q_proj.weight", "attn_q.weight"},
+    {"attention.wk.weight", "self_attn.k_proj.weight", "attn_k.weight"},
+    {"attention.wv.weight", "self_attn.v_proj.weight", "attn_v.weight"},
+    {"attention.wo.weight", "self_attn.o_proj.weight", "attn_output.weight"},
+    {"ffn_norm.weight", "post_attention_layernorm.weight", "ffn_norm.weight"},
+    {"feed_forward.w1.weight", "mlp.gate_proj.weight", "ffn_gate.weight"},
+    {"feed_forward.w2.weight", "mlp.down_proj.weight", "ffn_down.weight"},
+    {"feed_forward.w3.weight", "mlp.up_proj.weight", "ffn_up.weight"},
+};
+
+}  // namespace detail
+
+/// What a layout calls a weight, from Mistral's name for it: `layers.0.attention.wq.weight` is
+/// `model.layers.0.self_attn.q_proj.weight` and `blk.0.attn_q.weight`.
+inline std::string weight_name(CheckpointLayout layout, std::string_view name) {
+  if (layout == CheckpointLayout::mistral) return std::string(name);
+  const bool gguf = layout == CheckpointLayout::gguf;
+  for (const detail::WeightNames& names : detail::model_weight_names) {
+    if (name == names.mistral) return std::string(gguf ? names.gguf : names.hugging_face);
+  }
+  constexpr std::string_view prefix = "layers.";
+  for (const detail::WeightNames& names : detail::layer_weight_names) {
+    if (!name.starts_with(prefix) || !name.ends_with(names.mistral)) continue;
+    const std::string_view number =
+        name.substr(prefix.size(), name.size() - std::min(name.size(), prefix.size() + names.mistral.size()));
+    return std::string(gguf ? "blk." : "model.layers.").append(number).append(gguf ? names.gguf : names.hugging_face);
+  }
+  return std::string(name);
+}
+
+}  // namespace mistral::inline MISTRAL_ABI
