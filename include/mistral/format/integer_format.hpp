@@ -2,6 +2,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstring>
 
 #include <mistral/format/weight_format.hpp>
 #include <mistral/simd/quads.hpp>
@@ -23,6 +24,27 @@ concept IntegerFormat = WeightFormat<F> && requires(const std::byte* block, std:
   { F::scales(block) }
   noexcept->std::same_as<simd::Lanes>;
 } && F::block_inputs == 32;
+
+/// For encoders: of each row, the weight of a block that is largest in magnitude.
+inline simd::Lanes largest_weights(const float (&in)[32][panel_rows]) noexcept {
+  simd::Lanes largest = simd::Lanes::broadcast(0.0f);
+  for (const auto& weights : in) largest = simd::larger_magnitude(largest, simd::Lanes::load(weights));
+  return largest;
+}
+
+/// For encoders: stores the scales as halves, and gives what weights are multiplied with to become codes, 0 for a scale
+/// of 0.
+inline simd::Lanes put_scales(const simd::Lanes& scales, std::byte* out) noexcept {
+  float numbers[panel_rows];
+  f16 halves[panel_rows];
+  scales.store(numbers);
+  for (std::size_t lane = 0; lane < panel_rows; ++lane) {
+    halves[lane] = from_float<f16>(numbers[lane]);
+    numbers[lane] = numbers[lane] != 0.0f ? 1.0f / numbers[lane] : 0.0f;
+  }
+  std::memcpy(out, halves, sizeof halves);
+  return simd::Lanes::load(numbers);
+}
 
 /// What an integer format's block stands for: w[i] = scale (code i - zero), one row a lane.
 template <class F>

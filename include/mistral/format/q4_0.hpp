@@ -1,10 +1,5 @@
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-
 #include <mistral/format/integer_format.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -23,24 +18,17 @@ struct Q4_0 {
   static constexpr unsigned max_code = 15;
 
   static void pack(const float (&in)[block_inputs][panel_rows], std::byte* block) noexcept {
-    f16 scales[panel_rows];
-    std::memset(block, 0, code_bytes);
-    for (std::size_t lane = 0; lane < panel_rows; ++lane) {
-      float largest = 0.0f;
-      for (std::size_t i = 0; i < block_inputs; ++i) {
-        if (std::abs(in[i][lane]) > std::abs(largest)) largest = in[i][lane];
+    const simd::Lanes inverse = put_scales(largest_weights(in) / simd::Lanes::broadcast(-8.0f), block + code_bytes);
+    for (std::size_t i = 0; i < block_inputs / 2; i += simd::quad) {
+      simd::Words words = simd::Words::zero();
+      for (std::size_t k = 0; k < simd::quad; ++k) {
+        for (std::size_t half = 0; half < 2; ++half) {
+          const simd::Lanes raised = simd::Lanes::load(in[16 * half + i + k]) * inverse + simd::Lanes::broadcast(8.5f);
+          words.put(simd::Words::truncate(raised, 0.0f, 15.0f), static_cast<int>(8 * k + 4 * half));
+        }
       }
-      const float scale = largest / -8.0f;
-      const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
-      scales[lane] = from_float<f16>(scale);
-      for (std::size_t i = 0; i < block_inputs; ++i) {
-        const float raised = in[i][lane] * inverse + 8.5f;
-        const auto code = static_cast<unsigned>(raised >= 0.0f ? std::min(raised, 15.0f) : 0.0f);
-        block[i % 16 / simd::quad * simd::Quads::bytes + lane * simd::quad + i % simd::quad] |=
-            static_cast<std::byte>(i < 16 ? code : code << 4);
-      }
+      words.store(block + i / simd::quad * simd::Quads::bytes);
     }
-    std::memcpy(block + code_bytes, scales, sizeof scales);
   }
 
   static simd::Quads quads(const std::byte* block, std::size_t i) noexcept {

@@ -1,10 +1,5 @@
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-
 #include <mistral/format/integer_format.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -21,20 +16,17 @@ struct Q8_0 {
   static constexpr unsigned max_code = 255;
 
   static void pack(const float (&in)[block_inputs][panel_rows], std::byte* block) noexcept {
-    f16 scales[panel_rows];
-    for (std::size_t lane = 0; lane < panel_rows; ++lane) {
-      float largest = 0.0f;
-      for (std::size_t i = 0; i < block_inputs; ++i) largest = std::max(largest, std::abs(in[i][lane]));
-      const float scale = largest / 127.0f;
-      const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
-      scales[lane] = from_float<f16>(scale);
-      for (std::size_t i = 0; i < block_inputs; ++i) {
-        const float code = std::clamp(std::round(in[i][lane] * inverse), -127.0f, 127.0f);
-        const std::size_t at = i / simd::quad * simd::Quads::bytes + lane * simd::quad + i % simd::quad;
-        block[at] = static_cast<std::byte>(static_cast<int>(code == code ? code : 0.0f) + zero);
+    const simd::Lanes largest = simd::abs(largest_weights(in));
+    const simd::Lanes inverse = put_scales(largest / simd::Lanes::broadcast(127.0f), block + code_bytes);
+    for (std::size_t i = 0; i < block_inputs; i += simd::quad) {
+      simd::Words words = simd::Words::zero();
+      for (std::size_t k = 0; k < simd::quad; ++k) {
+        // Raised by 128 before the cut, so that all are positive and cutting off after adding 1/2 rounds.
+        const simd::Lanes raised = simd::Lanes::load(in[i + k]) * inverse + simd::Lanes::broadcast(128.5f);
+        words.put(simd::Words::truncate(raised, 1.0f, 255.0f), static_cast<int>(8 * k));
       }
+      words.store(block + i / simd::quad * simd::Quads::bytes);
     }
-    std::memcpy(block + code_bytes, scales, sizeof scales);
   }
 
   static simd::Quads quads(const std::byte* block, std::size_t i) noexcept {

@@ -117,6 +117,50 @@ struct Quads {
   }
 };
 
+/// Sixteen 32-bit words, one a lane, in which quads of codes are put together.
+struct Words {
+  xsimd::batch<std::int32_t> part[registers];
+
+  static Words zero() noexcept {
+    Words out;
+    for (auto& p : out.part) p = xsimd::batch<std::int32_t>(0);
+    return out;
+  }
+
+  /// x, cut off to a whole number, of what is in [low, high]; a NaN becomes low.
+  static Words truncate(const Lanes& x, float low, float high) noexcept {
+    Words out;
+    for (std::size_t i = 0; i < registers; ++i) {
+      // x86 gives the second operand where one is a NaN; elsewhere the comparison does.
+      const FloatBatch number = xsimd::select(x.part[i] >= FloatBatch(low), x.part[i], FloatBatch(low));
+      out.part[i] = xsimd::to_int(xsimd::min(number, FloatBatch(high)));
+    }
+    return out;
+  }
+
+  /// Sets bits [shift, shift + 8) to the codes, which are small enough.
+  void put(const Words& codes, int shift) noexcept {
+    for (std::size_t i = 0; i < registers; ++i) part[i] = part[i] | (codes.part[i] << shift);
+  }
+
+  void store(std::byte* p) const noexcept { std::memcpy(p, part, sizeof part); }
+};
+
+inline Lanes abs(const Lanes& a) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::abs(a.part[i]);
+  return out;
+}
+
+/// In each lane, whichever of the two is larger in magnitude; the first where they are alike or x is a NaN.
+inline Lanes larger_magnitude(const Lanes& largest, const Lanes& x) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) {
+    out.part[i] = xsimd::select(xsimd::abs(x.part[i]) > xsimd::abs(largest.part[i]), x.part[i], largest.part[i]);
+  }
+  return out;
+}
+
 /// How sums of a block's products are taken where no weight is above MaxCode. `Dot` itself is the running sum of up to
 /// eight quads a lane; `input_bytes` is what a quad of activations takes in the form that `add` reads.
 template <unsigned MaxCode>
