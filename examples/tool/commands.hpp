@@ -22,11 +22,11 @@ struct TextArguments {
   std::string file;
 };
 
-/// A model folder and how it is to be run.
+/// A checkpoint and how it is to be run.
 struct ModelArguments {
-  std::string folder;
+  std::string folder;       // or a .gguf file
   std::string preset;       // empty: the one that fits
-  std::string tokenizer;    // empty: tokenizer.model in the folder
+  std::string tokenizer;    // empty: the checkpoint's own
   std::size_t threads = 0;  // 0: as many as there are processors
 };
 

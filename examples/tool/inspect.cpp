@@ -1,9 +1,8 @@
-#include <array>
-#include <cstdio>
+#include <map>
 
 #include <nlohmann/json.hpp>
 
-#include <mistral/io/tensor_files.hpp>
+#include <mistral/io/checkpoint.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"
@@ -40,40 +39,61 @@ std::string line(std::string_view name, std::string_view value) {
 }
 
 // What the tensors are: their number, elements, bytes, and how many there are of each element type.
-Json tensors_json(const TensorFiles& files) {
+Json tensors_json(const Checkpoint& checkpoint) {
   std::uint64_t parameters = 0;
   std::uint64_t bytes = 0;
-  std::array<std::size_t, std::size(dtype_infos)> counts{};
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    bytes += files[i].data.size();
-    parameters += files[i].data.size() * 8 / info(files[i].dtype).bits;
-    ++counts[static_cast<std::size_t>(files[i].dtype)];
+  std::map<std::string, std::size_t> counts;
+  for (std::size_t i = 0; i < checkpoint.size(); ++i) {
+    const CheckpointTensor tensor = checkpoint[i];
+    bytes += tensor.data.size();
+    parameters += tensor.elements();
+    ++counts[std::string(tensor.type_name)];
   }
-  Json dtypes = Json::object();
-  for (std::size_t i = 0; i < counts.size(); ++i) {
-    if (counts[i] > 0) dtypes[std::string(dtype_infos[i].name)] = counts[i];
+  return {{"count", checkpoint.size()}, {"parameters", parameters}, {"bytes", bytes}, {"dtypes", counts}};
+}
+
+// To which format loading converts the matrices of each element type that isn't that format already. (Norms are held
+// in float whatever they were.)
+Json converted_json(const Checkpoint& checkpoint, const PresetInfo& info) {
+  std::map<std::string, std::string> converted;
+  for (std::size_t i = 0; i < checkpoint.size(); ++i) {
+    const CheckpointTensor tensor = checkpoint[i];
+    if (tensor.shape.size() == 2 && tensor.type_name != info.weights) {
+      converted[std::string(tensor.type_name)] = info.weights;
+    }
   }
-  return {{"count", files.size()}, {"parameters", parameters}, {"bytes", bytes}, {"dtypes", dtypes}};
+  return converted;
+}
+
+std::string_view layout_text(CheckpointLayout layout, bool for_people) {
+  if (layout == CheckpointLayout::mistral) return for_people ? "Mistral" : "mistral";
+  if (layout == CheckpointLayout::gguf) return for_people ? "GGUF" : "gguf";
+  return for_people ? "Hugging Face" : "hugging_face";
+}
+
+bool finds_tokenizer(const InspectArguments& arguments, const Checkpoint& checkpoint) {
+  if (!arguments.tokenizer.empty()) return true;
+  if (checkpoint.gguf() != nullptr) return has_tokenizer(*checkpoint.gguf());
+  return path_exists(path_in(arguments.folder, "tokenizer.model"));
 }
 
 }  // namespace
 
 void run_inspect(const InspectArguments& arguments) {
-  const CheckpointConfig config = CheckpointConfig::read(arguments.folder);
-  const TensorFiles files = TensorFiles::open(arguments.folder, files_of(config.layout).tensors);
-  const bool mistral_layout = config.layout == CheckpointLayout::mistral;
+  const Checkpoint checkpoint = Checkpoint::open(arguments.folder);
+  const CheckpointConfig& config = checkpoint.config();
   Json json;
-  json["layout"] = mistral_layout ? "mistral" : "hugging_face";
+  json["layout"] = layout_text(config.layout, false);
   Json& fields = json["config"] = Json::object();
   for (const auto& [name, value] : fields_of(config)) {
     fields[std::string(name)] = Json::parse(value, nullptr, false);
     if (fields[std::string(name)].is_discarded()) fields[std::string(name)] = nullptr;  // a field that the file lacks
   }
   fields["tied_embeddings"] = config.tied_embeddings;
-  json["tensors"] = tensors_json(files);
+  json["tensors"] = tensors_json(checkpoint);
 
   json["tokenizer"] = nullptr;
-  if (!arguments.tokenizer.empty() || path_exists(path_in(arguments.folder, "tokenizer.model"))) {
+  if (finds_tokenizer(arguments, checkpoint)) {
     const Tokenizer tokenizer = load_tokenizer(arguments.tokenizer, arguments.folder);
     json["tokenizer"] = {{"vocab_size", tokenizer.vocab_size()},
                          {"bos_id", tokenizer.bos_id()},
@@ -88,13 +108,14 @@ void run_inspect(const InspectArguments& arguments) {
     json["preset"] = info.name;
     json["weights"] = info.weights;
     json["kv"] = info.kv;
+    json["converted"] = converted_json(checkpoint, info);
     json["memory_bytes"] = memory_json(info);
   } else {
     json["why"] = why_none_fits(config);
   }
   if (arguments.json) return print_json(json);
 
-  std::string text = line("layout", mistral_layout ? "Mistral" : "Hugging Face");
+  std::string text = line("layout", layout_text(config.layout, true));
   std::string config_text;
   for (const auto& [name, value] : fields_of(config)) {
     config_text.append(config_text.empty() ? "" : ", ").append(name).append(" ").append(value);
@@ -119,6 +140,11 @@ void run_inspect(const InspectArguments& arguments) {
     const PresetInfo& info = preset->info();
     text += line("preset", std::string(info.name) + ": weights in " + std::string(info.weights) + ", cache in " +
                                std::string(info.kv));
+    std::string converted;
+    for (const auto& [type, format] : json["converted"].items()) {
+      converted.append(converted.empty() ? "" : ", ").append(type).append(" to ").append(format.get<std::string>());
+    }
+    if (!converted.empty()) text += line("converted", "when loaded: " + converted);
     print(text + line("memory", memory_text(json["memory_bytes"])));
   }
 }

@@ -9,6 +9,10 @@ namespace mistral::tool {
 
 Tokenizer load_tokenizer(const std::string& path, const std::string& folder) {
   if (!path.empty()) return Tokenizer::load(path);
+  if (is_gguf_file(folder)) {
+    if (has_tokenizer(Gguf::open(folder))) return Tokenizer::load(folder);
+    throw Error("tokenizer", printable(folder, 1000), "a tokenizer in the file, or another by --tokenizer", "neither");
+  }
   const std::string standard = path_in(folder, "tokenizer.model");
   if (!path_exists(standard)) {
     throw Error("tokenizer", printable(folder, 1000), "tokenizer.model in the folder, or another file by --tokenizer",
@@ -20,8 +24,9 @@ Tokenizer load_tokenizer(const std::string& path, const std::string& folder) {
 Tokenizer load_tokenizer(const ModelArguments& arguments, const PresetInfo& info) {
   Tokenizer tokenizer = load_tokenizer(arguments.tokenizer, arguments.folder);
   if (tokenizer.vocab_size() > info.config.vocab_size) {
-    const std::string& path =
-        arguments.tokenizer.empty() ? path_in(arguments.folder, "tokenizer.model") : arguments.tokenizer;
+    const std::string path = !arguments.tokenizer.empty()     ? arguments.tokenizer
+                             : is_gguf_file(arguments.folder) ? arguments.folder
+                                                              : path_in(arguments.folder, "tokenizer.model");
     throw Error("tokenizer", printable(path, 1000) + ": the vocabulary",
                 "at most the model's " + std::to_string(info.config.vocab_size) + " pieces",
                 std::to_string(tokenizer.vocab_size()));

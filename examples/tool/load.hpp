@@ -24,7 +24,7 @@ class Threads {
   std::optional<parallel::ThreadLimit> limit_;
 };
 
-/// The tokenizer at `path`, or tokenizer.model in the folder where that is empty.
+/// The tokenizer at `path`; where that is empty, tokenizer.model in the folder, or the GGUF file's own.
 Tokenizer load_tokenizer(const std::string& path, const std::string& folder);
 
 /// The same for a model of that config: throws Error where the tokenizer has ids that the model hasn't.

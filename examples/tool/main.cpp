@@ -70,10 +70,11 @@ void add_text(CLI::App& app, const std::string& name, const std::string& file_na
 }
 
 void add_model(CLI::App& app, ModelArguments& arguments) {
-  add_path(app, "--model", arguments.folder, "the checkpoint: a folder of Hugging Face's or Mistral's layout")
+  add_path(app, "--model", arguments.folder,
+           "the checkpoint: a folder of Hugging Face's or Mistral's layout, or a .gguf file")
       ->required();
   add_path(app, "--tokenizer", arguments.tokenizer,
-           "a SentencePiece model, where it isn't the folder's tokenizer.model");
+           "a SentencePiece model, or a .gguf file that holds one, where it isn't the checkpoint's own");
   app.add_option("--preset", arguments.preset,
                  "the preset to run it by, with the preset's window (see: mistral presets)")
       ->type_name("NAME");
@@ -122,7 +123,7 @@ Command add_tokenize(CLI::App& parent) {
   const auto arguments = std::make_shared<TokenizeArguments>();
   TokenizeArguments& a = *arguments;
   CLI::Option* const tokenizer = add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model");
-  add_path(*app, "--model", a.folder, "a folder with a tokenizer.model")->excludes(tokenizer);
+  add_path(*app, "--model", a.folder, "a folder with a tokenizer.model, or a .gguf file")->excludes(tokenizer);
   add_text(*app, "--text", "--file", a.text, "the text, or the ids; standard input where neither is given");
   CLI::Option* const decode = app->add_flag("--decode", a.decode, "take ids, print their text");
   app->add_flag("--bos", a.bos, "put BOS in front")->excludes(decode);
@@ -162,8 +163,8 @@ Command add_inspect(CLI::App& parent) {
   CLI::App* const app =
       parent.add_subcommand("inspect", "Say what a checkpoint is, which preset fits it, and the memory that it takes");
   const auto arguments = std::make_shared<InspectArguments>();
-  add_path(*app, "--model", arguments->folder, "the checkpoint's folder")->required();
-  add_path(*app, "--tokenizer", arguments->tokenizer, "a SentencePiece model, where it isn't the folder's");
+  add_path(*app, "--model", arguments->folder, "the checkpoint: a folder, or a .gguf file")->required();
+  add_path(*app, "--tokenizer", arguments->tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
   app->add_flag("--json", arguments->json, "print one JSON object");
   return {app, [arguments] { run_inspect(*arguments); }};
 }

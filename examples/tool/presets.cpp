@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
 #include "commands.hpp"
 
@@ -67,12 +68,12 @@ std::vector<Difference> differences(const ModelConfig& preset, const CheckpointC
   return out;
 }
 
-std::string_view main_dtype(const TensorFiles& files) {
-  std::array<std::size_t, std::size(dtype_infos)> bytes{};
-  for (std::size_t i = 0; i < files.size(); ++i)
-    bytes[static_cast<std::size_t>(files[i].dtype)] += files[i].data.size();
-  const auto most = std::max_element(bytes.begin(), bytes.end()) - bytes.begin();
-  return dtype_infos[most].name;
+std::string main_type(const Checkpoint& checkpoint) {
+  std::map<std::string_view, std::size_t> bytes;
+  for (std::size_t i = 0; i < checkpoint.size(); ++i) bytes[checkpoint[i].type_name] += checkpoint[i].data.size();
+  const auto most =
+      std::max_element(bytes.begin(), bytes.end(), [](const auto& x, const auto& y) { return x.second < y.second; });
+  return most != bytes.end() ? std::string(most->first) : std::string();
 }
 
 const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfig& checkpoint) {
@@ -81,9 +82,9 @@ const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfi
     if (differences(preset->info().config, checkpoint).empty()) fitting.push_back(preset);
   }
   if (fitting.size() > 1) {
-    const std::string_view dtype = main_dtype(TensorFiles::open(folder, files_of(checkpoint.layout).tensors));
+    const std::string type = main_type(Checkpoint::open(folder));
     for (const AnyPreset* preset : fitting) {
-      if (preset->info().weights == dtype) return preset;
+      if (preset->info().weights == type) return preset;
     }
   }
   return fitting.empty() ? nullptr : fitting[0];

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include <mistral/core/config.hpp>
-#include <mistral/io/checkpoint_config.hpp>
+#include <mistral/io/checkpoint.hpp>
 
 #include "any_model.hpp"
 
@@ -35,18 +35,18 @@ struct Difference {
 };
 std::vector<Difference> differences(const ModelConfig& preset, const CheckpointConfig& checkpoint);
 
-/// The preset that fits a checkpoint folder; of several, the one whose format is the tensors' own, else the first. Null
+/// The preset that fits a checkpoint; of several, the one whose format is the tensors' own, else the first. Null
 /// where none fits.
 const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfig& checkpoint);
 
 /// Why none fits, and what to do about it: one line.
 std::string why_none_fits(const CheckpointConfig& checkpoint);
 
-/// The preset for a folder: the one named, or the one that fits where `name` is empty. Throws Error where none does,
-/// UsageError where there is none of that name.
+/// The preset for a checkpoint: the one named, or the one that fits where `name` is empty. Throws Error where none
+/// does, UsageError where there is none of that name.
 const AnyPreset& choose_preset(const std::string& folder, const std::string& name);
 
-/// The element type that most of a checkpoint's bytes have, as safetensors calls it.
-std::string_view main_dtype(const TensorFiles& files);
+/// The element type that most of a checkpoint's bytes have, as its file calls it.
+std::string main_type(const Checkpoint& checkpoint);
 
 }  // namespace mistral::tool

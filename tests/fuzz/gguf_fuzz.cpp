@@ -6,13 +6,26 @@
 #include <string_view>
 #include <vector>
 
+#include <mistral/io/checkpoint_config.hpp>
 #include <mistral/io/dequantize.hpp>
 #include <mistral/io/gguf.hpp>
+#include <mistral/text/gguf_tokenizer.hpp>
+#include <mistral/text/tokenizer.hpp>
 
 namespace {
 
 void check_line(const mistral::Error& error) {
   if (std::string_view(error.what()).find_first_of("\n\r") != std::string_view::npos) std::abort();
+}
+
+// runs what may throw an Error, and nothing else
+template <class Read>
+void attempt(Read&& read) {
+  try {
+    read();
+  } catch (const mistral::Error& error) {
+    check_line(error);
+  }
 }
 
 // what a reader promises: aligned tensors that lie in the file, each for itself, and values that stay readable
@@ -31,13 +44,6 @@ void check(const mistral::Gguf& file, std::span<const std::byte> bytes) {
   const mistral::GgufMetadata& metadata = file.metadata();
   for (const mistral::GgufEntry& entry : metadata.entries()) {
     if (metadata.find(entry.key) != &entry) std::abort();
-    const auto attempt = [&](auto&& read) {
-      try {
-        read();
-      } catch (const mistral::Error& error) {
-        check_line(error);
-      }
-    };
     attempt([&] { metadata.integer(entry.key, -1, 100); });
     attempt([&] { metadata.number(entry.key); });
     attempt([&] { metadata.boolean(entry.key); });
@@ -53,7 +59,13 @@ void check(const mistral::Gguf& file, std::span<const std::byte> bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto bytes = std::as_bytes(std::span(data, size));
   try {
-    check(mistral::Gguf::from_bytes(bytes, "input"), bytes);
+    const mistral::Gguf file = mistral::Gguf::from_bytes(bytes, "input");
+    check(file, bytes);
+    attempt([&] {
+      const mistral::CheckpointConfig config = mistral::CheckpointConfig::from_gguf(file);
+      if (config.n_heads % config.n_kv_heads != 0 || config.head_dim % 2 != 0 || config.head_dim <= 0) std::abort();
+    });
+    attempt([&] { mistral::Tokenizer(mistral::gguf_tokenizer(file), "input").encode("a b  <s>"); });
   } catch (const mistral::Error& error) {
     check_line(error);
   }

@@ -1,0 +1,95 @@
+// The tool with a GGUF file in place of a folder.
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include <mistral/io/npy.hpp>
+
+#include "../support/golden.hpp"
+#include "tool.hpp"
+
+using namespace mistral;
+using nlohmann::json;
+using test::golden;
+using test::Run;
+using test::run_tool;
+using test::Scratch;
+
+TEST_CASE("inspect says what a GGUF file is, and to which format each of its types is converted") {
+  const auto path = golden("gguf/stories260k_q4_0.gguf");
+  if (test::tool_path() == nullptr || path.empty()) return;
+  const Run run = run_tool({"inspect", "--model", path.string(), "--json"});
+  CHECK(run.exit_code == 0);
+  const json made = json::parse(run.out);
+  CHECK(made["layout"] == "gguf");
+  CHECK(made["config"]["hidden_dim"] == 172);
+  CHECK(made["tensors"]["dtypes"] == json{{"F16", 5}, {"F32", 11}, {"Q4_0", 32}});
+  CHECK(made["tensors"]["parameters"] == 292800);
+  CHECK(made["tokenizer"] == json{{"vocab_size", 512}, {"bos_id", 1}, {"eos_id", 2}, {"fits", true}});
+  CHECK(made["preset"] == "stories-260k");
+  CHECK(made["converted"] == json{{"F16", made["weights"]}, {"Q4_0", made["weights"]}});
+  const std::string format = made["weights"].get<std::string>();
+  const Run text = run_tool({"inspect", "--model", path.string()});
+  CHECK(text.out.starts_with("layout        GGUF\nconfig        dim 64, "));
+  CHECK(text.out.find("\nconverted     when loaded: F16 to " + format + ", Q4_0 to " + format + "\n") !=
+        std::string::npos);
+}
+
+TEST_CASE("inspect of a GGUF file without a tokenizer, in the format of its preset") {
+  const auto path = golden("gguf/gqa_w8_f32.gguf");
+  if (test::tool_path() == nullptr || path.empty()) return;
+  const json made = json::parse(run_tool({"inspect", "--model", path.string(), "--json"}).out);
+  CHECK(made["tokenizer"].is_null());
+  CHECK(made["preset"] == "tiny");
+  CHECK(made["converted"] == json::object());
+  const Run run = run_tool({"tokenize", "--model", path.string(), "--text", "a"});
+  CHECK(run.exit_code == 1);
+  CHECK(run.err == "mistral: error: [tokenizer] " + path.string() +
+                       ": expected a tokenizer in the file, or another by --tokenizer, got neither\n");
+}
+
+TEST_CASE("logits of a GGUF file are the golden ones") {
+  const auto path = golden("gguf/gqa_w8_f32.gguf");
+  if (test::tool_path() == nullptr || path.empty()) return;
+  const Safetensors expected = Safetensors::open((path.parent_path() / "gqa_w8_f32.expected.safetensors").string());
+  std::string tokens;
+  for (const TokenId token : test::tensor_values<TokenId>(expected, "tokens")) {
+    tokens.append(tokens.empty() ? "" : ",").append(std::to_string(token));
+  }
+  const Scratch scratch;
+  const std::string out = scratch.path("logits.npy");
+  const Run run = run_tool({"logits", "--model", path.string(), "--tokens", tokens, "--out", out});
+  CHECK(run.exit_code == 0);
+  CHECK(test::max_error(read_npy(out).values,
+                        test::tensor_values<float>(expected, "logits_prefill_f32_from_dequantized")) < 1e-4f);
+}
+
+TEST_CASE("generate and tokenize take the tokenizer that the GGUF file holds") {
+  const auto path = golden("gguf/stories260k_q8_0.gguf");
+  if (test::tool_path() == nullptr || path.empty()) return;
+  const Run run = run_tool({"generate", "--model", path.string(), "--prompt", "Once upon a time", "--temperature", "0",
+                            "--max-tokens", "20"});
+  CHECK(run.exit_code == 0);
+  CHECK(run.err == "");
+  CHECK(run.out.starts_with(", there was a little girl named Lily."));
+  CHECK(run_tool({"tokenize", "--model", path.string(), "--text", "Once upon"}).out == "403 407\n");
+  CHECK(run_tool({"tokenize", "--tokenizer", path.string(), "--text", "403 407", "--decode"}).out == "Once upon\n");
+}
+
+TEST_CASE("a file that is no GGUF, and one that is cut, end in one line") {
+  if (test::tool_path() == nullptr) return;
+  const Scratch scratch;
+  const std::string bad = scratch.write("bad.gguf", "GGML0000");
+  for (const char* command : {"generate", "inspect"}) {
+    const Run run = run_tool({command, "--model", bad});
+    CHECK(run.exit_code == 1);
+    CHECK(run.err == "mistral: error: [gguf] " + bad + ": the magic: expected 'GGUF', got 'GGML'\n");
+  }
+  const std::string cut = scratch.write("cut", "GGUF" + std::string("\3\0\0\0", 4));
+  const Run run = run_tool({"inspect", "--model", cut});
+  CHECK(run.exit_code == 1);
+  CHECK(run.err ==
+        "mistral: error: [gguf] " + cut + ": the number of tensors at byte 8: expected 8 bytes, got 0 up to the end\n");
+}
