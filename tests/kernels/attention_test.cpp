@@ -17,14 +17,13 @@ namespace {
 
 // Keys or values (tokens, heads * head_dim) as a cache would hold them: a head after the other.
 template <class T>
-std::vector<T> by_head(const Matrix& x, std::size_t head_dim) {
+std::vector<std::byte> by_head(const Matrix& x, std::size_t head_dim) {
   const std::size_t heads = x.cols / head_dim;
-  std::vector<T> out(x.values.size());
+  const std::size_t entry = kv_entry_bytes<T>(head_dim);
+  std::vector<std::byte> out(heads * x.rows * entry);
   for (std::size_t h = 0; h < heads; ++h) {
     for (std::size_t t = 0; t < x.rows; ++t) {
-      for (std::size_t d = 0; d < head_dim; ++d) {
-        out[(h * x.rows + t) * head_dim + d] = from_float<T>(x.view().row(t)[h * head_dim + d]);
-      }
+      write_kv_entry<T>(x.view().row(t).subspan(h * head_dim, head_dim), out.data() + (h * x.rows + t) * entry);
     }
   }
   return out;
@@ -33,26 +32,26 @@ std::vector<T> by_head(const Matrix& x, std::size_t head_dim) {
 // The tokens [first, first + count) of a sequence attend to it, its entries cut in three pieces at random, beginning
 // with the oldest that the first of them sees.
 template <class T>
-Matrix attend(const kernels::AttentionShape& shape, const Matrix& q, const std::vector<T>& k, const std::vector<T>& v,
-              std::size_t first, std::size_t count, Random& random) {
+Matrix attend(const kernels::AttentionShape& shape, const Matrix& q, const std::vector<std::byte>& k,
+              const std::vector<std::byte>& v, std::size_t first, std::size_t count, Random& random) {
   Matrix out(count, q.cols);
   const std::size_t oldest = shape.window == 0 || first + 1 < shape.window ? 0 : first + 1 - shape.window;
   const std::size_t held = first + count - oldest;
   const std::size_t a = test::uniform(random, 0, held);
   const std::size_t b = test::uniform(random, a, held);
-  const std::size_t dim = shape.head_dim;
+  const std::size_t entry = kv_entry_bytes<T>(shape.head_dim);
   kernels::attention<T>(
       shape, q.view().slice(first, count), out.view(), 1,
       [&](std::size_t) {
         return kernels::SequenceSpan{0, count, static_cast<std::int64_t>(first)};
       },
       [&](std::size_t, std::size_t head) {
-        const auto pieces = [&](const std::vector<T>& all) {
-          const std::span<const T> entries(all.data() + (head * q.rows + oldest) * dim, held * dim);
-          return kernels::HeadEntries<T>{
-              {entries.first(a * dim), entries.subspan(a * dim, (b - a) * dim), entries.subspan(b * dim)}};
+        const auto pieces = [&](const std::vector<std::byte>& all) {
+          const auto entries = std::span(all).subspan((head * q.rows + oldest) * entry, held * entry);
+          return kernels::HeadEntries{
+              {entries.first(a * entry), entries.subspan(a * entry, (b - a) * entry), entries.subspan(b * entry)}};
         };
-        return kernels::HeadContext<T>{pieces(k), pieces(v), static_cast<std::int64_t>(oldest)};
+        return kernels::HeadContext{pieces(k), pieces(v), static_cast<std::int64_t>(oldest)};
       });
   return out;
 }
@@ -62,25 +61,31 @@ Matrix attend(const kernels::AttentionShape& shape, const Matrix& q, const std::
 // of values that are below 5 in magnitude.
 constexpr float tolerance = 4e-5f * 5.0f;
 
+// What the cache makes of keys or values.
 template <class T>
-void round_to(Matrix& x) {
-  for (float& v : x.values) v = to_float(from_float<T>(v));
+void round_to(Matrix& x, std::size_t head_dim) {
+  std::vector<std::byte> entry(kv_entry_bytes<T>(head_dim));
+  for (std::size_t at = 0; at < x.values.size(); at += head_dim) {
+    const auto head = std::span(x.values).subspan(at, head_dim);
+    write_kv_entry<T>(head, entry.data());
+    read_kv_entry<T>(entry.data(), head);
+  }
 }
 
 }  // namespace
 
 TEST_CASE_TEMPLATE("attention equals a dense mask in double, for every window from 1 to past the sequence", T, float,
-                   bf16) {
+                   bf16, q8) {
   Random random(4);
   const std::size_t tokens = 75;
   const kernels::AttentionShape base{.head_dim = 18, .n_heads = 6, .n_kv_heads = 2, .window = 0};
   const Matrix q(tokens, 6 * 18, random);
   Matrix k(tokens, 2 * 18, random);
   Matrix v(tokens, 2 * 18, random);
-  round_to<T>(k);
-  round_to<T>(v);
-  const std::vector<T> keys = by_head<T>(k, 18);
-  const std::vector<T> values = by_head<T>(v, 18);
+  round_to<T>(k, 18);
+  round_to<T>(v, 18);
+  const std::vector<std::byte> keys = by_head<T>(k, 18);
+  const std::vector<std::byte> values = by_head<T>(v, 18);
   for (std::size_t window = 0; window <= tokens + 2; ++window) {
     CAPTURE(window);
     kernels::AttentionShape shape = base;

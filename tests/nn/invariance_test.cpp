@@ -38,7 +38,8 @@ std::vector<float> logits_in_one_call(const typename C::Model& model, const std:
 #define MISTRAL_CASES                                                                                        \
   Case<test::tiny, F32, float, 8>, Case<test::tiny, BF16, bf16, 5>, Case<test::odd, F32, bf16, 37>,          \
       Case<test::odd, BF16, float, 20>, Case<test::full, F32, float, 64>, Case<test::full, BF16, bf16, 200>, \
-      Case<test::alone, F32, float, 1>, Case<test::tiny, Q8_0, float, 8>, Case<test::odd, Q4_0, bf16, 20>
+      Case<test::alone, F32, float, 1>, Case<test::tiny, Q8_0, float, 8>, Case<test::odd, Q4_0, bf16, 20>,   \
+      Case<test::tiny, F32, q8, 8>, Case<test::odd, BF16, q8, 37>
 
 TEST_CASE_TEMPLATE("logits are the same bits for any chunking, and for prefill against decode", C, MISTRAL_CASES) {
   constexpr std::size_t vocab = C::config.vocab_size;

@@ -1,28 +1,22 @@
 #pragma once
 
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include <mistral/cache/ring_buffer.hpp>
 #include <mistral/core/config.hpp>
-#include <mistral/core/element.hpp>
+#include <mistral/core/kv_entry.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
-
-/// What a cache may hold a key or a value as.
-template <class T>
-concept KvElement = std::same_as<T, float> || std::same_as<T, bf16>;
 
 /// The keys and values that one sequence has seen, in each layer: a ring for every head, of the window's length (or the
 /// context's, where there is no window). Keys are turned by RoPE already.
 template <ModelConfig C, KvElement T>
 class KvCache {
  public:
-  using Entry = std::array<T, C.head_dim>;
+  using Entry = KvEntry<T, C.head_dim>;
   using Ring = RingBuffer<Entry, C.cache_len()>;
   struct Layer {
     std::array<Ring, C.n_kv_heads> keys;

@@ -6,10 +6,14 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <span>
+#include <type_traits>
+#include <utility>
 
 #include <mistral/core/config.hpp>
+#include <mistral/core/kv_entry.hpp>
 #include <mistral/core/rows.hpp>
 #include <mistral/kernels/tile.hpp>
 #include <mistral/parallel/parallel.hpp>
@@ -18,27 +22,24 @@
 namespace mistral::inline MISTRAL_ABI::kernels {
 
 /// Keys (or values) of one head over consecutive positions, in up to three contiguous pieces: the two spans of a ring
-/// buffer, then the chunk that is not in it yet. Each entry is (head_dim) elements, entries are adjacent.
-template <class T>
+/// buffer, then the chunk that is not in it yet. Entries lie as KvLayout<T> says, one behind the other.
 struct HeadEntries {
-  std::array<std::span<const T>, 3> pieces;  ///< (entries * head_dim) each, oldest first
+  std::array<std::span<const std::byte>, 3> pieces;  ///< oldest first
 
-  /// The entry `index` places after the first.
-  const T* entry(std::size_t index, std::size_t head_dim) const noexcept {
-    std::size_t offset = index * head_dim;
+  /// Writes the addresses of the `count` entries from `index` places after the first on.
+  void locate(std::size_t index, std::size_t count, std::size_t entry_bytes, const std::byte** entries) const noexcept {
+    std::size_t offset = index * entry_bytes;
     for (const auto& piece : pieces) {
-      if (offset < piece.size()) return piece.data() + offset;
+      for (; count > 0 && offset < piece.size(); --count, offset += entry_bytes) *entries++ = piece.data() + offset;
       offset -= piece.size();
     }
-    return nullptr;
   }
 };
 
 /// What the queries of one sequence that share a head of keys attend to.
-template <class T>
 struct HeadContext {
-  HeadEntries<T> keys;
-  HeadEntries<T> values;
+  HeadEntries keys;
+  HeadEntries values;
   std::int64_t first_position;  ///< position of the first entry
 };
 
@@ -46,34 +47,38 @@ struct HeadContext {
 /// depends neither on the chunk nor on the ring.
 inline constexpr std::size_t key_block = 32;
 
-/// Rows (queries x heads of a group) that a task holds: each block of keys is widened once for all of them.
+/// Rows (queries x heads of a group) that a task holds: each block of keys is turned once for all of them.
 inline constexpr std::size_t query_rows = 64;
 
 /// Attention of up to query_rows rows that share one head of keys and values, by online softmax over blocks of keys:
 /// out = sum_j softmax_j(q . k_j) v_j over the keys j in a row's window. A row's keys are met in order of position, in
 /// blocks that depend on the position alone, and what a row doesn't see is never part of a sum: a row gets the same
 /// bits in any chunk and beside any other row.
-template <class T>
+template <KvElement T>
 class OnlineSoftmax {
  public:
-  /// `queries` (rows, head_dim), already scaled by 1 / sqrt(head_dim), adjacent.
   explicit OnlineSoftmax(std::size_t head_dim) noexcept
-      : head_dim_(head_dim), value_panels_((head_dim + simd::lanes - 1) / simd::lanes) {}
+      : head_dim_(head_dim),
+        words_(kv_words<T>(head_dim)),
+        query_stride_(words_ * Layout::per_word),
+        value_panels_((head_dim + simd::lanes - 1) / simd::lanes) {}
 
-  float* query(std::size_t row) noexcept { return queries_ + row * head_dim_; }
-
-  /// Declares the next row: it sees positions [begin, end). Rows come in order of their positions.
-  void add_row(std::int64_t begin, std::int64_t end) noexcept {
+  /// Declares the next row: `query` (head_dim) times `scale` sees positions [begin, end). Rows come in order of their
+  /// positions.
+  void add_row(const float* query, float scale, std::int64_t begin, std::int64_t end) noexcept {
     assert(rows_ < query_rows && begin < end);
+    float* const turned = queries_ + rows_ * query_stride_;
+    for (std::size_t d = 0; d < head_dim_; ++d) turned[d] = query[d] * scale;
+    for (std::size_t d = head_dim_; d < query_stride_; ++d) turned[d] = 0.0f;
     begin_[rows_] = begin;
     end_[rows_] = end;
     maximum_[rows_] = -std::numeric_limits<float>::infinity();
     total_[rows_] = simd::Lanes::broadcast(0.0f);
-    for (std::size_t p = 0; p < value_panels_; ++p) output_[rows_][p] = simd::Lanes::broadcast(0.0f);
+    std::fill_n(output_[rows_], value_panels_ * simd::lanes, 0.0f);
     ++rows_;
   }
 
-  void run(const HeadContext<T>& context) noexcept {
+  void run(const HeadContext& context) noexcept {
     constexpr auto block = static_cast<std::int64_t>(key_block);
     for (std::int64_t first = begin_[0] / block * block; first < end_[rows_ - 1]; first += block) {
       attend(context, first);
@@ -84,20 +89,46 @@ class OnlineSoftmax {
   void result(std::size_t row, float* out) const noexcept {
     const simd::Lanes total = simd::Lanes::broadcast(simd::sum(total_[row]));
     for (std::size_t p = 0; p < value_panels_; ++p) {
-      (output_[row][p] / total).store_some(out + p * simd::lanes, head_dim_ - p * simd::lanes);
+      (simd::Lanes::load(output_[row] + p * simd::lanes) / total)
+          .store_some(out + p * simd::lanes, head_dim_ - p * simd::lanes);
     }
   }
 
  private:
+  using Layout = KvLayout<T>;
+  using Code = typename Layout::Code;
+  static constexpr bool scaled = std::same_as<T, q8>;
   static constexpr std::size_t max_value_panels = (max_head_dim + simd::lanes - 1) / simd::lanes;
   static constexpr std::size_t key_panels = key_block / simd::lanes;
+
+  /// Panels of keys, or of 16 columns of values, that a tile of R rows walks together: with few rows there are too few
+  /// accumulators in one to hide the latency of the multiply-adds.
+  template <std::size_t R>
+  static constexpr std::size_t panels_of = R * 2 * simd::registers <= 8 ? 2 : tile_panels;
+
+  /// The keys and values of the next block, asked for a few lines at a time while this one is worked on.
+  struct Ahead {
+    const std::byte* keys;
+    const std::byte* values;
+    std::size_t bytes = 0;  // of each that are left
+    void ask(std::size_t lines) noexcept {
+      for (; lines > 0 && bytes > 0; --lines) {
+        __builtin_prefetch(keys);
+        __builtin_prefetch(values);
+        keys += 64;
+        values += 64;
+        bytes -= std::min<std::size_t>(bytes, 64);
+      }
+    }
+  };
+  static constexpr std::size_t ahead_lines = 13;
 
   /// The part [from, to) of a block, relative to its first position, that a row sees.
   struct Seen {
     std::size_t from;
     std::size_t to;
     bool empty() const noexcept { return from >= to; }
-    bool whole() const noexcept { return from == 0 && to == key_block; }
+    friend bool operator==(const Seen&, const Seen&) = default;
   };
   Seen seen(std::size_t row, std::int64_t first) const noexcept {
     const std::int64_t from = std::clamp<std::int64_t>(begin_[row] - first, 0, key_block);
@@ -105,72 +136,152 @@ class OnlineSoftmax {
     return {static_cast<std::size_t>(from), static_cast<std::size_t>(to)};
   }
 
-  void attend(const HeadContext<T>& context, std::int64_t first) noexcept {
+  void attend(const HeadContext& context, std::int64_t first) noexcept {
     // Rows are in order of position, so those that see something of the block are neighbours.
     std::size_t row = 0;
     while (row < rows_ && seen(row, first).empty()) ++row;
     std::size_t last = rows_;
     while (last > row && seen(last - 1, first).empty()) --last;
     if (row == last) return;
-    widen(context, first, seen(row, first).from, seen(last - 1, first).to);
+    fetch(context, first, seen(row, first).from, seen(last - 1, first).to);
     while (row < last) {
-      // A tile of rows that see the whole block shares its loads; at an edge of the window each row goes alone.
-      std::size_t rows = 0;
-      while (rows < tile_rows && row + rows < last && seen(row + rows, first).whole()) ++rows;
-      if (rows == 0) {
-        step<1>(row, seen(row, first));
-        rows = 1;
-      } else {
-        with_rows(rows, [&]<std::size_t R>() { step<R>(row, Seen{0, key_block}); });
-      }
+      // Rows that see the same of the block share its loads: all of them, save at the two edges of the window, where
+      // the heads of one token do.
+      const Seen same = seen(row, first);
+      std::size_t rows = 1;
+      while (rows < tile_rows && row + rows < last && seen(row + rows, first) == same) ++rows;
+      with_rows(rows, [&]<std::size_t R>() { step<R>(row, same); });
       row += rows;
     }
   }
 
-  /// Widens the block's keys to panels, a key a lane, and its values to panels of 16 columns, a key a step.
-  void widen(const HeadContext<T>& context, std::int64_t first, std::size_t from, std::size_t to) noexcept {
-    const T* keys[key_block] = {};
-    const T* values[key_block] = {};
-    for (std::size_t k = from; k < to; ++k) {
-      const auto index = static_cast<std::size_t>(first - context.first_position + static_cast<std::int64_t>(k));
-      keys[k] = context.keys.entry(index, head_dim_);
-      values[k] = context.values.entry(index, head_dim_);
+  /// Turns the block's keys to panels of words, a key a lane, and finds its values.
+  void fetch(const HeadContext& context, std::int64_t first, std::size_t from, std::size_t to) noexcept {
+    const std::byte* keys[key_block];
+    const auto index = static_cast<std::size_t>(first - context.first_position + static_cast<std::int64_t>(from));
+    const std::size_t entry_bytes = kv_entry_bytes<T>(head_dim_);
+    context.keys.locate(index, to - from, entry_bytes, keys + from);
+    context.values.locate(index, to - from, entry_bytes, values_ + from);
+    const std::byte* next[2] = {};
+    context.keys.locate(index + to - from, 1, entry_bytes, next);
+    context.values.locate(index + to - from, 1, entry_bytes, next + 1);
+    if (next[1] != nullptr) ahead_ = {next[0], next[1], key_block * entry_bytes};
+    // Lanes that no row sees: any key will do, their scores are dropped.
+    for (std::size_t k = 0; k < from; ++k) keys[k] = keys[from];
+    for (std::size_t k = to; k < key_block; ++k) keys[k] = keys[from];
+    for (std::size_t k = 0; k < key_block; ++k) {
+      if constexpr (scaled) {
+        std::memcpy(&key_scales_[k], keys[k], sizeof(float));
+        value_scales_[k] = 0.0f;
+        if (k >= from && k < to) std::memcpy(&value_scales_[k], values_[k], sizeof(float));
+      }
+      keys[k] += Layout::codes_at;
     }
-    for (std::size_t k = 0; k < key_block; ++k) {  // lanes that no row sees: any key will do, their scores are dropped
-      if (keys[k] == nullptr) keys[k] = keys[from];
-    }
+    for (std::size_t k = from; k < to; ++k) values_[k] += Layout::codes_at;
     for (std::size_t p = 0; p < key_panels; ++p) {
-      simd::transpose_to_panel(keys + p * simd::lanes, simd::lanes, head_dim_, keys_ + p * simd::lanes * max_head_dim);
-    }
-    for (std::size_t k = from; k < to; ++k) {
-      std::size_t p = 0;
-      for (; (p + 1) * simd::lanes <= head_dim_; ++p) {
-        simd::Lanes::load(values[k] + p * simd::lanes).store(values_ + (p * key_block + k) * simd::lanes);
-      }
-      for (std::size_t i = p * simd::lanes; i < value_panels_ * simd::lanes; ++i) {
-        values_[(p * key_block + k) * simd::lanes + i % simd::lanes] = i < head_dim_ ? to_float(values[k][i]) : 0.0f;
-      }
+      simd::transpose_words(keys + p * simd::lanes, words_, panel(p));
     }
   }
+
+  std::byte* panel(std::size_t p) noexcept { return keys_ + p * max_words * simd::word_bytes; }
 
   /// One block for R rows from `row` on, all of which see `seen` of it.
   template <std::size_t R>
   void step(std::size_t row, Seen seen) noexcept {
-    alignas(64) float scores[R][key_block];
-    for (std::size_t p = 0; p < key_panels; ++p) {
-      simd::Lanes acc[R][1];
-      for (auto& a : acc) a[0] = simd::Lanes::broadcast(0.0f);
-      multiply_tile<R, 1>(keys_ + p * simd::lanes * max_head_dim, 0, queries_ + row * head_dim_, head_dim_, head_dim_,
-                          acc);
-      for (std::size_t r = 0; r < R; ++r) acc[r][0].store(scores[r] + p * simd::lanes);
+    alignas(64) float weights[R][key_block];
+    constexpr std::size_t P = panels_of<R>;
+    for (std::size_t p = 0; p < key_panels; p += P) {
+      ahead_.ask(ahead_lines);
+      score<R, P>(row, p, weights);
     }
-    for (std::size_t r = 0; r < R; ++r) rescale(row + r, scores[r], seen);
-    for (std::size_t p = 0; p < value_panels_; ++p) {
-      simd::Lanes acc[R][1];
-      for (std::size_t r = 0; r < R; ++r) acc[r][0] = output_[row + r][p];
-      multiply_tile<R, 1>(values_ + (p * key_block + seen.from) * simd::lanes, 0, scores[0] + seen.from, key_block,
-                          seen.to - seen.from, acc);
-      for (std::size_t r = 0; r < R; ++r) output_[row + r][p] = acc[r][0];
+    for (std::size_t r = 0; r < R; ++r) rescale(row + r, weights[r], seen);
+    const std::size_t whole = head_dim_ / simd::lanes;
+    std::size_t p = 0;
+    for (; p + P <= whole; p += P) {
+      ahead_.ask(ahead_lines);
+      add_values<R, P>(row, p, weights, seen);
+    }
+    for (; p < value_panels_; ++p) add_values<R, 1>(row, p, weights, seen);
+  }
+
+  /// Scores of R rows against P panels of keys: the sum over d in order, one fused multiply-add after the other.
+  template <std::size_t R, std::size_t P>
+  void score(std::size_t row, std::size_t p, float (&scores)[R][key_block]) noexcept {
+    simd::Lanes acc[R][P];
+    for (auto& a : acc) {
+      for (auto& b : a) b = simd::Lanes::broadcast(0.0f);
+    }
+    const float* const queries = queries_ + row * query_stride_;
+    const std::byte* const keys = panel(p);
+    for (std::size_t w = 0; w < words_; ++w) {
+      const auto element = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+        simd::Lanes k[P];
+#pragma GCC unroll 2
+        for (std::size_t i = 0; i < P; ++i) {
+          k[i] = element_of_words<I>(keys + (i * max_words + w) * simd::word_bytes);
+        }
+#pragma GCC unroll 12
+        for (std::size_t r = 0; r < R; ++r) {
+          const simd::Lanes q = simd::Lanes::broadcast(queries[r * query_stride_ + w * Layout::per_word + I]);
+#pragma GCC unroll 2
+          for (std::size_t i = 0; i < P; ++i) acc[r][i] = simd::fma(k[i], q, acc[r][i]);
+        }
+      };
+      [&]<std::size_t... I>(std::index_sequence<I...>) { (element(std::integral_constant<std::size_t, I>{}), ...); }
+      (std::make_index_sequence<Layout::per_word>{});
+    }
+    for (std::size_t r = 0; r < R; ++r) {
+      for (std::size_t i = 0; i < P; ++i) {
+        if constexpr (scaled) acc[r][i] = acc[r][i] * simd::Lanes::load(key_scales_ + (p + i) * simd::lanes);
+        acc[r][i].store(scores[r] + (p + i) * simd::lanes);
+      }
+    }
+  }
+
+  /// Adds the weighted values to P panels of 16 columns of R rows, keys in order.
+  template <std::size_t R, std::size_t P>
+  void add_values(std::size_t row, std::size_t p, const float (&weights)[R][key_block], Seen seen) noexcept {
+    simd::Lanes acc[R][P];
+    for (std::size_t r = 0; r < R; ++r) {
+      for (std::size_t i = 0; i < P; ++i) acc[r][i] = simd::Lanes::load(output_[row + r] + (p + i) * simd::lanes);
+    }
+    const auto add = [&](std::size_t k, const Code* values) {
+      simd::Lanes v[P];
+#pragma GCC unroll 2
+      for (std::size_t i = 0; i < P; ++i) v[i] = simd::Lanes::load(values + i * simd::lanes);
+#pragma GCC unroll 12
+      for (std::size_t r = 0; r < R; ++r) {
+        const simd::Lanes w = simd::Lanes::broadcast(weights[r][k]);
+#pragma GCC unroll 2
+        for (std::size_t i = 0; i < P; ++i) acc[r][i] = simd::fma(v[i], w, acc[r][i]);
+      }
+    };
+    const std::size_t column = p * simd::lanes;
+    if (column + P * simd::lanes <= head_dim_) {
+      for (std::size_t k = seen.from; k < seen.to; ++k) {
+        add(k, reinterpret_cast<const Code*>(values_[k] + column * sizeof(Code)));
+      }
+    } else {  // fewer than 16 columns are left
+      Code padded[simd::lanes * P] = {};
+      for (std::size_t k = seen.from; k < seen.to; ++k) {
+        std::memcpy(padded, values_[k] + column * sizeof(Code), (head_dim_ - column) * sizeof(Code));
+        add(k, padded);
+      }
+    }
+    for (std::size_t r = 0; r < R; ++r) {
+      for (std::size_t i = 0; i < P; ++i) acc[r][i].store(output_[row + r] + (p + i) * simd::lanes);
+    }
+  }
+
+  /// Element I of each of 16 words.
+  template <std::size_t I>
+  static simd::Lanes element_of_words(const std::byte* words) noexcept {
+    if constexpr (std::same_as<T, float>) {
+      return simd::Lanes::load(reinterpret_cast<const float*>(words));
+    } else if constexpr (std::same_as<T, bf16>) {
+      return I == 0 ? simd::even_of_pairs(words) : simd::odd_of_pairs(words);
+    } else {
+      return simd::byte_of_words<static_cast<int>(I)>(words);
     }
   }
 
@@ -179,33 +290,47 @@ class OnlineSoftmax {
     constexpr float lowest = -std::numeric_limits<float>::infinity();
     for (std::size_t k = 0; k < seen.from; ++k) scores[k] = lowest;
     for (std::size_t k = seen.to; k < key_block; ++k) scores[k] = lowest;
-    float maximum = maximum_[row];
-    for (std::size_t k = seen.from; k < seen.to; ++k) maximum = std::max(maximum, scores[k]);
-    if (maximum > maximum_[row]) {
-      const simd::Lanes shrink = simd::exp(simd::Lanes::broadcast(maximum_[row] - maximum));
-      total_[row] = total_[row] * shrink;
-      for (std::size_t p = 0; p < value_panels_; ++p) output_[row][p] = output_[row][p] * shrink;
-      maximum_[row] = maximum;
-    }
+    simd::Lanes largest = simd::Lanes::broadcast(maximum_[row]);
     for (std::size_t p = 0; p < key_panels; ++p) {
-      const simd::Lanes weights =
-          simd::exp(simd::Lanes::load(scores + p * simd::lanes) - simd::Lanes::broadcast(maximum));
-      weights.store(scores + p * simd::lanes);
+      largest = simd::max(simd::Lanes::load(scores + p * simd::lanes), largest);
+    }
+    if (simd::any_greater(largest, simd::Lanes::broadcast(maximum_[row]))) raise(row, simd::max(largest));
+    const simd::Lanes maximum = simd::Lanes::broadcast(maximum_[row]);
+    for (std::size_t p = 0; p < key_panels; ++p) {
+      simd::Lanes weights = simd::exp(simd::Lanes::load(scores + p * simd::lanes) - maximum);
       total_[row] = total_[row] + weights;
+      if constexpr (scaled) weights = weights * simd::Lanes::load(value_scales_ + p * simd::lanes);
+      weights.store(scores + p * simd::lanes);
     }
   }
 
+  void raise(std::size_t row, float maximum) noexcept {
+    const simd::Lanes shrink = simd::exp(simd::Lanes::broadcast(maximum_[row] - maximum));
+    total_[row] = total_[row] * shrink;
+    for (std::size_t i = 0; i < value_panels_ * simd::lanes; i += simd::lanes) {
+      (simd::Lanes::load(output_[row] + i) * shrink).store(output_[row] + i);
+    }
+    maximum_[row] = maximum;
+  }
+
+  static constexpr std::size_t max_words = kv_words<T>(max_head_dim);
+
   std::size_t head_dim_;
+  std::size_t words_;
+  std::size_t query_stride_;
   std::size_t value_panels_;
   std::size_t rows_ = 0;
+  Ahead ahead_;
+  const std::byte* values_[key_block];  // elements of the block's values
   std::int64_t begin_[query_rows];
   std::int64_t end_[query_rows];
   float maximum_[query_rows];
   simd::Lanes total_[query_rows];  // lane i: the keys at positions i mod 16
-  simd::Lanes output_[query_rows][max_value_panels];
+  alignas(64) float output_[query_rows][max_value_panels * simd::lanes];
+  alignas(64) float key_scales_[key_block];    // q8 only
+  alignas(64) float value_scales_[key_block];  // q8 only
   alignas(64) float queries_[query_rows * max_head_dim];
-  alignas(64) float keys_[key_block * max_head_dim];
-  alignas(64) float values_[key_block * max_head_dim];
+  alignas(64) std::byte keys_[key_panels * max_words * simd::word_bytes];
 };
 
 /// Sizes of an attention layer.
@@ -226,9 +351,9 @@ struct SequenceSpan {
 /// Sliding-window, grouped-query attention (sections 2 and 2.1 of the paper) for rows of any number of sequences.
 ///   q, out              (tokens, n_heads * head_dim)
 ///   sequence(i)         the SequenceSpan of sequence i < n_sequences
-///   context(i, head)    the HeadContext<T> of a key head: what is cached before the rows, and the rows' own
+///   context(i, head)    the HeadContext of a key head: what is cached before the rows, and the rows' own
 /// Query head h shares the keys of head h / (n_heads / n_kv_heads). Work is split over sequences, key heads and rows.
-template <class T, class SequenceOf, class ContextOf>
+template <KvElement T, class SequenceOf, class ContextOf>
 void attention(const AttentionShape& shape, Rows<const float> q, Rows<float> out, std::size_t n_sequences,
                const SequenceOf& sequence, const ContextOf& context) noexcept {
   assert(shape.head_dim <= max_head_dim && q.cols() == shape.n_heads * shape.head_dim && out.cols() == q.cols());
@@ -258,9 +383,7 @@ void attention(const AttentionShape& shape, Rows<const float> q, Rows<float> out
           shape.window == 0 ? 0 : std::max<std::int64_t>(0, end - static_cast<std::int64_t>(shape.window));
       for (std::size_t h = 0; h < heads; ++h) {
         const float* query = q.row(span.first_row + first_token + t).data() + (first_head + h) * shape.head_dim;
-        float* scaled = softmax.query(t * heads + h);
-        for (std::size_t d = 0; d < shape.head_dim; ++d) scaled[d] = query[d] * scale;
-        softmax.add_row(begin, end);
+        softmax.add_row(query, scale, begin, end);
       }
     }
     softmax.run(context(i, kv_head));

@@ -40,8 +40,8 @@ struct Attention {
     wv.forward(x, work.v);
     kernels::rope(work.q.view(), work.turns.view());
     kernels::rope(work.k.view(), work.turns.view());
-    by_head(work.k, work.capacity(), work.chunk_keys);
-    by_head(work.v, work.capacity(), work.chunk_values);
+    by_head<T>(work.k, work.capacity(), work.chunk_keys);
+    by_head<T>(work.v, work.capacity(), work.chunk_values);
 
     work.attended.resize(work.branch.rows());
     kernels::attention<T>(
@@ -82,35 +82,29 @@ struct Attention {
   /// Rounds x (tokens, n_kv_heads * head_dim) to the cache's element, a head after the other: the rows of a chunk are
   /// attended to as the cache will hold them, so that prefill and decode see the same keys.
   template <KvElement T>
-  static void by_head(const Batch<C.kv_dim()>& x, std::size_t capacity, Buffer<T>& out) noexcept {
+  static void by_head(const Batch<C.kv_dim()>& x, std::size_t capacity, Buffer<Entry<T>>& out) noexcept {
     for (std::size_t head = 0; head < C.n_kv_heads; ++head) {
       for (std::size_t t = 0; t < x.rows(); ++t) {
-        const auto row = x.row(t).subspan(head * C.head_dim, C.head_dim);
-        T* entry = out.data() + (head * capacity + t) * C.head_dim;
-        for (std::size_t d = 0; d < C.head_dim; ++d) entry[d] = from_float<T>(row[d]);
+        out.data()[head * capacity + t].write(x.row(t).subspan(head * C.head_dim).template first<C.head_dim>());
       }
     }
   }
 
   /// The entries of one head that sequence i adds.
   template <KvElement T>
-  static std::span<const Entry<T>> chunk(const Buffer<T>& entries, std::span<const Sequence<C, T>> sequences,
+  static std::span<const Entry<T>> chunk(const Buffer<Entry<T>>& entries, std::span<const Sequence<C, T>> sequences,
                                          std::size_t i, std::size_t head, std::size_t capacity) noexcept {
-    static_assert(sizeof(Entry<T>) == C.head_dim * sizeof(T));
-    const T* first = entries.data() + (head * capacity + first_row(sequences, i)) * C.head_dim;
-    return {reinterpret_cast<const Entry<T>*>(first), sequences[i].rows};
+    return {entries.data() + head * capacity + first_row(sequences, i), sequences[i].rows};
   }
 
   template <KvElement T>
-  static kernels::HeadContext<T> context(std::span<const Sequence<C, T>> sequences, std::size_t i, std::size_t layer,
-                                         std::size_t head, const Workspace<C, F, T>& work) noexcept {
+  static kernels::HeadContext context(std::span<const Sequence<C, T>> sequences, std::size_t i, std::size_t layer,
+                                      std::size_t head, const Workspace<C, F, T>& work) noexcept {
     const auto& cached = sequences[i].cache->layer(layer);
-    const auto entries = [&](const auto& ring, const Buffer<T>& own) {
-      const auto flat = [](std::span<const Entry<T>> span) {
-        return std::span<const T>(reinterpret_cast<const T*>(span.data()), span.size() * C.head_dim);
-      };
+    const auto entries = [&](const auto& ring, const Buffer<Entry<T>>& own) {
       const auto [older, newer] = ring.spans();
-      return kernels::HeadEntries<T>{{flat(older), flat(newer), flat(chunk(own, sequences, i, head, work.capacity()))}};
+      const auto newest = chunk(own, sequences, i, head, work.capacity());
+      return kernels::HeadEntries{{std::as_bytes(older), std::as_bytes(newer), std::as_bytes(newest)}};
     };
     return {entries(cached.keys[head], work.chunk_keys), entries(cached.values[head], work.chunk_values),
             cached.keys[head].first_position()};

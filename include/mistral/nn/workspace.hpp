@@ -14,6 +14,7 @@ namespace mistral::inline MISTRAL_ABI {
 /// What a forward of up to `capacity` tokens writes on its way: every activation there is, allocated once.
 template <ModelConfig C, WeightFormat F, KvElement T>
 struct Workspace {
+  using Entry = typename KvCache<C, T>::Entry;
   static constexpr std::size_t widest = std::max({C.dim, C.query_dim(), C.hidden_dim});  // of what a matrix takes
 
   explicit Workspace(std::size_t capacity)
@@ -27,8 +28,8 @@ struct Workspace {
         up(capacity),
         turns(capacity),
         inputs(capacity, widest),
-        chunk_keys(capacity * C.kv_dim()),
-        chunk_values(capacity * C.kv_dim()) {}
+        chunk_keys(capacity * C.n_kv_heads),
+        chunk_values(capacity * C.n_kv_heads) {}
 
   Batch<C.dim> x;                  // (tokens, dim) the residual stream
   Batch<C.dim> branch;             // (tokens, dim) what goes into a branch, normed, and what comes out of it
@@ -40,15 +41,15 @@ struct Workspace {
   Batch<C.hidden_dim> up;          // (tokens, hidden_dim)
   Batch<C.head_dim> turns;         // (tokens, head_dim) cosines and sines of each row's position
   kernels::InputBuffer<F> inputs;  // activations as the format F multiplies them
-  Buffer<T> chunk_keys;            // (n_kv_heads, capacity, head_dim) the rows' own keys, as the cache will hold them
-  Buffer<T> chunk_values;          // (n_kv_heads, capacity, head_dim)
+  Buffer<Entry> chunk_keys;        // (n_kv_heads, capacity) the rows' own keys, as the cache will hold them
+  Buffer<Entry> chunk_values;      // (n_kv_heads, capacity)
 
   std::size_t capacity() const noexcept { return x.capacity(); }
 
   /// Bytes of a workspace for `capacity` tokens.
   static constexpr std::size_t bytes(std::size_t capacity) noexcept {
     const std::size_t floats = 2 * C.dim + 2 * C.query_dim() + 2 * C.kv_dim() + 2 * C.hidden_dim + C.head_dim;
-    return capacity * (floats * sizeof(float) + 2 * C.kv_dim() * sizeof(T)) +
+    return capacity * (floats * sizeof(float) + 2 * C.n_kv_heads * sizeof(Entry)) +
            kernels::InputBuffer<F>::bytes(capacity, widest);
   }
 };

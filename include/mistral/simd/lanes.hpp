@@ -54,29 +54,46 @@ struct Lanes {
 
   /// From 16 consecutive bfloat16 at any address.
   static Lanes load(const bf16* p) noexcept {
-    alignas(64) float wide[lanes];
-#if defined(__AVX2__)
-    for (std::size_t i = 0; i < lanes; i += 8) {
+#if defined(__AVX512F__)
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {{_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))}};
+#elif defined(__AVX2__)
+    const auto eight = [p](std::size_t i) {
       const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i));
-      _mm256_store_ps(wide + i, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)));
-    }
+      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+    };
+    return {{eight(0), eight(8)}};
 #else
-    for (std::size_t i = 0; i < lanes; ++i) wide[i] = to_float(p[i]);
+    return load_each(p, [](bf16 x) { return to_float(x); });
 #endif
-    return load(wide);
   }
 
   /// From 16 consecutive halves at any address.
   static Lanes load(const f16* p) noexcept {
-    alignas(64) float wide[lanes];
-#if defined(__AVX2__) && defined(__F16C__)
-    for (std::size_t i = 0; i < lanes; i += 8) {
-      _mm256_store_ps(wide + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i))));
-    }
+#if defined(__AVX512F__)
+    return {{_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}};
+#elif defined(__AVX2__) && defined(__F16C__)
+    const auto eight = [p](std::size_t i) {
+      return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i)));
+    };
+    return {{eight(0), eight(8)}};
 #else
-    for (std::size_t i = 0; i < lanes; ++i) wide[i] = to_float(p[i]);
+    return load_each(p, [](f16 x) { return to_float(x); });
 #endif
-    return load(wide);
+  }
+
+  /// From 16 consecutive signed bytes at any address.
+  static Lanes load(const std::int8_t* p) noexcept {
+#if defined(__AVX512F__)
+    return {{_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))}};
+#elif defined(__AVX2__)
+    const auto eight = [p](std::size_t i) {
+      return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + i))));
+    };
+    return {{eight(0), eight(8)}};
+#else
+    return load_each(p, [](std::int8_t x) { return static_cast<float>(x); });
+#endif
   }
 
   void store(float* p) const noexcept {
@@ -89,6 +106,14 @@ struct Lanes {
     float all[lanes];
     store(all);
     std::memcpy(p, all, count * sizeof(float));
+  }
+
+ private:
+  template <class T, class ToFloat>
+  static Lanes load_each(const T* p, const ToFloat& to_float) noexcept {
+    float wide[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) wide[i] = to_float(p[i]);
+    return load(wide);
   }
 };
 
@@ -123,6 +148,20 @@ inline Lanes operator/(const Lanes& a, const Lanes& b) noexcept {
   return out;
 }
 
+/// The larger of each pair; b's where one of them is a NaN (on x86).
+inline Lanes max(const Lanes& a, const Lanes& b) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::max(a.part[i], b.part[i]);
+  return out;
+}
+
+/// Whether a lane of a is greater than b's.
+inline bool any_greater(const Lanes& a, const Lanes& b) noexcept {
+  auto greater = a.part[0] > b.part[0];
+  for (std::size_t i = 1; i < registers; ++i) greater = greater | (a.part[i] > b.part[i]);
+  return xsimd::any(greater);
+}
+
 inline Lanes exp(const Lanes& a) noexcept {
   Lanes out;
   for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::exp(a.part[i]);
@@ -135,6 +174,16 @@ inline float sum(const Lanes& a) noexcept {
   a.store(x);
   for (std::size_t half = lanes / 2; half > 0; half /= 2) {
     for (std::size_t i = 0; i < half; ++i) x[i] += x[i + half];
+  }
+  return x[0];
+}
+
+/// The largest of the 16 lanes.
+inline float max(const Lanes& a) noexcept {
+  float x[lanes];
+  a.store(x);
+  for (std::size_t half = lanes / 2; half > 0; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) x[i] = x[i] < x[i + half] ? x[i + half] : x[i];
   }
   return x[0];
 }
@@ -155,6 +204,18 @@ inline Lanes even_of_pairs(const std::byte* pairs) noexcept {
   for (std::size_t i = 0; i < registers; ++i) {
     const auto bits = BitsBatch::load_unaligned(reinterpret_cast<const std::uint32_t*>(pairs) + i * BitsBatch::size);
     out.part[i] = std::bit_cast<FloatBatch>(bits << 16);
+  }
+  return out;
+}
+
+/// Byte `Byte` (0: the lowest) of each of 16 words, as a signed number.
+template <int Byte>
+inline Lanes byte_of_words(const std::byte* words) noexcept {
+  using Batch = xsimd::batch<std::int32_t>;
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) {
+    const auto bits = Batch::load_unaligned(reinterpret_cast<const std::int32_t*>(words) + i * Batch::size);
+    out.part[i] = xsimd::to_float((bits << (24 - 8 * Byte)) >> 24);
   }
   return out;
 }

@@ -1,54 +1,51 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 #include <mistral/simd/lanes.hpp>
 
 namespace mistral::inline MISTRAL_ABI::simd {
 
-/// Widens an element row to floats and turns it: out[k * 16 + lane] = rows[lane][k] for k < cols, for up to 16 rows of
-/// elements T. Lanes past the last row are zero. This is how keys become a panel: each key an output row.
-template <class T>
-inline void transpose_to_panel(const T* const* rows, std::size_t count, std::size_t cols, float* out) noexcept {
-  std::size_t col = 0;
+/// Bytes of a panel of 32-bit words, for each word of its rows.
+inline constexpr std::size_t word_bytes = lanes * sizeof(std::uint32_t);
+
+/// Turns 16 rows of `words` 32-bit words at any address to a panel: word w of row i goes to lane i of step w. This is
+/// how keys become a panel, each key an output row; what a word holds (a float, two bfloat16, four bytes) is taken
+/// apart in registers, when the step is met.
+inline void transpose_words(const std::byte* const* rows, std::size_t words, std::byte* panel) noexcept {
+  std::size_t w = 0;
 #if defined(__AVX2__)
-  // Eight rows by eight columns at a time, in registers.
-  const auto load8 = [](const T* p) {
-    if constexpr (std::is_same_v<T, float>) {
-      return _mm256_loadu_ps(p);
-    } else {
-      static_assert(std::is_same_v<T, bf16>);
-      const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-    }
-  };
-  for (; col + 8 <= cols; col += 8) {
+  // Eight rows by four words at a time: the lower halves of the registers hold rows 0 to 3, the upper ones 4 to 7.
+  for (; w + 4 <= words; w += 4) {
     for (std::size_t half = 0; half < lanes; half += 8) {
-      __m256 r[8];
-      for (std::size_t i = 0; i < 8; ++i) {
-        r[i] = half + i < count ? load8(rows[half + i] + col) : _mm256_setzero_ps();
-      }
-      __m256 t[8];
-      for (std::size_t i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-      }
-      for (std::size_t i = 0; i < 8; i += 4) {
-        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-      }
+      __m256 r[4];
+#pragma GCC unroll 4
       for (std::size_t i = 0; i < 4; ++i) {
-        _mm256_storeu_ps(out + (col + i) * lanes + half, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
-        _mm256_storeu_ps(out + (col + i + 4) * lanes + half, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+        const auto load = [&](std::size_t row) {
+          return _mm_loadu_ps(reinterpret_cast<const float*>(rows[half + row] + w * sizeof(std::uint32_t)));
+        };
+        r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(load(i)), load(i + 4), 1);
       }
+      const __m256 a = _mm256_unpacklo_ps(r[0], r[1]);
+      const __m256 b = _mm256_unpackhi_ps(r[0], r[1]);
+      const __m256 c = _mm256_unpacklo_ps(r[2], r[3]);
+      const __m256 d = _mm256_unpackhi_ps(r[2], r[3]);
+      const auto store = [&](std::size_t step, __m256 x) {
+        _mm256_storeu_ps(reinterpret_cast<float*>(panel + (w + step) * word_bytes) + half, x);
+      };
+      store(0, _mm256_shuffle_ps(a, c, 0x44));
+      store(1, _mm256_shuffle_ps(a, c, 0xee));
+      store(2, _mm256_shuffle_ps(b, d, 0x44));
+      store(3, _mm256_shuffle_ps(b, d, 0xee));
     }
   }
 #endif
-  for (; col < cols; ++col) {
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-      out[col * lanes + lane] = lane < count ? to_float(rows[lane][col]) : 0.0f;
+  for (; w < words; ++w) {
+    for (std::size_t i = 0; i < lanes; ++i) {
+      std::memcpy(panel + w * word_bytes + i * sizeof(std::uint32_t), rows[i] + w * sizeof(std::uint32_t),
+                  sizeof(std::uint32_t));
     }
   }
 }
