@@ -6,9 +6,11 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/cmake/apt_install.sh"
 
 checkpoint=${1:-}
+presets=all
 prompt=${2:-Once upon a time}
 if [ -z "$checkpoint" ]; then
   checkpoint=$root/../shared/data/stories260k/hf
+  presets=small  # the 7B takes minutes to compile
   if [ ! -d "$checkpoint" ]; then
     echo "pass a checkpoint folder (config.json, model.safetensors, tokenizer.model): bash examples/quickstart.sh CHECKPOINT [PROMPT]" >&2
     exit 2
@@ -18,7 +20,7 @@ fi
 apt_install "${mistral_packages[@]}"
 (
   cd "$root"
-  cmake --preset release -B build/quickstart
+  cmake --preset release -B build/quickstart -DMISTRAL_PRESETS="$presets"
   cmake --build build/quickstart --target mistral-tool --parallel "$(mistral_jobs)"
 ) >&2
 exec "$root/build/quickstart/bin/mistral" generate --model "$checkpoint" --prompt "$prompt"

@@ -8,6 +8,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/format/bf16.hpp>
+#include <mistral/format/f16.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q8_0.hpp>

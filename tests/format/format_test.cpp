@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <mistral/format/bf16.hpp>
+#include <mistral/format/f16.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q8_0.hpp>
@@ -21,6 +22,7 @@ float error_bound(float weight, float largest) {
   // Halves keep 11 bits of a scale, and multiples of 2^-24 below 2^-14: each code stands for as much less or more.
   const auto scale_error = [](float scale, float code) { return code * std::max(scale * 0x1p-11f, 0x1p-25f); };
   if constexpr (std::is_same_v<F, F32>) return 0.0f;
+  if constexpr (std::is_same_v<F, F16>) return std::max(std::abs(weight) * 0x1p-11f, 0x1p-25f);
   if constexpr (std::is_same_v<F, BF16>) return std::abs(weight) * 0x1p-8f;
   if constexpr (std::is_same_v<F, Q8_0>) return (largest / 127.0f) * 0.5001f + scale_error(largest / 127.0f, 127.0f);
   // A weight as large as the largest, of the other sign, would need the code 16 and gets 15: off by a whole scale.
@@ -29,7 +31,7 @@ float error_bound(float weight, float largest) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("a format gives weights back within its bound", F, F32, BF16, Q8_0, Q4_0) {
+TEST_CASE_TEMPLATE("a format gives weights back within its bound", F, F32, F16, BF16, Q8_0, Q4_0) {
   Random random(1);
   for (const float size : {1.0f, 1e-3f, 100.0f}) {
     for (int round = 0; round < 20; ++round) {
@@ -51,7 +53,7 @@ TEST_CASE_TEMPLATE("a format gives weights back within its bound", F, F32, BF16,
   }
 }
 
-TEST_CASE_TEMPLATE("a block of zeros is zeros, and neighbours don't touch each other", F, F32, BF16, Q8_0, Q4_0) {
+TEST_CASE_TEMPLATE("a block of zeros is zeros, and neighbours don't touch each other", F, F32, F16, BF16, Q8_0, Q4_0) {
   Matrix weights(17, 70);
   weights.view().row(16)[69] = 1.0f;
   Matrix back = weights;

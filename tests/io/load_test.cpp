@@ -181,7 +181,8 @@ TEST_CASE("golden logits, hidden states and greedy tokens: BF16 weights") {
   for (const char* layout : {"hf", "mistral"}) check_case<odd_w5, BF16>("odd_w5_bf16", layout);
 }
 
-TEST_CASE("golden logits, hidden states and greedy tokens: F16 weights load into floats") {
+TEST_CASE("golden logits, hidden states and greedy tokens: F16 weights, as they are and as floats") {
+  check_case<test::tiny, F16>("gqa_w8_f16", "hf");
   check_case<test::tiny, F32>("gqa_w8_f16", "hf");
 }
 

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <mistral/format/bf16.hpp>
+#include <mistral/format/f16.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q8_0.hpp>
@@ -53,7 +54,7 @@ Matrix quantized(const Matrix& x) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a matmul is its naive twin within the error of a sum in order, and one row its own bits", F, F32,
-                   BF16, Exact<Q8_0>, Exact<Q4_0>) {
+                   BF16, F16, Exact<Q8_0>, Exact<Q4_0>) {
   Random random(1);
   for (int round = 0; round < 60; ++round) {
     const std::size_t rows = test::uniform(random, 1, 200);

@@ -8,6 +8,7 @@
 
 #include <mistral/core/buffer.hpp>
 #include <mistral/format/weight_format.hpp>
+#include <mistral/simd/transpose.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
@@ -47,14 +48,20 @@ class Panels {
   /// panels at the same time.
   void pack(std::size_t i, std::span<const float* const> rows) noexcept {
     assert(rows.size() == std::min(panel_rows, rows_ - i * panel_rows));
+    // Several small blocks are turned at once: turning works on squares of 8.
+    constexpr std::size_t turned = std::max<std::size_t>(32, F::block_inputs);
+    static_assert(turned % F::block_inputs == 0);
+    static constexpr float no_weights[turned] = {};  // of rows past the last
     std::byte* block = bytes_.data() + i * view().panel_bytes();
-    for (std::size_t col = 0; col < cols_; col += F::block_inputs, block += F::block_bytes) {
-      float in[F::block_inputs][panel_rows] = {};
-      const std::size_t inputs = std::min(F::block_inputs, cols_ - col);
-      for (std::size_t lane = 0; lane < rows.size(); ++lane) {
-        for (std::size_t k = 0; k < inputs; ++k) in[k][lane] = rows[lane][col + k];
+    for (std::size_t col = 0; col < cols_; col += turned) {
+      alignas(64) float in[turned / F::block_inputs][F::block_inputs][panel_rows] = {};
+      const std::byte* inputs[panel_rows];
+      for (std::size_t lane = 0; lane < panel_rows; ++lane) {
+        inputs[lane] = reinterpret_cast<const std::byte*>(lane < rows.size() ? rows[lane] + col : no_weights);
       }
-      F::pack(in, block);
+      const std::size_t count = std::min(turned, cols_ - col);
+      simd::transpose_words(inputs, count, reinterpret_cast<std::byte*>(in));
+      for (std::size_t j = 0; j * F::block_inputs < count; ++j, block += F::block_bytes) F::pack(in[j], block);
     }
   }
 
