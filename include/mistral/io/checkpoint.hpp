@@ -7,7 +7,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <mistral/core/abi.hpp>
@@ -51,11 +50,15 @@ class Checkpoint {
     if (layout == CheckpointLayout::gguf) {
       Gguf file = Gguf::open(path);
       CheckpointConfig config = CheckpointConfig::from_gguf(file);
-      return Checkpoint(std::move(config), path, std::move(file));
+      Checkpoint checkpoint(std::move(config), path);
+      checkpoint.gguf_.emplace(std::move(file));
+      return checkpoint;
     }
     CheckpointConfig config = CheckpointConfig::read(path);
     const LayoutFiles names = files_of(config.layout);
-    return Checkpoint(std::move(config), path_in(path, names.config), TensorFiles::open(path, names.tensors));
+    Checkpoint checkpoint(std::move(config), path_in(path, names.config));
+    checkpoint.files_.emplace(TensorFiles::open(path, names.tensors));
+    return checkpoint;
   }
 
   const CheckpointConfig& config() const noexcept { return config_; }
@@ -64,15 +67,13 @@ class Checkpoint {
   const std::string& config_file() const noexcept { return config_file_; }
 
   /// The GGUF file, null where the checkpoint is none.
-  const Gguf* gguf() const noexcept { return std::get_if<Gguf>(&files_); }
+  const Gguf* gguf() const noexcept { return gguf_ ? &*gguf_ : nullptr; }
 
-  std::size_t size() const noexcept {
-    return gguf() != nullptr ? gguf()->tensors().size() : std::get<TensorFiles>(files_).size();
-  }
+  std::size_t size() const noexcept { return gguf_ ? gguf_->tensors().size() : files_->size(); }
 
   /// The i-th tensor, in an order of the file's.
   CheckpointTensor operator[](std::size_t i) const noexcept {
-    return gguf() != nullptr ? tensor(gguf()->tensors()[i]) : tensor(std::get<TensorFiles>(files_)[i]);
+    return gguf_ ? tensor(gguf_->tensors()[i]) : tensor((*files_)[i]);
   }
 
   /// The tensor of a weight, by Mistral's name (`layers.0.attention.wq.weight`) whatever the layout; the output's is
@@ -80,28 +81,28 @@ class Checkpoint {
   CheckpointTensor get(std::string_view weight) const {
     if (weight == "output.weight" && config_.tied_embeddings) weight = "tok_embeddings.weight";
     const std::string name = weight_name(config_.layout, weight);
-    return gguf() != nullptr ? tensor(gguf()->get(name)) : tensor(std::get<TensorFiles>(files_).get(name));
+    return gguf_ ? tensor(gguf_->get(name)) : tensor(files_->get(name));
   }
 
   /// `[gguf] file: tensor 'name': expected ..., got ...`
   Error error(const CheckpointTensor& of, std::string_view expected, std::string_view found) const {
-    std::string what = gguf() != nullptr ? gguf()->file() : std::get<TensorFiles>(files_).file_of(of.name);
+    std::string what = gguf_ ? gguf_->file() : files_->file_of(of.name);
     what = printable(what, 1000) + ": tensor '" + printable(of.name) + "'";
-    return Error(gguf() != nullptr ? "gguf" : "safetensors", what, expected, found);
+    return Error(gguf_ ? "gguf" : "safetensors", what, expected, found);
   }
 
   /// Gives back the memory of a tensor's pages; see MappedFile::release.
   void release(const CheckpointTensor& of) const noexcept {
-    if (gguf() != nullptr) {
-      if (const GgufTensor* const found = gguf()->find(of.name)) gguf()->release(*found);
-    } else if (const SafetensorsTensor* const found = std::get<TensorFiles>(files_).find(of.name)) {
-      std::get<TensorFiles>(files_).release(*found);
+    if (gguf_) {
+      if (const GgufTensor* const found = gguf_->find(of.name)) gguf_->release(*found);
+    } else if (const SafetensorsTensor* const found = files_->find(of.name)) {
+      files_->release(*found);
     }
   }
 
  private:
-  Checkpoint(CheckpointConfig config, std::string config_file, std::variant<TensorFiles, Gguf> files)
-      : config_(std::move(config)), config_file_(std::move(config_file)), files_(std::move(files)) {}
+  Checkpoint(CheckpointConfig config, std::string config_file)
+      : config_(std::move(config)), config_file_(std::move(config_file)) {}
 
   static CheckpointTensor tensor(const GgufTensor& t) noexcept {
     return {t.name, info(t.type).name, t.type, t.shape, t.data};
@@ -116,7 +117,8 @@ class Checkpoint {
 
   CheckpointConfig config_;
   std::string config_file_;
-  std::variant<TensorFiles, Gguf> files_;
+  std::optional<TensorFiles> files_;  // this one or the other
+  std::optional<Gguf> gguf_;
 };
 
 }  // namespace mistral::inline MISTRAL_ABI
