@@ -140,7 +140,7 @@ TEST_CASE("attention equals a dense mask for any grouping of heads and any width
   }
 }
 
-TEST_CASE("what a query doesn't see doesn't reach it, not even a NaN") {
+TEST_CASE_TEMPLATE("what a query doesn't see doesn't reach it, not even a NaN", T, float, bf16, q8) {
   Random random(6);
   const kernels::AttentionShape shape{.head_dim = 16, .n_heads = 2, .n_kv_heads = 1, .window = 10};
   const Matrix q(60, 32, random);
@@ -149,7 +149,7 @@ TEST_CASE("what a query doesn't see doesn't reach it, not even a NaN") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   for (float& x : k.view().row(30)) x = nan;
   for (float& x : v.view().row(30)) x = nan;
-  const Matrix out = attend<float>(shape, q, by_head<float>(k, 16), by_head<float>(v, 16), 0, 60, random);
+  const Matrix out = attend<T>(shape, q, by_head<T>(k, 16), by_head<T>(v, 16), 0, 60, random);
   for (std::size_t t = 0; t < 60; ++t) {
     CAPTURE(t);
     CHECK(std::isnan(out.view().row(t)[0]) == (t >= 30 && t < 40));
@@ -171,3 +171,66 @@ TEST_CASE("scores of any size give weights that sum to one") {
     for (std::size_t d = 0; d < 16; ++d) CHECK(out.view().row(t)[d] == v.view().row(50)[d]);
   }
 }
+
+TEST_CASE("8 bits for a key or a value are off by half a code at most, and all of them NaN where one isn't finite") {
+  Random random(8);
+  for (int round = 0; round < 300; ++round) {
+    const std::size_t head_dim = 2 * test::uniform(random, 1, 128);
+    Matrix x(1, head_dim, random);
+    const float size = std::ldexp(1.0f, static_cast<int>(test::uniform(random, 0, 250)) - 148);  // subnormals too
+    for (float& v : x.values) v *= size;
+    if (round == 0) x.values.assign(head_dim, 0.0f);
+    Matrix rounded = x;
+    round_to<q8>(rounded, head_dim);
+    float largest = 0.0f;
+    for (const float v : x.values) largest = std::max(largest, std::abs(v));
+    // Half a code; the scale itself is rounded (a code of 127 moves by 127 u of it), and so is the product. Among the
+    // subnormals both are off by half of the least of them: up to 127 halves, and one.
+    const float bound = largest / 254.0f * (1.0f + 2e-5f) + 64.0f * std::numeric_limits<float>::denorm_min();
+    for (std::size_t i = 0; i < head_dim; ++i) CHECK(std::abs(rounded.values[i] - x.values[i]) <= bound);
+
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity()}) {
+      Matrix broken = x;
+      broken.values[test::uniform(random, 0, head_dim - 1)] = bad;
+      round_to<q8>(broken, head_dim);
+      for (const float v : broken.values) CHECK(std::isnan(v));
+    }
+  }
+}
+
+TEST_CASE("attention over 8-bit keys and values differs from exact attention by what their rounding allows") {
+  Random random(9);
+  for (int round = 0; round < 20; ++round) {
+    const std::size_t head_dim = 2 * test::uniform(random, 1, 64);
+    const std::size_t tokens = test::uniform(random, 1, 100);
+    const kernels::AttentionShape shape{
+        .head_dim = head_dim, .n_heads = 4, .n_kv_heads = 1, .window = test::uniform(random, 0, 50)};
+    const Matrix q(tokens, 4 * head_dim, random);
+    const Matrix k(tokens, head_dim, random);
+    const Matrix v(tokens, head_dim, random);
+    Matrix expected(tokens, q.cols);
+    reference::attention(q.view(), k.view(), v.view(), head_dim, shape.window, expected.view());
+    const Matrix out = attend<q8>(shape, q, by_head<q8>(k, head_dim), by_head<q8>(v, head_dim), 0, tokens, random);
+    // An element of a key is off by e = largest / 254, so a score by s = |q|_1 e / sqrt(d) at most. Each weight then
+    // changes by a factor of exp(-2 s) ... exp(2 s), and the weighted mean by (exp(2 s) - 1) max|v|; values add their
+    // own half code.
+    float largest_key = 0.0f, largest_value = 0.0f;
+    for (const float x : k.values) largest_key = std::max(largest_key, std::abs(x));
+    for (const float x : v.values) largest_value = std::max(largest_value, std::abs(x));
+    for (std::size_t t = 0; t < tokens; ++t) {
+      for (std::size_t h = 0; h < 4; ++h) {
+        float norm = 0.0f;
+        for (std::size_t d = 0; d < head_dim; ++d) norm += std::abs(q.view().row(t)[h * head_dim + d]);
+        const float s = norm * largest_key / 254.0f / std::sqrt(static_cast<float>(head_dim));
+        const float bound = std::expm1(2.0f * s) * largest_value + largest_value / 254.0f + tolerance;
+        for (std::size_t d = h * head_dim; d < (h + 1) * head_dim; ++d) {
+          CHECK(std::abs(out.view().row(t)[d] - expected.view().row(t)[d]) <= bound);
+        }
+      }
+    }
+  }
+}
+
+static_assert(kv_entry_bytes<float>(128) == 512 && kv_entry_bytes<bf16>(128) == 256 && kv_entry_bytes<q8>(128) == 132);
+static_assert(sizeof(KvEntry<q8, 18>) == 4 + 20 && sizeof(KvEntry<bf16, 18>) == 36);

@@ -106,23 +106,6 @@ class OnlineSoftmax {
   template <std::size_t R>
   static constexpr std::size_t panels_of = R * 2 * simd::registers <= 8 ? 2 : tile_panels;
 
-  /// The keys and values of the next block, asked for a few lines at a time while this one is worked on.
-  struct Ahead {
-    const std::byte* keys;
-    const std::byte* values;
-    std::size_t bytes = 0;  // of each that are left
-    void ask(std::size_t lines) noexcept {
-      for (; lines > 0 && bytes > 0; --lines) {
-        __builtin_prefetch(keys);
-        __builtin_prefetch(values);
-        keys += 64;
-        values += 64;
-        bytes -= std::min<std::size_t>(bytes, 64);
-      }
-    }
-  };
-  static constexpr std::size_t ahead_lines = 13;
-
   /// The part [from, to) of a block, relative to its first position, that a row sees.
   struct Seen {
     std::size_t from;
@@ -152,6 +135,7 @@ class OnlineSoftmax {
       while (rows < tile_rows && row + rows < last && seen(row + rows, first) == same) ++rows;
       with_rows(rows, [&]<std::size_t R>() { step<R>(row, same); });
       row += rows;
+      ahead_keys_ = ahead_values_ = values_[same.from];  // the first tile asked for the next block: here already
     }
   }
 
@@ -162,10 +146,10 @@ class OnlineSoftmax {
     const std::size_t entry_bytes = kv_entry_bytes<T>(head_dim_);
     context.keys.locate(index, to - from, entry_bytes, keys + from);
     context.values.locate(index, to - from, entry_bytes, values_ + from);
-    const std::byte* next[2] = {};
-    context.keys.locate(index + to - from, 1, entry_bytes, next);
-    context.values.locate(index + to - from, 1, entry_bytes, next + 1);
-    if (next[1] != nullptr) ahead_ = {next[0], next[1], key_block * entry_bytes};
+    ahead_keys_ = keys[from];
+    ahead_values_ = values_[from];
+    context.keys.locate(index + to - from, 1, entry_bytes, &ahead_keys_);
+    context.values.locate(index + to - from, 1, entry_bytes, &ahead_values_);
     // Lanes that no row sees: any key will do, their scores are dropped.
     for (std::size_t k = 0; k < from; ++k) keys[k] = keys[from];
     for (std::size_t k = to; k < key_block; ++k) keys[k] = keys[from];
@@ -191,14 +175,12 @@ class OnlineSoftmax {
     alignas(64) float weights[R][key_block];
     constexpr std::size_t P = panels_of<R>;
     for (std::size_t p = 0; p < key_panels; p += P) {
-      ahead_.ask(ahead_lines);
       score<R, P>(row, p, weights);
     }
     for (std::size_t r = 0; r < R; ++r) rescale(row + r, weights[r], seen);
     const std::size_t whole = head_dim_ / simd::lanes;
     std::size_t p = 0;
     for (; p + P <= whole; p += P) {
-      ahead_.ask(ahead_lines);
       add_values<R, P>(row, p, weights, seen);
     }
     for (; p < value_panels_; ++p) add_values<R, 1>(row, p, weights, seen);
@@ -213,7 +195,10 @@ class OnlineSoftmax {
     }
     const float* const queries = queries_ + row * query_stride_;
     const std::byte* const keys = panel(p);
+    const std::byte* const ahead = ahead_values_ + p * words_ * simd::word_bytes;
     for (std::size_t w = 0; w < words_; ++w) {
+#pragma GCC unroll 2
+      for (std::size_t i = 0; i < P; ++i) __builtin_prefetch(ahead + (i * words_ + w) * simd::word_bytes);
       const auto element = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
         simd::Lanes k[P];
 #pragma GCC unroll 2
@@ -258,7 +243,9 @@ class OnlineSoftmax {
     };
     const std::size_t column = p * simd::lanes;
     if (column + P * simd::lanes <= head_dim_) {
+      const std::byte* const ahead = ahead_keys_ + column * key_block * sizeof(Code);
       for (std::size_t k = seen.from; k < seen.to; ++k) {
+        __builtin_prefetch(ahead + k * P * simd::lanes * sizeof(Code));
         add(k, reinterpret_cast<const Code*>(values_[k] + column * sizeof(Code)));
       }
     } else {  // fewer than 16 columns are left
@@ -320,7 +307,8 @@ class OnlineSoftmax {
   std::size_t query_stride_;
   std::size_t value_panels_;
   std::size_t rows_ = 0;
-  Ahead ahead_;
+  const std::byte* ahead_keys_;         // where the next block begins: asked for while this one is worked on, a
+  const std::byte* ahead_values_;       // line for every line that is read, so that memory never rests
   const std::byte* values_[key_block];  // elements of the block's values
   std::int64_t begin_[query_rows];
   std::int64_t end_[query_rows];
