@@ -33,6 +33,10 @@ std::vector<float> logits_in_one_call(const typename C::Model& model, const std:
   return {all.data(), all.data() + all.rows() * all.cols()};
 }
 
+// The whole cache of the 7B, window 4096: two rings of each of 8 heads in 32 layers, of a scale and 128 codes an entry.
+static_assert(KvCache<mistral_7b_v0_1, q8>::bytes == std::size_t{2} * 32 * 8 * 4096 * (4 + 128));
+static_assert(KvCache<mistral_7b_v0_1, bf16>::bytes == std::size_t{2} * 32 * 8 * 4096 * 256);
+
 }  // namespace
 
 #define MISTRAL_CASES                                                                                        \
