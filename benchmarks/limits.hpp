@@ -113,10 +113,11 @@ class ReadBandwidth {
   Region huge_{bytes, true};
 };
 
-/// Multiply-adds of 16 independent accumulators in registers, in operations (two a multiply-add) per second.
+/// Multiply-adds of independent accumulators, as many as the registers hold beside the factors, in operations (two a
+/// multiply-add) per second.
 inline double fp32_peak(std::size_t threads) {
   constexpr std::size_t rounds = 10'000'000;
-  constexpr std::size_t accumulators = 16 * simd::lanes / simd::FloatBatch::size > 14 && simd::registers > 1 ? 12 : 16;
+  constexpr std::size_t accumulators = simd::registers == 1 ? 16 : 12;  // 16 of 32 with AVX-512, 12 of 16 else
   const double time = timed_on(threads, [](std::size_t) {
     simd::FloatBatch sums[accumulators];
     for (auto& sum : sums) sum = simd::FloatBatch(1.0f);

@@ -100,21 +100,6 @@ struct Quads {
 #endif
     return out;
   }
-
-  /// table[byte] for bytes below 16.
-  Quads lookup(const std::uint8_t (&table)[16]) const noexcept {
-    Quads out;
-#if defined(__AVX512F__) && defined(__AVX512BW__)
-    out.part[0] =
-        _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), part[0]);
-#elif defined(__AVX2__)
-    const __m256i all = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
-    for (std::size_t i = 0; i < 2; ++i) out.part[i] = _mm256_shuffle_epi8(all, part[i]);
-#else
-    for (std::size_t i = 0; i < bytes; ++i) out.part[i] = table[part[i]];
-#endif
-    return out;
-  }
 };
 
 /// Sixteen 32-bit words, one a lane, in which quads of codes are put together.
@@ -131,7 +116,7 @@ struct Words {
   static Words truncate(const Lanes& x, float low, float high) noexcept {
     Words out;
     for (std::size_t i = 0; i < registers; ++i) {
-      // x86 gives the second operand where one is a NaN; elsewhere the comparison does.
+      // A NaN compares as false: the select, and not a max, makes it `low` on every machine.
       const FloatBatch number = xsimd::select(x.part[i] >= FloatBatch(low), x.part[i], FloatBatch(low));
       out.part[i] = xsimd::to_int(xsimd::min(number, FloatBatch(high)));
     }
