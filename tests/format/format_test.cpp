@@ -1,5 +1,6 @@
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include <doctest/doctest.h>
 
@@ -8,6 +9,7 @@
 #include <mistral/format/f32.hpp>
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q8_0.hpp>
+#include <mistral/io/dequantize.hpp>
 
 #include "../support/random_rows.hpp"
 
@@ -74,4 +76,46 @@ TEST_CASE("Q4_0 gives the largest weight the code of -8, and Q8_0 that of 127") 
   Matrix q8 = weights;
   test::packed<Q8_0>(q8);
   CHECK(q8.values[31] == 127.0f * to_float(from_float<f16>(4.0f / 127.0f)));
+}
+
+TEST_CASE_TEMPLATE("blocks of a file are kept bit by bit, and stand for what the file says", F, Q8_0, Q4_0) {
+  constexpr auto type = static_cast<GgmlType>(F::file_type);
+  CHECK(F::name == info(type).name);
+  CHECK(F::block_inputs == info(type).block);
+  CHECK(F::file_block_bytes == info(type).bytes);
+  Random random(2);
+  for (int round = 0; round < 20; ++round) {
+    const std::size_t rows = test::uniform(random, 1, 40);
+    const std::size_t cols = test::uniform(random, 1, 5) * F::block_inputs;
+    Panels<F> panels(rows, cols);
+    const std::size_t row_bytes = panels.file_row_bytes();
+    REQUIRE(row_bytes == cols / F::block_inputs * F::file_block_bytes);
+    // Any bytes are a file: scales that are infinities, NaN and denormals among them.
+    std::vector<std::byte> file(rows * row_bytes + 1);
+    for (std::byte& b : file) b = static_cast<std::byte>(random.next());
+    std::byte* const begin = file.data() + round % 2;  // at odd addresses too
+    std::vector<std::byte> back(rows * row_bytes);
+    for (std::size_t i = 0; i * panel_rows < rows; ++i) {
+      std::vector<const std::byte*> from;
+      std::vector<std::byte*> to;
+      for (std::size_t r = i * panel_rows; r < std::min(rows, (i + 1) * panel_rows); ++r) {
+        from.push_back(begin + r * row_bytes);
+        to.push_back(back.data() + r * row_bytes);
+      }
+      panels.pack_file(i, from);
+      panels.unpack_file(i, to);
+    }
+    CHECK(std::equal(back.begin(), back.end(), begin));
+    std::vector<float> weights(cols);
+    std::vector<float> expected(cols);
+    for (std::size_t r = 0; r < rows; ++r) {
+      panels.unpack_row(r, weights);
+      dequantize_row(type, begin + r * row_bytes, expected);
+      bool same = true;
+      for (std::size_t c = 0; c < cols; ++c) {
+        same &= weights[c] == expected[c] || (std::isnan(weights[c]) && std::isnan(expected[c]));
+      }
+      CHECK(same);
+    }
+  }
 }

@@ -6,6 +6,7 @@
 
 #include <mistral/format/weight_format.hpp>
 #include <mistral/simd/quads.hpp>
+#include <mistral/simd/transpose.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
@@ -44,6 +45,24 @@ inline simd::Lanes put_scales(const simd::Lanes& scales, std::byte* out) noexcep
   }
   std::memcpy(out, halves, sizeof halves);
   return simd::Lanes::load(numbers);
+}
+
+/// The pointers of a panel's 16 rows, each `bytes` further.
+template <class Byte>
+struct RowPointers {
+  Byte* at[panel_rows];
+
+  RowPointers(Byte* const (&rows)[panel_rows], std::size_t bytes) noexcept {
+    for (std::size_t r = 0; r < panel_rows; ++r) at[r] = rows[r] + bytes;
+  }
+};
+
+/// For blocks of files that start with a half: the halves of 16 rows side by side, and back.
+inline void halves_from_rows(const std::byte* const (&rows)[panel_rows], std::byte* out) noexcept {
+  for (std::size_t r = 0; r < panel_rows; ++r) std::memcpy(out + r * sizeof(f16), rows[r], sizeof(f16));
+}
+inline void halves_to_rows(const std::byte* halves, std::byte* const (&rows)[panel_rows]) noexcept {
+  for (std::size_t r = 0; r < panel_rows; ++r) std::memcpy(rows[r], halves + r * sizeof(f16), sizeof(f16));
 }
 
 /// What an integer format's block stands for: w[i] = scale (code i - zero), one row a lane.

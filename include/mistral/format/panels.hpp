@@ -65,6 +65,41 @@ class Panels {
     }
   }
 
+  /// Takes panel `i` as it stands in a file: `rows[r]` is row 16 i + r in the file's blocks, `file_row_bytes()` at any
+  /// address. Threads may pack different panels at the same time.
+  void pack_file(std::size_t i, std::span<const std::byte* const> rows) noexcept requires FileFormat<F> {
+    assert(rows.size() == std::min(panel_rows, rows_ - i * panel_rows));
+    static constexpr std::byte no_weights[F::file_block_bytes] = {};  // of rows past the last: a scale of 0
+    std::byte* block = bytes_.data() + i * view().panel_bytes();
+    for (std::size_t b = 0; b < view().blocks(cols_); ++b, block += F::block_bytes) {
+      const std::byte* blocks[panel_rows];
+      for (std::size_t r = 0; r < panel_rows; ++r) {
+        blocks[r] = r < rows.size() ? rows[r] + b * F::file_block_bytes : no_weights;
+      }
+      F::from_file_blocks(blocks, block);
+    }
+  }
+
+  /// Writes panel `i` as files hold it: row 16 i + r to `rows[r]`, `file_row_bytes()` at any address. Where the matrix
+  /// came from `pack_file`, these are the same bytes.
+  void unpack_file(std::size_t i, std::span<std::byte* const> rows) const noexcept requires FileFormat<F> {
+    assert(rows.size() == std::min(panel_rows, rows_ - i * panel_rows));
+    std::byte no_row[F::file_block_bytes];
+    const std::byte* block = view().panel(i);
+    for (std::size_t b = 0; b < view().blocks(cols_); ++b, block += F::block_bytes) {
+      std::byte* blocks[panel_rows];
+      for (std::size_t r = 0; r < panel_rows; ++r) {
+        blocks[r] = r < rows.size() ? rows[r] + b * F::file_block_bytes : no_row;
+      }
+      F::to_file_blocks(block, blocks);
+    }
+  }
+
+  /// Bytes of a row in a file: whole blocks, so that files hold no rows whose length isn't a multiple of a block's.
+  std::size_t file_row_bytes() const noexcept requires FileFormat<F> {
+    return PanelsView<F>::blocks(cols_) * F::file_block_bytes;
+  }
+
   /// Decodes row `r` into `out`: (cols).
   void unpack_row(std::size_t r, std::span<float> out) const noexcept {
     assert(r < rows_ && out.size() == cols_);

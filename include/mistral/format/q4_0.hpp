@@ -16,6 +16,8 @@ struct Q4_0 {
   static constexpr std::size_t block_bytes = code_bytes + panel_rows * sizeof(f16);
   static constexpr int zero = 8;
   static constexpr unsigned max_code = 15;
+  static constexpr std::uint32_t file_type = 2;
+  static constexpr std::size_t file_block_bytes = 18;  // the scale, 16 bytes of codes, halves as in the panel
 
   static void pack(const float (&in)[block_inputs][panel_rows], std::byte* block) noexcept {
     const simd::Lanes inverse = put_scales(largest_weights(in) / simd::Lanes::broadcast(-8.0f), block + code_bytes);
@@ -31,6 +33,15 @@ struct Q4_0 {
     }
   }
 
+  static void from_file_blocks(const std::byte* const (&rows)[panel_rows], std::byte* block) noexcept {
+    halves_from_rows(rows, block + code_bytes);
+    simd::transpose_words(RowPointers(rows, sizeof(f16)).at, 4, block);
+  }
+  static void to_file_blocks(const std::byte* block, std::byte* const (&rows)[panel_rows]) noexcept {
+    halves_to_rows(block + code_bytes, rows);
+    simd::untranspose_words(block, 4, RowPointers(rows, sizeof(f16)).at);
+  }
+
   static simd::Quads quads(const std::byte* block, std::size_t i) noexcept {
     const simd::Quads both = simd::Quads::load(block + i % 4 * simd::Quads::bytes);
     return i < 4 ? both.low_nibbles() : both.high_nibbles();
@@ -43,6 +54,6 @@ struct Q4_0 {
   }
 };
 
-static_assert(IntegerFormat<Q4_0>);
+static_assert(IntegerFormat<Q4_0> && FileFormat<Q4_0>);
 
 }  // namespace mistral::inline MISTRAL_ABI

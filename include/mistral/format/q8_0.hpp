@@ -14,6 +14,8 @@ struct Q8_0 {
   static constexpr std::size_t block_bytes = code_bytes + panel_rows * sizeof(f16);
   static constexpr int zero = 128;
   static constexpr unsigned max_code = 255;
+  static constexpr std::uint32_t file_type = 8;
+  static constexpr std::size_t file_block_bytes = 34;  // the scale, 32 signed codes
 
   static void pack(const float (&in)[block_inputs][panel_rows], std::byte* block) noexcept {
     const simd::Lanes largest = simd::abs(largest_weights(in));
@@ -29,6 +31,19 @@ struct Q8_0 {
     }
   }
 
+  static void from_file_blocks(const std::byte* const (&rows)[panel_rows], std::byte* block) noexcept {
+    halves_from_rows(rows, block + code_bytes);
+    simd::transpose_words(RowPointers(rows, sizeof(f16)).at, 8, block);
+    raise(block);
+  }
+  static void to_file_blocks(const std::byte* block, std::byte* const (&rows)[panel_rows]) noexcept {
+    std::byte codes[code_bytes];
+    std::memcpy(codes, block, code_bytes);
+    raise(codes);
+    halves_to_rows(block + code_bytes, rows);
+    simd::untranspose_words(codes, 8, RowPointers(rows, sizeof(f16)).at);
+  }
+
   static simd::Quads quads(const std::byte* block, std::size_t i) noexcept {
     return simd::Quads::load(block + i * simd::Quads::bytes);
   }
@@ -38,8 +53,14 @@ struct Q8_0 {
   static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept {
     unpack_integers<Q8_0>(block, w);
   }
+
+ private:
+  /// Signed codes to those raised by 128, modulo 256, and back: the highest bit is the other one.
+  static void raise(std::byte* codes) noexcept {
+    for (std::size_t i = 0; i < code_bytes; ++i) codes[i] ^= std::byte{128};
+  }
 };
 
-static_assert(IntegerFormat<Q8_0>);
+static_assert(IntegerFormat<Q8_0> && FileFormat<Q8_0>);
 
 }  // namespace mistral::inline MISTRAL_ABI

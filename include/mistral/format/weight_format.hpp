@@ -2,6 +2,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 #include <mistral/simd/lanes.hpp>
@@ -27,6 +28,24 @@ concept WeightFormat = requires(const float (&in)[F::block_inputs][panel_rows], 
   { F::pack(in, block) }
   noexcept;
   { F::unpack(packed, w) }
+  noexcept;
+};
+
+/// A format whose codes and scales are those of a type of GGUF files, in another order: blocks of a file become blocks
+/// of a panel and back bit by bit, and no weight is rounded again.
+///
+///   file_type                      the number of the type (`ggml_type`)
+///   file_block_bytes               bytes of the block_inputs weights of one row in a file
+///   from_file_blocks(rows, block)  one block of each of a panel's 16 rows, at any address, to a block of the panel
+///   to_file_blocks(block, rows)    and back
+template <class F>
+concept FileFormat = WeightFormat<F> && requires(const std::byte* const (&from)[panel_rows], std::byte* block,
+                                                 const std::byte* packed, std::byte* const (&to)[panel_rows]) {
+  { F::file_type } -> std::convertible_to<std::uint32_t>;
+  { F::file_block_bytes } -> std::convertible_to<std::size_t>;
+  { F::from_file_blocks(from, block) }
+  noexcept;
+  { F::to_file_blocks(packed, to) }
   noexcept;
 };
 

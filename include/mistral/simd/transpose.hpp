@@ -50,4 +50,14 @@ inline void transpose_words(const std::byte* const* rows, std::size_t words, std
   }
 }
 
+/// And back: word w of lane i, of step w, goes to row i, at any address.
+inline void untranspose_words(const std::byte* panel, std::size_t words, std::byte* const* rows) noexcept {
+  for (std::size_t w = 0; w < words; ++w) {
+    for (std::size_t i = 0; i < lanes; ++i) {
+      std::memcpy(rows[i] + w * sizeof(std::uint32_t), panel + w * word_bytes + i * sizeof(std::uint32_t),
+                  sizeof(std::uint32_t));
+    }
+  }
+}
+
 }  // namespace mistral::inline MISTRAL_ABI::simd
