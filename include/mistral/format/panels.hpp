@@ -115,6 +115,9 @@ class Panels {
     }
   }
 
+  /// Its own memory, to be written to by whoever trains the weights: the panels one after the other.
+  std::span<std::byte> own_bytes() noexcept { return bytes_.span(); }
+
  private:
   Buffer<std::byte> bytes_;
   std::size_t rows_;

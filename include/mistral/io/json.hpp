@@ -73,6 +73,12 @@ class JsonObject {
     throw unexpected(name, "a number", value);
   }
 
+  /// Whether the field is there and is a string.
+  bool is_string(const std::string& name) const {
+    const JsonValue* const value = find(name);
+    return value != nullptr && value->type == Type::string;
+  }
+
   bool boolean(const std::string& name) const { return get(name, Type::boolean, "true or false").boolean; }
 
   const std::string& string(const std::string& name) const {

@@ -61,50 +61,81 @@ inline void unpack_panel(const PanelsView<F>& w, std::size_t panel, std::size_t 
   }
 }
 
-/// All rows of x times up to 4 panels: unpacks a depth of weights once, then walks the rows tile by tile. Between two
+/// What an output's sum begins with.
+enum class SumFrom { zero, y };
+
+/// Multiplies inputs [k, k + depth) of all rows of x, depth <= depth_block, with panels of
+/// floats: panels (depth, 16) each, depth_block * 16 floats apart, for the outputs from first_output on. Between two
 /// depths the sums rest in y, which rounds nothing.
-template <WeightFormat F>
-inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const Inputs<F>& all,
-                          Rows<float> y) noexcept {
-  const Rows<const float> x = all.x;
-  alignas(64) float unpacked[group_panels * depth_block * panel_rows];
+inline void multiply_depth(const float* unpacked, std::size_t panels, std::size_t first_output, Rows<const float> x,
+                           std::size_t k, std::size_t depth, SumFrom from, Rows<float> y) noexcept {
   constexpr std::size_t panel_stride = depth_block * panel_rows;
   constexpr std::size_t input_stride = depth_block + 16;  // not a power of two: rows would share their cache sets
   alignas(64) float inputs[tile_rows * input_stride];
+  for (std::size_t row = 0; row < x.rows(); row += tile_rows) {
+    const std::size_t rows = std::min(tile_rows, x.rows() - row);
+    for (std::size_t r = 0; r < rows; ++r) {
+      std::memcpy(inputs + r * input_stride, x.row(row + r).data() + k, depth * sizeof(float));
+    }
+    with_rows(rows, [&]<std::size_t R>() {
+      const auto multiply = [&]<std::size_t P>(std::size_t p) {
+        simd::Lanes acc[R][P];
+        for (std::size_t r = 0; r < R; ++r) {
+          for (std::size_t q = 0; q < P; ++q) {
+            const std::size_t output = first_output + (p + q) * panel_rows;
+            acc[r][q] = from == SumFrom::zero
+                            ? simd::Lanes::broadcast(0.0f)
+                            : simd::Lanes::load_some(y.row(row + r).data() + output, y.cols() - output);
+          }
+        }
+        multiply_tile<R, P>(unpacked + p * panel_stride, panel_stride, inputs, input_stride, depth, acc);
+        for (std::size_t r = 0; r < R; ++r) {
+          for (std::size_t q = 0; q < P; ++q) {
+            const std::size_t output = first_output + (p + q) * panel_rows;
+            acc[r][q].store_some(y.row(row + r).data() + output, y.cols() - output);
+          }
+        }
+      };
+      std::size_t p = 0;
+      for (; p + tile_panels <= panels; p += tile_panels) multiply.template operator()<tile_panels>(p);
+      for (; p < panels; ++p) multiply.template operator()<1>(p);
+    });
+  }
+}
+
+/// All rows of x times up to 4 panels: unpacks a depth of weights once, then walks the rows tile by tile.
+template <WeightFormat F>
+inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const Inputs<F>& all,
+                          SumFrom from, Rows<float> y) noexcept {
+  alignas(64) float unpacked[group_panels * depth_block * panel_rows];
   for (std::size_t k = 0; k < w.cols; k += depth_block) {
     const std::size_t depth = std::min(depth_block, w.cols - k);
     for (std::size_t p = 0; p < panels; ++p) {
-      unpack_panel(w, first_panel + p, k, depth, unpacked + p * panel_stride);
+      unpack_panel(w, first_panel + p, k, depth, unpacked + p * depth_block * panel_rows);
     }
-    for (std::size_t row = 0; row < x.rows(); row += tile_rows) {
-      const std::size_t rows = std::min(tile_rows, x.rows() - row);
-      for (std::size_t r = 0; r < rows; ++r) {
-        std::memcpy(inputs + r * input_stride, x.row(row + r).data() + k, depth * sizeof(float));
-      }
-      with_rows(rows, [&]<std::size_t R>() {
-        const auto multiply = [&]<std::size_t P>(std::size_t p) {
-          simd::Lanes acc[R][P];
-          for (std::size_t r = 0; r < R; ++r) {
-            for (std::size_t q = 0; q < P; ++q) {
-              const std::size_t output = (first_panel + p + q) * panel_rows;
-              acc[r][q] = k == 0 ? simd::Lanes::broadcast(0.0f)
-                                 : simd::Lanes::load_some(y.row(row + r).data() + output, w.rows - output);
-            }
-          }
-          multiply_tile<R, P>(unpacked + p * panel_stride, panel_stride, inputs, input_stride, depth, acc);
-          for (std::size_t r = 0; r < R; ++r) {
-            for (std::size_t q = 0; q < P; ++q) {
-              const std::size_t output = (first_panel + p + q) * panel_rows;
-              acc[r][q].store_some(y.row(row + r).data() + output, w.rows - output);
-            }
-          }
-        };
-        std::size_t p = 0;
-        for (; p + tile_panels <= panels; p += tile_panels) multiply.template operator()<tile_panels>(p);
-        for (; p < panels; ++p) multiply.template operator()<1>(p);
-      });
-    }
+    multiply_depth(unpacked, panels, first_panel * panel_rows, all.x, k, depth, k == 0 ? from : SumFrom::y, y);
   }
+}
+
+template <WeightFormat F>
+inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const Inputs<F>& x,
+                          Rows<float> y) noexcept {
+  multiply_rows(w, first_panel, panels, x, SumFrom::zero, y);
+}
+
+/// Calls f(first_panel, panels) for groups of panels of a matrix of `outputs` x `inputs` that meets `rows` rows, each
+/// task with enough groups to be worth sharing.
+template <class Run>
+void for_panel_groups(std::size_t outputs, std::size_t inputs, std::size_t rows, const Run& f) noexcept {
+  const std::size_t all = (outputs + panel_rows - 1) / panel_rows;
+  constexpr std::size_t worth_sharing = 1 << 17;  // multiply-adds: some 10 microseconds, a few times what sharing costs
+  const std::size_t group_work = std::max<std::size_t>(1, group_panels * panel_rows * inputs * rows);
+  const std::size_t grain = std::max<std::size_t>(1, worth_sharing / group_work);
+  parallel::for_ranges((all + group_panels - 1) / group_panels, grain, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t group = begin; group < end; ++group) {
+      f(group * group_panels, std::min(group_panels, all - group * group_panels));
+    }
+  });
 }
 
 /// y[t] = W x[t] for every row t: x (tokens, w.cols) as its format wants it, y (tokens, w.rows).
@@ -115,23 +146,23 @@ template <WeightFormat F>
 void matmul(const PanelsView<F>& w, const Inputs<F>& x, Rows<float> y) noexcept {
   assert(x.cols() == w.cols && y.cols() == w.rows && x.rows() == y.rows());
   if (x.rows() == 0) return;
-  const std::size_t groups = (w.panel_count() + group_panels - 1) / group_panels;
-  constexpr std::size_t worth_sharing = 1 << 17;  // multiply-adds: some 10 microseconds, a few times what sharing costs
-  const std::size_t group_work = group_panels * panel_rows * w.cols * x.rows();
-  const std::size_t grain = std::max<std::size_t>(1, worth_sharing / group_work);
-  parallel::for_ranges(groups, grain, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t group = begin; group < end; ++group) {
-      const std::size_t panel = group * group_panels;
-      const std::size_t panels = std::min(group_panels, w.panel_count() - panel);
-      if (x.rows() > 1) {
-        multiply_rows(w, panel, panels, x, y);
-      } else if (panels == group_panels) {
-        multiply_row<group_panels>(w, panel, x, y.data());
-      } else {
-        for (std::size_t p = 0; p < panels; ++p) multiply_row<1>(w, panel + p, x, y.data());
-      }
+  for_panel_groups(w.rows, w.cols, x.rows(), [&](std::size_t panel, std::size_t panels) {
+    if (x.rows() > 1) {
+      multiply_rows(w, panel, panels, x, y);
+    } else if (panels == group_panels) {
+      multiply_row<group_panels>(w, panel, x, y.data());
+    } else {
+      for (std::size_t p = 0; p < panels; ++p) multiply_row<1>(w, panel + p, x, y.data());
     }
   });
+}
+
+/// y[t] += W x[t]: the same for weights that are multiplied as floats, each sum going on from what stands in y.
+template <WeightFormat F>
+void matmul_add(const PanelsView<F>& w, const Inputs<F>& x, Rows<float> y) noexcept {
+  assert(x.cols() == w.cols && y.cols() == w.rows && x.rows() == y.rows());
+  for_panel_groups(w.rows, w.cols, x.rows(),
+                   [&](std::size_t panel, std::size_t panels) { multiply_rows(w, panel, panels, x, SumFrom::y, y); });
 }
 
 }  // namespace mistral::inline MISTRAL_ABI::kernels

@@ -13,11 +13,15 @@
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// The next `rows` tokens of one sequence in a forward, and the cache that holds what went before.
+/// The next `rows` tokens of one sequence in a forward, and the cache that holds what went before. Without a cache they
+/// are the whole sequence, from position 0 on, and nothing is kept: that is how training goes.
 template <ModelConfig C, KvElement T>
 struct Sequence {
   KvCache<C, T>* cache;
   std::size_t rows;
+
+  /// Position of the first row, before the rows went through any layer.
+  std::int64_t position() const noexcept { return cache == nullptr ? 0 : cache->position(); }
 };
 
 /// Grouped-query attention through the sliding window (section 2 of the paper).
@@ -54,6 +58,7 @@ struct Attention {
 
     // Only now do the rows enter the ring: before, they would have overwritten keys that the first of them still saw.
     for (std::size_t i = 0; i < sequences.size(); ++i) {
+      if (sequences[i].cache == nullptr) continue;
       auto& cached = sequences[i].cache->layer(layer);
       for (std::size_t head = 0; head < C.n_kv_heads; ++head) {
         cached.keys[head].push(chunk(work.chunk_keys, sequences, i, head, work.capacity()));
@@ -76,7 +81,7 @@ struct Attention {
 
   template <KvElement T>
   static std::int64_t position(const Sequence<C, T>& sequence, std::size_t layer) noexcept {
-    return sequence.cache->layer(layer).keys[0].position();
+    return sequence.cache == nullptr ? 0 : sequence.cache->layer(layer).keys[0].position();
   }
 
   /// Rounds x (tokens, n_kv_heads * head_dim) to the cache's element, a head after the other: the rows of a chunk are
@@ -100,11 +105,14 @@ struct Attention {
   template <KvElement T>
   static kernels::HeadContext context(std::span<const Sequence<C, T>> sequences, std::size_t i, std::size_t layer,
                                       std::size_t head, const Workspace<C, F, T>& work) noexcept {
+    const auto own = [&](const Buffer<Entry<T>>& entries) {
+      return std::as_bytes(chunk(entries, sequences, i, head, work.capacity()));
+    };
+    if (sequences[i].cache == nullptr) return {{{own(work.chunk_keys)}}, {{own(work.chunk_values)}}, 0};
     const auto& cached = sequences[i].cache->layer(layer);
-    const auto entries = [&](const auto& ring, const Buffer<Entry<T>>& own) {
+    const auto entries = [&](const auto& ring, const Buffer<Entry<T>>& newest) {
       const auto [older, newer] = ring.spans();
-      const auto newest = chunk(own, sequences, i, head, work.capacity());
-      return kernels::HeadEntries{{std::as_bytes(older), std::as_bytes(newer), std::as_bytes(newest)}};
+      return kernels::HeadEntries{{std::as_bytes(older), std::as_bytes(newer), own(newest)}};
     };
     return {entries(cached.keys[head], work.chunk_keys), entries(cached.values[head], work.chunk_values),
             cached.keys[head].first_position()};

@@ -21,13 +21,15 @@ struct Block {
   static constexpr std::size_t bytes = 2 * RmsNorm<C.dim>::bytes + Attention<C, F>::bytes + FeedForward<C, F>::bytes;
 
   /// work.x (tokens, dim) goes in and comes out.
-  template <KvElement T>
-  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work) const noexcept {
+  template <KvElement T, class Tape>
+  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,
+               Tape& tape) const noexcept {
     attention_norm.forward(work.x, C.norm_eps, work.branch);
     attention.forward(layer, sequences, work);
     kernels::add(work.x.view(), work.branch.view());
+    if constexpr (requires { tape.between(work.x.view()); }) tape.between(work.x.view());
     ffn_norm.forward(work.x, C.norm_eps, work.branch);
-    feed_forward.forward(work);
+    feed_forward.forward(work, tape);
     kernels::add(work.x.view(), work.branch.view());
   }
 };

@@ -18,12 +18,13 @@ struct FeedForward {
 
   static constexpr std::size_t bytes = decltype(w1)::bytes + decltype(w2)::bytes + decltype(w3)::bytes;
 
-  /// work.branch (tokens, dim) goes in and comes out.
-  template <KvElement T>
-  void forward(Workspace<C, F, T>& work) const noexcept {
+  /// work.branch (tokens, dim) goes in and comes out. A tape is shown w1 x.
+  template <KvElement T, class Tape>
+  void forward(Workspace<C, F, T>& work, Tape& tape) const noexcept {
     const auto x = work.inputs.prepare(work.branch.view());
     w1.forward(x, work.gate);
     w3.forward(x, work.up);
+    if constexpr (requires { tape.gate(work.gate.view()); }) tape.gate(work.gate.view());
     kernels::swiglu(work.gate.view(), work.up.view());
     w2.forward(work.inputs.prepare(work.gate.view()), work.branch);
   }

@@ -19,8 +19,9 @@ struct Linear {
   /// x (tokens, In), prepared for the format; y takes as many rows.
   void forward(const kernels::Inputs<F>& x, Batch<Out>& y) const noexcept {
     y.resize(x.rows());
-    kernels::matmul(weight.view(), x, y.view());
+    forward(x, y.view());
   }
+  void forward(const kernels::Inputs<F>& x, Rows<float> y) const noexcept { kernels::matmul(weight.view(), x, y); }
 };
 
 /// A vector of Dim values for each of Vocab tokens, held in the format F.

@@ -2,8 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <utility>
+#include <vector>
 
+#include <mistral/core/config.hpp>
 #include <mistral/core/rows.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -18,6 +21,8 @@ struct Residual {
 
 /// A tape watches a forward. It has whichever of these members it wants, and what it doesn't have costs nothing:
 ///   residual(const Residual&)   may throw; the forward's sequences are then to be reset
+///   between(Rows<float> x)      noexcept: the residual stream of all rows between a block's two branches
+///   gate(Rows<float> gate)      noexcept: w1 x of all rows, before SwiGLU
 /// NoTape watches nothing.
 struct NoTape {};
 
@@ -30,5 +35,35 @@ struct ResidualHook {
 
 template <class F>
 ResidualHook(F) -> ResidualHook<F>;
+
+/// Keeps of a forward what its backward needs: one residual row for each layer and token, the block's input. All else
+/// is taken again, block by block (activation checkpointing, arXiv 1604.06174).
+template <ModelConfig C>
+class GradTape {
+ public:
+  explicit GradTape(std::size_t capacity) {
+    for (std::size_t i = 0; i < C.n_layers; ++i) inputs_.emplace_back(capacity);
+  }
+
+  void residual(const Residual& residual) noexcept {
+    if (residual.layer == C.n_layers) return;  // the workspace holds it still
+    Batch<C.dim>& kept = inputs_[residual.layer];
+    const std::size_t first = residual.sequence == 0 ? 0 : kept.rows();
+    kept.resize(first + residual.x.rows());
+    std::memcpy(kept.view().data() + first * C.dim, residual.x.data(), residual.x.rows() * C.dim * sizeof(float));
+  }
+
+  /// The residual stream of all rows (tokens, dim) as it entered block `layer`.
+  Rows<const float> block_input(std::size_t layer) const noexcept { return inputs_[layer].view(); }
+
+  std::size_t capacity() const noexcept { return inputs_[0].capacity(); }
+
+  static constexpr std::size_t bytes(std::size_t capacity) noexcept {
+    return C.n_layers * Batch<C.dim>::bytes(capacity);
+  }
+
+ private:
+  std::vector<Batch<C.dim>> inputs_;
+};
 
 }  // namespace mistral::inline MISTRAL_ABI

@@ -50,7 +50,7 @@ class Transformer {
     }
     std::size_t row = 0;
     for (const Sequence<C, T>& sequence : sequences) {
-      const std::int64_t position = sequence.cache->position();
+      const std::int64_t position = sequence.position();
       for (std::size_t i = 0; i < sequence.rows; ++i, ++row) {
         kernels::rope_turns(position + static_cast<std::int64_t>(i), frequencies_, work.turns.row(row));
       }
@@ -58,7 +58,7 @@ class Transformer {
     assert(row == tokens.size());
     for (std::size_t layer = 0; layer < C.n_layers; ++layer) {
       show_residual(layer, sequences, work, tape);
-      layers[layer].forward(layer, sequences, work);
+      layers[layer].forward(layer, sequences, work, tape);
     }
     show_residual(C.n_layers, sequences, work, tape);
   }
@@ -68,7 +68,7 @@ class Transformer {
   void logits(Workspace<C, F, T>& work, std::size_t first, Rows<float> out) const noexcept {
     work.branch.resize(out.rows());
     kernels::rms_norm(work.x.view().slice(first, out.rows()), norm.weight.span(), C.norm_eps, work.branch.view());
-    kernels::matmul(output.weight.view(), work.inputs.prepare(work.branch.view()), out);
+    output.forward(work.inputs.prepare(work.branch.view(), first), out);
   }
 
  private:
@@ -80,8 +80,9 @@ class Transformer {
       for (std::size_t i = 0; i < sequences.size(); ++i) {
         // The last layer's ring has not met these rows yet, or has: only before the last block is position() the
         // first's.
+        const bool met = layer == C.n_layers && sequences[i].cache != nullptr;
         const std::int64_t position =
-            sequences[i].cache->position() - (layer == C.n_layers ? static_cast<std::int64_t>(sequences[i].rows) : 0);
+            sequences[i].position() - (met ? static_cast<std::int64_t>(sequences[i].rows) : 0);
         tape.residual(Residual{layer, i, position, work.x.view().slice(row, sequences[i].rows)});
         row += sequences[i].rows;
       }

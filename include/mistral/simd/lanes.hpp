@@ -162,6 +162,12 @@ inline bool any_greater(const Lanes& a, const Lanes& b) noexcept {
   return xsimd::any(greater);
 }
 
+inline Lanes sqrt(const Lanes& a) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::sqrt(a.part[i]);
+  return out;
+}
+
 inline Lanes exp(const Lanes& a) noexcept {
   Lanes out;
   for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::exp(a.part[i]);

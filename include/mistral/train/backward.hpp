@@ -1,0 +1,239 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include <mistral/core/token.hpp>
+#include <mistral/kernels/attention_backward.hpp>
+#include <mistral/kernels/elementwise_backward.hpp>
+#include <mistral/nn/tape.hpp>
+#include <mistral/train/gradients.hpp>
+#include <mistral/train/linear_backward.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// Rows whose logits stand in memory at one time.
+inline constexpr std::size_t loss_rows = 128;
+
+/// A forward and a backward over rows of any number of sequences, up to `capacity` rows together. Memory grows by one
+/// residual row a layer and row, whatever the sequences' lengths.
+template <class Model>
+class Backward {
+  using F = typename Model::Format;
+  static constexpr ModelConfig C = Model::config;
+  static_assert(
+      Trainable<F>,
+      "this model's weights can't be trained: hold them as F32 for all parameters, or as Lora<F> for adapters");
+
+ public:
+  /// For up to `capacity` rows, and adapters of up to `rank`.
+  explicit Backward(std::size_t capacity, std::size_t rank = 0)
+      : work_(capacity),
+        tape_(capacity),
+        between_(capacity),
+        gate_(capacity),
+        dx_(capacity),
+        dbranch_(capacity),
+        dhidden_(capacity),
+        dq_(capacity),
+        dk_(capacity),
+        dv_(capacity),
+        dattended_(capacity),
+        statistics_(capacity),
+        scratch_(is_lora<F> ? capacity : 0, rank, Workspace<C, F, float>::widest),
+        head_rows_(std::min(capacity, loss_rows)),
+        dhead_(head_rows_.capacity()),
+        logits_(head_rows_.capacity()) {}
+
+  std::size_t capacity() const noexcept { return work_.capacity(); }
+
+  /// Rows with something to predict: row `row` of the forward is to predict `target`.
+  struct Target {
+    std::size_t row;
+    TokenId target;
+  };
+
+  /// Adds to the gradients those of the sum of the targets' cross-entropies, which it returns.
+  ///   tokens     of all sequences, one after the other
+  ///   lengths    of each sequence; each is attended to from its first token on
+  ///   targets    in the order of their rows
+  ///   row_keys   of each row's dropout; empty: nothing is dropped
+  double run(const Model& model, Gradients<Model>& gradients, std::span<const TokenId> tokens,
+             std::span<const std::size_t> lengths, std::span<const Target> targets,
+             std::span<const std::uint64_t> row_keys) {
+    forward(model, tokens, lengths, row_keys);
+    dx_.resize(tokens.size());
+    std::fill_n(dx_.view().data(), tokens.size() * C.dim, 0.0f);
+    const double loss = head(model, targets, row_keys, &gradients);
+    drop(row_keys);
+    for (std::size_t layer = C.n_layers; layer-- > 0;) block(model, gradients, layer);
+    drop({});
+    if constexpr (Gradients<Model>::all) {
+      kernels::embedding_gradient(tokens, dx_.view(), gradients.tok_embeddings.span());
+    }
+    return loss;
+  }
+
+  /// The sum of the targets' cross-entropies alone, without dropout.
+  double loss(const Model& model, std::span<const TokenId> tokens, std::span<const std::size_t> lengths,
+              std::span<const Target> targets) {
+    forward(model, tokens, lengths, {});
+    return head(model, targets, {}, nullptr);
+  }
+
+ private:
+  using SumFrom = kernels::SumFrom;
+
+  /// What the recomputed forward of a block would write over.
+  struct BlockTape {
+    Batch<C.dim>& kept_between;
+    Batch<C.hidden_dim>& kept_gate;
+    void between(Rows<const float> x) noexcept { keep(x, kept_between); }
+    void gate(Rows<const float> x) noexcept { keep(x, kept_gate); }
+
+   private:
+    template <class Kept>
+    static void keep(Rows<const float> x, Kept& kept) noexcept {
+      kept.resize(x.rows());
+      std::memcpy(kept.view().data(), x.data(), x.rows() * x.cols() * sizeof(float));
+    }
+  };
+
+  void forward(const Model& model, std::span<const TokenId> tokens, std::span<const std::size_t> lengths,
+               std::span<const std::uint64_t> row_keys) {
+    sequences_.clear();
+    spans_.clear();
+    std::size_t first = 0;
+    for (const std::size_t length : lengths) {
+      sequences_.push_back({nullptr, length});
+      spans_.push_back({first, length, 0});
+      first += length;
+    }
+    drop(row_keys);
+    model.forward(tokens, std::span<const Sequence<C, float>>(sequences_), work_, tape_);
+  }
+
+  void drop(std::span<const std::uint64_t> row_keys) {
+    if constexpr (is_lora<F>) {
+      work_.inputs.drop(row_keys);
+      scratch_.row_keys = row_keys;
+    }
+  }
+
+  /// The loss of the targets, some rows of logits at a time, and, where gradients are wanted, that of the residual
+  /// stream's rows (dx_).
+  double head(const Model& model, std::span<const Target> targets, std::span<const std::uint64_t> row_keys,
+              Gradients<Model>* gradients) {
+    double total = 0.0;
+    std::vector<TokenId> ids;
+    std::vector<std::uint64_t> keys;
+    std::vector<double> losses;
+    for (std::size_t first = 0; first < targets.size(); first += head_rows_.capacity()) {
+      const auto some = targets.subspan(first, std::min(head_rows_.capacity(), targets.size() - first));
+      ids.clear();
+      keys.clear();
+      losses.assign(some.size(), 0.0);
+      head_rows_.resize(some.size());
+      logits_.resize(some.size());
+      for (std::size_t i = 0; i < some.size(); ++i) {
+        std::memcpy(head_rows_.row(i).data(), work_.x.row(some[i].row).data(), C.dim * sizeof(float));
+        ids.push_back(some[i].target);
+        if (!row_keys.empty()) keys.push_back(row_keys[some[i].row]);
+      }
+      drop(keys);
+      model.norm.forward(head_rows_, C.norm_eps, work_.branch);
+      model.output.forward(work_.inputs.prepare(work_.branch.view()), logits_.view());
+      kernels::cross_entropy(logits_.view(), ids, losses);
+      for (const double loss : losses) total += loss;
+      if (gradients == nullptr) continue;
+      dbranch_.resize(some.size());
+      backward(model.output, gradients->output, gradients->adapter, work_.branch.view(), logits_.view(),
+               dbranch_.view(), SumFrom::zero, scratch_);
+      if constexpr (Gradients<Model>::all) {
+        kernels::rms_norm_gradient(head_rows_.view(), C.norm_eps, dbranch_.view(), gradients->norm.span());
+      }
+      dhead_.resize(some.size());
+      std::fill_n(dhead_.view().data(), some.size() * C.dim, 0.0f);
+      kernels::rms_norm_backward(head_rows_.view(), model.norm.weight.span(), C.norm_eps, dbranch_.view(),
+                                 dhead_.view());
+      for (std::size_t i = 0; i < some.size(); ++i) {
+        std::memcpy(dx_.row(some[i].row).data(), dhead_.row(i).data(), C.dim * sizeof(float));
+      }
+    }
+    return total;
+  }
+
+  /// The backward of one block: its forward again, from its input on, then each step back. dx_ goes in and comes out.
+  void block(const Model& model, Gradients<Model>& gradients, std::size_t layer) noexcept {
+    const Block<C, F>& block = model.layers[layer];
+    BlockGradient<F>& g = gradients.layers[layer];
+    const Rows<const float> input = tape_.block_input(layer);
+    const std::size_t rows = input.rows();
+    work_.x.resize(rows);
+    std::memcpy(work_.x.view().data(), input.data(), rows * C.dim * sizeof(float));
+    BlockTape kept{between_, gate_};
+    block.forward(layer, std::span<const Sequence<C, float>>(sequences_), work_, kept);
+
+    const auto back = [&](const auto& linear, auto& gradient, Rows<const float> x, Rows<const float> dy, Rows<float> dx,
+                          SumFrom from) { backward(linear, gradient, gradients.adapter, x, dy, dx, from, scratch_); };
+    dbranch_.resize(rows);
+    dhidden_.resize(rows);
+    back(block.feed_forward.w2, g.w2, work_.gate.view(), dx_.view(), dhidden_.view(), SumFrom::zero);
+    kernels::swiglu_backward(gate_.view(), work_.up.view(), dhidden_.view());
+    block.ffn_norm.forward(between_, C.norm_eps, work_.branch);
+    back(block.feed_forward.w1, g.w1, work_.branch.view(), dhidden_.view(), dbranch_.view(), SumFrom::zero);
+    back(block.feed_forward.w3, g.w3, work_.branch.view(), work_.up.view(), dbranch_.view(), SumFrom::y);
+    norm(block.ffn_norm, g.ffn_norm, between_.view());
+
+    dattended_.resize(rows);
+    dq_.resize(rows);
+    dk_.resize(rows);
+    dv_.resize(rows);
+    statistics_.resize(rows);
+    back(block.attention.wo, g.wo, work_.attended.view(), dx_.view(), dattended_.view(), SumFrom::zero);
+    kernels::attention_backward(
+        {.head_dim = C.head_dim, .n_heads = C.n_heads, .n_kv_heads = C.n_kv_heads, .window = C.window_size},
+        {work_.q.view(), work_.k.view(), work_.v.view(), work_.attended.view(), dattended_.view(), dq_.view(),
+         dk_.view(), dv_.view(), statistics_.view()},
+        spans_.size(), [&](std::size_t i) { return spans_[i]; });
+    kernels::rope_backward(dq_.view(), work_.turns.view());
+    kernels::rope_backward(dk_.view(), work_.turns.view());
+    kernels::rms_norm(input, block.attention_norm.weight.span(), C.norm_eps, work_.branch.view());
+    back(block.attention.wq, g.wq, work_.branch.view(), dq_.view(), dbranch_.view(), SumFrom::zero);
+    back(block.attention.wk, g.wk, work_.branch.view(), dk_.view(), dbranch_.view(), SumFrom::y);
+    back(block.attention.wv, g.wv, work_.branch.view(), dv_.view(), dbranch_.view(), SumFrom::y);
+    norm(block.attention_norm, g.attention_norm, input);
+  }
+
+  void norm(const RmsNorm<C.dim>& layer, Buffer<float>& gradient, Rows<const float> x) noexcept {
+    if constexpr (Gradients<Model>::all) {
+      kernels::rms_norm_gradient(x, C.norm_eps, dbranch_.view(), gradient.span());
+    }
+    kernels::rms_norm_backward(x, layer.weight.span(), C.norm_eps, dbranch_.view(), dx_.view());
+  }
+
+  Workspace<C, F, float> work_;
+  GradTape<C> tape_;
+  std::vector<Sequence<C, float>> sequences_;
+  std::vector<kernels::SequenceSpan> spans_;
+  Batch<C.dim> between_;             // (rows, dim) the residual stream between a block's branches
+  Batch<C.hidden_dim> gate_;         // (rows, hidden_dim) w1 x
+  Batch<C.dim> dx_;                  // (rows, dim) gradient of the residual stream
+  Batch<C.dim> dbranch_;             // (rows, dim) of what goes into a branch, normed
+  Batch<C.hidden_dim> dhidden_;      // (rows, hidden_dim)
+  Batch<C.query_dim()> dq_;          // (rows, n_heads * head_dim)
+  Batch<C.kv_dim()> dk_;             // (rows, n_kv_heads * head_dim)
+  Batch<C.kv_dim()> dv_;             // (rows, n_kv_heads * head_dim)
+  Batch<C.query_dim()> dattended_;   // (rows, n_heads * head_dim)
+  Batch<2 * C.n_heads> statistics_;  // (rows, 2 * n_heads)
+  LinearScratch scratch_;
+  Batch<C.dim> head_rows_;      // (loss_rows, dim) the rows with targets, as they leave the last block
+  Batch<C.dim> dhead_;          // (loss_rows, dim)
+  Batch<C.vocab_size> logits_;  // (loss_rows, vocab_size) and their gradient
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

@@ -1,0 +1,294 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <mistral/core/error.hpp>
+#include <mistral/core/random.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/train/backward.hpp>
+#include <mistral/train/gradients.hpp>
+#include <mistral/train/optimizer.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// A text to learn from: each of its tokens from `answer_begin` on is to be predicted from all that come before it. The
+/// first token is predicted from nothing: an answer_begin of 0 means what 1 does.
+struct Example {
+  std::vector<TokenId> tokens = {};
+  std::size_t answer_begin = 1;
+};
+
+/// How a Trainer trains. AdamW's names and defaults are those of PyTorch.
+struct TrainerOptions {
+  float learning_rate = 1e-3f;
+  float beta1 = 0.9f;  ///< of AdamW; of SGD it is the momentum
+  float beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0.01f;  ///< of every parameter that is trained
+  float max_grad_norm = 0.0f;  ///< gradients of a larger norm, all together, are scaled down to it; 0: no clipping
+  Optimizer optimizer = Optimizer::adamw;
+  Schedule schedule = Schedule::constant;
+  std::uint64_t warmup_steps = 0;
+  std::uint64_t total_steps = 0;   ///< where the linear and the cosine schedule end
+  float min_learning_rate = 0.0f;  ///< what they end at
+  std::uint64_t seed = 0;          ///< of what dropout drops
+  std::size_t adapter = 0;         ///< which one of a Lora model's is trained
+  std::size_t rows = 2048;         ///< tokens that go through the model together: memory against speed, not a bit of
+                                   ///< the result; one example is never cut
+};
+
+/// Trains a model in place: all parameters of a Transformer<C, F32>, or one adapter of a Transformer<C, Lora<F>>. The
+/// model must outlive it, and nobody else may use it during a call. Results are the same bits on any number of threads.
+template <class Model>
+class Trainer {
+  static constexpr ModelConfig C = Model::config;
+  using F = typename Model::Format;
+
+ public:
+  /// Throws Error for options out of range, and for a model without the adapter.
+  explicit Trainer(Model& model, const TrainerOptions& options = {})
+      : model_(&model), options_(checked(model, options)), gradients_(model, options.adapter) {
+    parameters_ = gradients_.parameters(model);
+    for (const Parameter& p : parameters_) {
+      first_moments_.emplace_back(p.value.size());
+      if (options_.optimizer == Optimizer::adamw) second_moments_.emplace_back(p.value.size());
+    }
+  }
+
+  /// One step: the gradient over a batch (and what was accumulated before), and the update. Returns the mean
+  /// cross-entropy over the batch's targets, in nats, before the step. Throws Error, and leaves the model as it was,
+  /// for an example without a target or with a token outside the vocabulary, and where the loss or a gradient isn't
+  /// finite.
+  float step(std::span<const Example> batch) {
+    accumulate(batch);
+    return update();
+  }
+
+  /// Adds the gradient of some more examples, for a batch that comes in parts. Throws as step does; the parts before it
+  /// are then given up too.
+  void accumulate(std::span<const Example> batch) {
+    try {
+      check(batch);
+      for (std::size_t first = 0; first < batch.size();) {
+        const std::size_t count = pass_of(batch.subspan(first));
+        const Pass pass = lay_out(batch.subspan(first, count), examples_ + first);
+        loss_ +=
+            backward(pass.tokens.size())
+                .run(*model_, gradients_, pass.tokens, pass.lengths, pass.targets,
+                     is_lora<F> ? std::span<const std::uint64_t>(pass.row_keys) : std::span<const std::uint64_t>{});
+        targets_ += pass.targets.size();
+        first += count;
+      }
+      examples_ += batch.size();
+      if (!std::isfinite(loss_)) throw failed("the loss", loss_);
+    } catch (...) {
+      discard();
+      throw;
+    }
+  }
+
+  /// The update from all that was accumulated since the last one: the gradient of the mean over its targets. Returns
+  /// that mean, and throws, as step does.
+  float update() {
+    if (targets_ == 0) throw Error("trainer", "a step", "at least one example", "none");
+    double squares = 0.0;
+    for (const Parameter& p : parameters_) squares += sum_of_squares(p.gradient);
+    const double mean = 1.0 / static_cast<double>(targets_);
+    gradient_norm_ = std::sqrt(squares) * mean;
+    const auto loss = static_cast<float>(loss_ * mean);
+    if (!std::isfinite(gradient_norm_)) {
+      discard();
+      throw failed("the gradient's norm", gradient_norm_);
+    }
+    const auto limit = static_cast<double>(options_.max_grad_norm);
+    const double clip = limit > 0.0 && gradient_norm_ > limit ? limit / gradient_norm_ : 1.0;
+    const UpdateStep step{learning_rate(), options_.weight_decay, static_cast<float>(mean * clip),
+                          options_.beta1,  options_.beta2,        options_.epsilon,
+                          steps_ + 1};
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const Parameter& p = parameters_[i];
+      if (options_.optimizer == Optimizer::adamw) {
+        adamw_update(step, p.value, p.gradient, first_moments_[i].span(), second_moments_[i].span());
+      } else {
+        sgd_update(step, p.value, p.gradient, first_moments_[i].span());
+      }
+    }
+    ++steps_;
+    discard();
+    return loss;
+  }
+
+  /// The mean cross-entropy over the examples' targets, in nats, without dropout: for validation. Throws Error as step
+  /// does for bad examples.
+  double evaluate(std::span<const Example> examples) {
+    check(examples);
+    double loss = 0.0;
+    std::size_t targets = 0;
+    for (std::size_t first = 0; first < examples.size();) {
+      const std::size_t count = pass_of(examples.subspan(first));
+      const Pass pass = lay_out(examples.subspan(first, count), 0);
+      loss += backward(pass.tokens.size()).loss(*model_, pass.tokens, pass.lengths, pass.targets);
+      targets += pass.targets.size();
+      first += count;
+    }
+    return loss / static_cast<double>(targets);
+  }
+
+  /// Updates so far.
+  std::uint64_t steps() const noexcept { return steps_; }
+
+  /// The learning rate of the next update.
+  float learning_rate() const noexcept {
+    return static_cast<float>(scheduled_rate(options_.schedule, static_cast<double>(options_.learning_rate),
+                                             static_cast<double>(options_.min_learning_rate), options_.warmup_steps,
+                                             options_.total_steps, steps_));
+  }
+
+  /// The norm of the last update's gradient, all parameters together, before clipping.
+  double gradient_norm() const noexcept { return gradient_norm_; }
+
+  /// What is trained, and the gradients that were accumulated since the last update: sums over the targets.
+  std::span<const Parameter> parameters() const noexcept { return parameters_; }
+
+  /// Targets that were accumulated since the last update.
+  std::size_t accumulated_targets() const noexcept { return targets_; }
+
+  const TrainerOptions& options() const noexcept { return options_; }
+  const Model& model() const noexcept { return *model_; }
+
+ private:
+  struct Pass {
+    std::vector<TokenId> tokens;
+    std::vector<std::size_t> lengths;
+    std::vector<typename Backward<Model>::Target> targets;
+    std::vector<std::uint64_t> row_keys;
+  };
+
+  static Error failed(std::string_view what, double value) {
+    return Error("trainer", what, "a finite number", std::to_string(value));
+  }
+
+  static const TrainerOptions& checked(const Model& model, const TrainerOptions& options) {
+    const auto hold = [](bool good, std::string_view what, std::string_view expected, float found) {
+      if (!good) throw Error("trainer", what, expected, std::to_string(found));
+    };
+    const auto from_zero = [](float x) { return x >= 0.0f && std::isfinite(x); };
+    hold(from_zero(options.learning_rate), "learning_rate", "a number from 0 on", options.learning_rate);
+    hold(options.beta1 >= 0.0f && options.beta1 < 1.0f, "beta1", "0 ... 1, less than 1", options.beta1);
+    hold(options.beta2 >= 0.0f && options.beta2 < 1.0f, "beta2", "0 ... 1, less than 1", options.beta2);
+    hold(options.epsilon > 0.0f && std::isfinite(options.epsilon), "epsilon", "a number above 0", options.epsilon);
+    hold(from_zero(options.weight_decay), "weight_decay", "a number from 0 on", options.weight_decay);
+    hold(from_zero(options.max_grad_norm), "max_grad_norm", "a number from 0 on", options.max_grad_norm);
+    hold(from_zero(options.min_learning_rate), "min_learning_rate", "a number from 0 on", options.min_learning_rate);
+    if (options.schedule != Schedule::constant && options.total_steps == 0) {
+      throw Error("trainer", "total_steps", "where the schedule ends", "0");
+    }
+    if constexpr (is_lora<F>) {
+      if (options.adapter >= model.output.adapters.size()) {
+        throw Error("trainer", "adapter", "one of the model's " + std::to_string(model.output.adapters.size()),
+                    std::to_string(options.adapter));
+      }
+    } else {
+      (void)model;
+    }
+    return options;
+  }
+
+  static void check(std::span<const Example> batch) {
+    if (batch.empty()) throw Error("trainer", "a batch", "at least one example", "none");
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      const Example& example = batch[i];
+      const auto refuse = [i](const std::string& what, const std::string& expected, const std::string& found) {
+        throw Error("trainer", "example " + std::to_string(i) + what, expected, found);
+      };
+      const std::size_t size = example.tokens.size();
+      if (size < 2) refuse("", "at least 2 tokens", std::to_string(size));
+      if (example.answer_begin >= size) {
+        refuse(": answer_begin", "less than its " + std::to_string(size) + " tokens",
+               std::to_string(example.answer_begin));
+      }
+      if (C.window_size == 0 && size > C.context_len) {
+        refuse("", "at most " + std::to_string(C.context_len) + " tokens (context_len)", std::to_string(size));
+      }
+      for (std::size_t t = 0; t < size; ++t) {
+        const TokenId id = example.tokens[t];
+        if (id < 0 || static_cast<std::size_t>(id) >= C.vocab_size) {
+          refuse(": token " + std::to_string(t), "an id of 0 ... " + std::to_string(C.vocab_size - 1),
+                 std::to_string(id));
+        }
+      }
+    }
+  }
+
+  /// How many of the next examples go through the model together.
+  std::size_t pass_of(std::span<const Example> batch) const noexcept {
+    std::size_t rows = batch[0].tokens.size() - 1;
+    std::size_t count = 1;
+    while (count < batch.size() && rows + batch[count].tokens.size() - 1 <= options_.rows) {
+      rows += batch[count++].tokens.size() - 1;
+    }
+    return count;
+  }
+
+  /// An example's last token predicts nothing: it has no row.
+  Pass lay_out(std::span<const Example> examples, std::uint64_t number) const {
+    Pass pass;
+    for (const Example& example : examples) {
+      const std::size_t rows = example.tokens.size() - 1;
+      for (std::size_t t = std::max<std::size_t>(1, example.answer_begin); t <= rows; ++t) {
+        pass.targets.push_back({pass.tokens.size() + t - 1, example.tokens[t]});
+      }
+      pass.tokens.insert(pass.tokens.end(), example.tokens.begin(), example.tokens.end() - 1);
+      pass.lengths.push_back(rows);
+      std::uint64_t state = options_.seed;
+      state = split_mix(state) ^ number++;
+      for (std::size_t t = 0; t < rows; ++t) pass.row_keys.push_back(split_mix(state));
+    }
+    return pass;
+  }
+
+  Backward<Model>& backward(std::size_t rows) {
+    if (!backward_ || backward_->capacity() < rows) {
+      std::size_t rank = 0;
+      if constexpr (is_lora<F>) {
+        visit_projections(*model_, [&](const std::string&, const auto& linear, std::size_t) {
+          rank = std::max(rank, linear.adapters[options_.adapter].rank());
+        });
+      }
+      backward_.reset();  // before the new one is made
+      backward_.emplace(rows, rank);
+    }
+    return *backward_;
+  }
+
+  /// Forgets what was accumulated.
+  void discard() noexcept {
+    for (const Parameter& p : parameters_) std::fill(p.gradient.begin(), p.gradient.end(), 0.0f);
+    loss_ = 0.0;
+    targets_ = 0;
+  }
+
+  Model* model_;
+  TrainerOptions options_;
+  Gradients<Model> gradients_;
+  std::vector<Parameter> parameters_;
+  std::vector<Buffer<float>> first_moments_;   // of each parameter
+  std::vector<Buffer<float>> second_moments_;  // AdamW only
+  std::optional<Backward<Model>> backward_;
+  std::uint64_t steps_ = 0;
+  std::uint64_t examples_ = 0;  // that went through a backward, ever: what their dropout is drawn from
+  double loss_ = 0.0;           // sum over the targets accumulated
+  std::size_t targets_ = 0;
+  double gradient_norm_ = 0.0;
+};
+
+}  // namespace mistral::inline MISTRAL_ABI
