@@ -7,7 +7,10 @@
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f16.hpp>
 #include <mistral/format/f32.hpp>
+#include <mistral/format/iq4_nl.hpp>
 #include <mistral/format/q4_0.hpp>
+#include <mistral/format/q4_k.hpp>
+#include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
 #include <mistral/kernels/matmul.hpp>
 #include <mistral/kernels/reference.hpp>
@@ -35,6 +38,25 @@ void multiply(const Panels<F>& w, Rows<const float> x, Rows<float> y) {
   kernels::matmul(w.view(), buffer.prepare(x), y);
 }
 
+// What sums of a format's products are made of: the weights, or, where a weight is scale x code - minimum, both terms,
+// whose products are summed apart and are together at most |w| + 2 minimum.
+template <class F>
+Matrix terms_of(const Panels<F>& panels, const Matrix& weights) {
+  Matrix out = weights;
+  if constexpr (std::is_same_v<F, Q4_K>) {
+    for (std::size_t r = 0; r < weights.rows; ++r) {
+      for (std::size_t c = 0; c < weights.cols; ++c) {
+        Q4_K::Terms terms[8];
+        Q4_K::terms(panels.view().panel(r / panel_rows) + c / 256 * Q4_K::block_bytes, terms);
+        float minimum[panel_rows];
+        terms[c % 256 / 32].offset.store(minimum);
+        out.view().row(r)[c] = std::abs(out.view().row(r)[c]) + 2.0f * std::abs(minimum[r % panel_rows]);
+      }
+    }
+  }
+  return out;
+}
+
 // What an integer format multiplies with: each block of 32 rounded to multiples of max|x| / 127.
 Matrix quantized(const Matrix& x) {
   Matrix out = x;
@@ -54,7 +76,7 @@ Matrix quantized(const Matrix& x) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a matmul is its naive twin within the error of a sum in order, and one row its own bits", F, F32,
-                   BF16, F16, Exact<Q8_0>, Exact<Q4_0>) {
+                   BF16, F16, Exact<Q8_0>, Exact<Q4_0>, Exact<IQ4_NL>, Exact<Q4_K>, Exact<Q6_K>) {
   Random random(1);
   for (int round = 0; round < 60; ++round) {
     const std::size_t rows = test::uniform(random, 1, 200);
@@ -129,7 +151,8 @@ TEST_CASE("the number of threads doesn't touch a bit") {
   CHECK(std::memcmp(one.values.data(), two.values.data(), one.values.size() * sizeof(float)) == 0);
 }
 
-TEST_CASE_TEMPLATE("an integer matmul is the product of its rounded inputs, and one row its own bits", F, Q8_0, Q4_0) {
+TEST_CASE_TEMPLATE("an integer matmul is the product of its rounded inputs, and one row its own bits", F, Q8_0, Q4_0,
+                   IQ4_NL, Q4_K, Q6_K) {
   Random random(4);
   for (int round = 0; round < 60; ++round) {
     const std::size_t rows = test::uniform(random, 1, 200);
@@ -146,6 +169,7 @@ TEST_CASE_TEMPLATE("an integer matmul is the product of its rounded inputs, and 
     if (round % 5 == 2)
       for (float& v : x.values) v *= 1e-37f;  // as small as denormals once scaled
     const Matrix rounded = quantized(x);
+    const Matrix terms = terms_of<F>(panels, weights);
     Matrix y(tokens, rows);
     Matrix expected(tokens, rows);
     multiply(panels, x.view(), y.view());
@@ -155,7 +179,7 @@ TEST_CASE_TEMPLATE("an integer matmul is the product of its rounded inputs, and 
     bool within = true;
     for (std::size_t t = 0; t < tokens; ++t) {
       for (std::size_t o = 0; o < rows; ++o) {
-        const auto w = weights.view().row(o);
+        const auto w = terms.view().row(o);
         const float slack = 3.0f * bound(w, rounded.view().row(t)) + static_cast<float>(cols) * 0x1p-120f;
         within &= std::abs(y.view().row(t)[o] - expected.view().row(t)[o]) <= slack;
       }
@@ -171,7 +195,7 @@ TEST_CASE_TEMPLATE("an integer matmul is the product of its rounded inputs, and 
   }
 }
 
-TEST_CASE_TEMPLATE("codes and inputs at their limits are multiplied exactly", F, Q8_0, Q4_0) {
+TEST_CASE_TEMPLATE("codes and inputs at their limits are multiplied exactly", F, Q8_0, Q4_0, IQ4_NL, Q4_K, Q6_K) {
   // Every code and every input as large as can be, of one sign: the sums that a narrower accumulator would lose.
   for (const float sign : {1.0f, -1.0f}) {
     Matrix weights(16, 64);
@@ -185,7 +209,7 @@ TEST_CASE_TEMPLATE("codes and inputs at their limits are multiplied exactly", F,
   }
 }
 
-TEST_CASE_TEMPLATE("an input that isn't finite makes its row NaN, and no other", F, Q8_0, Q4_0) {
+TEST_CASE_TEMPLATE("an input that isn't finite makes its row NaN, and no other", F, Q8_0, Q4_0, IQ4_NL, Q4_K, Q6_K) {
   Random random(5);
   Matrix weights(20, 100, random);
   const Panels<F> panels = test::packed<F>(weights);

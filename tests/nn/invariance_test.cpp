@@ -4,7 +4,10 @@
 
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f32.hpp>
+#include <mistral/format/iq4_nl.hpp>
 #include <mistral/format/q4_0.hpp>
+#include <mistral/format/q4_k.hpp>
+#include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
 #include <mistral/generate/session.hpp>
 
@@ -43,7 +46,8 @@ static_assert(KvCache<mistral_7b_v0_1, bf16>::bytes == std::size_t{2} * 32 * 8 *
   Case<test::tiny, F32, float, 8>, Case<test::tiny, BF16, bf16, 5>, Case<test::odd, F32, bf16, 37>,          \
       Case<test::odd, BF16, float, 20>, Case<test::full, F32, float, 64>, Case<test::full, BF16, bf16, 200>, \
       Case<test::alone, F32, float, 1>, Case<test::tiny, Q8_0, float, 8>, Case<test::odd, Q4_0, bf16, 20>,   \
-      Case<test::tiny, F32, q8, 8>, Case<test::odd, BF16, q8, 37>
+      Case<test::tiny, F32, q8, 8>, Case<test::odd, BF16, q8, 37>, Case<test::odd, IQ4_NL, bf16, 20>,        \
+      Case<test::odd, Q4_K, bf16, 20>, Case<test::odd, Q6_K, bf16, 20>
 
 TEST_CASE_TEMPLATE("logits are the same bits for any chunking, and for prefill against decode", C, MISTRAL_CASES) {
   constexpr std::size_t vocab = C::config.vocab_size;

@@ -6,46 +6,61 @@
 
 #include <mistral/format/weight_format.hpp>
 #include <mistral/simd/quads.hpp>
+#include <mistral/simd/scaled_dot.hpp>
 #include <mistral/simd/transpose.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// A weight format that is multiplied as integers: a block is 32 inputs x 16 rows of unsigned codes, weight = scale
-/// (code - zero) with a scale for each row. Activations are quantised per block of 32 (kernels/inputs.hpp).
+/// Inputs that share a scale of the activations: integer formats give their scales for as many.
+inline constexpr std::size_t scale_inputs = 32;
+
+/// What makes weights of codes, for 32 inputs of a panel: weight = scale (code - zero), each row with its own scale.
+struct Scales {
+  simd::Lanes scale;
+
+  simd::Lanes weight(const simd::Lanes& code, std::size_t) const noexcept { return code * scale; }
+};
+
+/// weight = scale (code - zero) + offset.
+struct ScalesAndOffsets {
+  simd::Lanes scale;
+  simd::Lanes offset;
+
+  simd::Lanes weight(const simd::Lanes& code, std::size_t) const noexcept { return simd::fma(code, scale, offset); }
+};
+
+/// weight = scale x (whole number of the 16 inputs) x (code - zero).
+template <int Zero>
+struct ScalesOfHalves {
+  simd::Lanes scale;
+  simd::Quads halves[2];  ///< as simd::ScaledDot takes them
+
+  simd::Lanes weight(const simd::Lanes& code, std::size_t input) const noexcept {
+    return code * (scale * simd::ScaledDot<Zero>::to_lanes(halves[input / simd::ScaledDot<Zero>::inputs]));
+  }
+};
+
+/// A weight format that is multiplied as integers: a block is n x 32 inputs x 16 rows of unsigned codes, then scales.
+/// Activations are quantised by 32 (kernels/inputs.hpp).
 ///
-///   zero            what is taken from each code; it costs nothing: it is the sum's first value, -zero x (sum of
-///   inputs) max_code        the largest code quads(block, i) the codes of inputs 4 i ... 4 i + 3 scales(block)   the
-///   rows' scales
+///   zero               what is taken from each code; it costs nothing: sums start at -zero x (sum of inputs)
+///   max_code           the largest code
+///   step_inputs        inputs whose codes share bytes: 32, or a few times as many
+///   step_bytes         where the next ones' begin; codes lie at the block's start
+///   quads(step, i)     the codes of inputs 4 i ... 4 i + 3 of a step
+///   Terms              what a block's scales are: one of the three above
+///   terms(block, out)  decodes them, for each 32 inputs
 template <class F>
-concept IntegerFormat = WeightFormat<F> && requires(const std::byte* block, std::size_t i) {
+concept IntegerFormat = WeightFormat<F> &&
+    requires(const std::byte* block, std::size_t i, typename F::Terms (&terms)[F::block_inputs / scale_inputs]) {
   { F::zero } -> std::convertible_to<int>;
   { F::max_code } -> std::convertible_to<unsigned>;
+  { F::step_bytes } -> std::convertible_to<std::size_t>;
   { F::quads(block, i) }
   noexcept->std::same_as<simd::Quads>;
-  { F::scales(block) }
-  noexcept->std::same_as<simd::Lanes>;
-} && F::block_inputs == 32;
-
-/// For encoders: of each row, the weight of a block that is largest in magnitude.
-inline simd::Lanes largest_weights(const float (&in)[32][panel_rows]) noexcept {
-  simd::Lanes largest = simd::Lanes::broadcast(0.0f);
-  for (const auto& weights : in) largest = simd::larger_magnitude(largest, simd::Lanes::load(weights));
-  return largest;
-}
-
-/// For encoders: stores the scales as halves, and gives what weights are multiplied with to become codes, 0 for a scale
-/// of 0.
-inline simd::Lanes put_scales(const simd::Lanes& scales, std::byte* out) noexcept {
-  float numbers[panel_rows];
-  f16 halves[panel_rows];
-  scales.store(numbers);
-  for (std::size_t lane = 0; lane < panel_rows; ++lane) {
-    halves[lane] = from_float<f16>(numbers[lane]);
-    numbers[lane] = numbers[lane] != 0.0f ? 1.0f / numbers[lane] : 0.0f;
-  }
-  std::memcpy(out, halves, sizeof halves);
-  return simd::Lanes::load(numbers);
-}
+  { F::terms(block, terms) }
+  noexcept;
+} && F::step_inputs % scale_inputs == 0 && F::block_inputs % F::step_inputs == 0;
 
 /// The pointers of a panel's 16 rows, each `bytes` further.
 template <class Byte>
@@ -65,19 +80,20 @@ inline void halves_to_rows(const std::byte* halves, std::byte* const (&rows)[pan
   for (std::size_t r = 0; r < panel_rows; ++r) std::memcpy(rows[r], halves + r * sizeof(f16), sizeof(f16));
 }
 
-/// What an integer format's block stands for: w[i] = scale (code i - zero), one row a lane.
+/// What an integer format's block stands for: w[i] holds the weights of input i, one row a lane.
 template <class F>
 inline void unpack_integers(const std::byte* block, simd::Lanes (&w)[F::block_inputs]) noexcept {
-  const simd::Lanes scales = F::scales(block);
+  typename F::Terms terms[F::block_inputs / scale_inputs];
+  F::terms(block, terms);
   for (std::size_t i = 0; i < F::block_inputs; i += simd::quad) {
     std::byte codes[simd::Quads::bytes];
-    F::quads(block, i / simd::quad).store(codes);
+    F::quads(block + i / F::step_inputs * F::step_bytes, i % F::step_inputs / simd::quad).store(codes);
     for (std::size_t k = 0; k < simd::quad; ++k) {
       float numbers[panel_rows];
       for (std::size_t lane = 0; lane < panel_rows; ++lane) {
         numbers[lane] = static_cast<float>(std::to_integer<int>(codes[lane * simd::quad + k]) - F::zero);
       }
-      w[i + k] = simd::Lanes::load(numbers) * scales;
+      w[i + k] = terms[i / scale_inputs].weight(simd::Lanes::load(numbers), i % scale_inputs);
     }
   }
 }

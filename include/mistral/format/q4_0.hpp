@@ -1,5 +1,6 @@
 #pragma once
 
+#include <mistral/format/encode.hpp>
 #include <mistral/format/integer_format.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -13,6 +14,8 @@ struct Q4_0 {
   static constexpr std::string_view name = "Q4_0";
   static constexpr std::size_t block_inputs = 32;
   static constexpr std::size_t code_bytes = 16 * panel_rows;
+  static constexpr std::size_t step_inputs = block_inputs;
+  static constexpr std::size_t step_bytes = code_bytes;
   static constexpr std::size_t block_bytes = code_bytes + panel_rows * sizeof(f16);
   static constexpr int zero = 8;
   static constexpr unsigned max_code = 15;
@@ -20,7 +23,9 @@ struct Q4_0 {
   static constexpr std::size_t file_block_bytes = 18;  // the scale, 16 bytes of codes, halves as in the panel
 
   static void pack(const float (&in)[block_inputs][panel_rows], std::byte* block) noexcept {
-    const simd::Lanes inverse = put_scales(largest_weights(in) / simd::Lanes::broadcast(-8.0f), block + code_bytes);
+    const simd::Lanes scale = largest_weights(in) / simd::Lanes::broadcast(-8.0f);
+    put_halves(scale, block + code_bytes);
+    const simd::Lanes inverse = inverse_or_zero(scale);
     for (std::size_t i = 0; i < block_inputs / 2; i += simd::quad) {
       simd::Words words = simd::Words::zero();
       for (std::size_t k = 0; k < simd::quad; ++k) {
@@ -46,8 +51,9 @@ struct Q4_0 {
     const simd::Quads both = simd::Quads::load(block + i % 4 * simd::Quads::bytes);
     return i < 4 ? both.low_nibbles() : both.high_nibbles();
   }
-  static simd::Lanes scales(const std::byte* block) noexcept {
-    return simd::Lanes::load(reinterpret_cast<const f16*>(block + code_bytes));
+  using Terms = Scales;
+  static void terms(const std::byte* block, Scales (&out)[1]) noexcept {
+    out[0].scale = simd::Lanes::load(reinterpret_cast<const f16*>(block + code_bytes));
   }
   static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept {
     unpack_integers<Q4_0>(block, w);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <mistral/format/encode.hpp>
 #include <mistral/format/integer_format.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -11,6 +12,8 @@ struct Q8_0 {
   static constexpr std::string_view name = "Q8_0";
   static constexpr std::size_t block_inputs = 32;
   static constexpr std::size_t code_bytes = 32 * panel_rows;
+  static constexpr std::size_t step_inputs = block_inputs;
+  static constexpr std::size_t step_bytes = code_bytes;
   static constexpr std::size_t block_bytes = code_bytes + panel_rows * sizeof(f16);
   static constexpr int zero = 128;
   static constexpr unsigned max_code = 255;
@@ -19,7 +22,9 @@ struct Q8_0 {
 
   static void pack(const float (&in)[block_inputs][panel_rows], std::byte* block) noexcept {
     const simd::Lanes largest = simd::abs(largest_weights(in));
-    const simd::Lanes inverse = put_scales(largest / simd::Lanes::broadcast(127.0f), block + code_bytes);
+    const simd::Lanes scale = largest / simd::Lanes::broadcast(127.0f);
+    put_halves(scale, block + code_bytes);
+    const simd::Lanes inverse = inverse_or_zero(scale);
     for (std::size_t i = 0; i < block_inputs; i += simd::quad) {
       simd::Words words = simd::Words::zero();
       for (std::size_t k = 0; k < simd::quad; ++k) {
@@ -47,8 +52,9 @@ struct Q8_0 {
   static simd::Quads quads(const std::byte* block, std::size_t i) noexcept {
     return simd::Quads::load(block + i * simd::Quads::bytes);
   }
-  static simd::Lanes scales(const std::byte* block) noexcept {
-    return simd::Lanes::load(reinterpret_cast<const f16*>(block + code_bytes));
+  using Terms = Scales;
+  static void terms(const std::byte* block, Scales (&out)[1]) noexcept {
+    out[0].scale = simd::Lanes::load(reinterpret_cast<const f16*>(block + code_bytes));
   }
   static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept {
     unpack_integers<Q8_0>(block, w);

@@ -8,6 +8,8 @@
 #include <mistral/core/buffer.hpp>
 #include <mistral/core/rows.hpp>
 #include <mistral/format/integer_format.hpp>
+#include <mistral/format/panels.hpp>
+#include <mistral/kernels/block_product.hpp>
 #include <mistral/kernels/rms_norm.hpp>
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/quantize.hpp>
@@ -15,7 +17,8 @@
 namespace mistral::inline MISTRAL_ABI::kernels {
 
 /// Inputs that share a scale.
-inline constexpr std::size_t input_block = simd::quantize_inputs;
+inline constexpr std::size_t input_block = scale_inputs;
+static_assert(input_block == simd::quantize_inputs);
 
 /// Activations (tokens, cols) as weights of the format F are multiplied with them: floats as they are.
 template <WeightFormat F>
@@ -26,21 +29,27 @@ struct Inputs {
   std::size_t cols() const noexcept { return x.cols(); }
 };
 
-/// For integer formats: bytes with a scale and a first value of the sum for each block of 32, all row after row.
+/// For integer formats: bytes with a scale and an offset of the sum for each block of 32, all row after row. Rows are
+/// filled up with zeros to whole blocks of the weights.
 template <IntegerFormat F>
 struct Inputs<F> {
-  using Dot = simd::Dot<F::max_code>;
+  using Product = BlockProduct<F>;
+  using Dot = typename Product::Dot;
+  using Offset = typename Product::Offset;
   static constexpr std::size_t block_bytes = input_block / simd::quad * Dot::input_bytes;
 
-  const std::byte* codes;       ///< (tokens, blocks, block_bytes) quads in the form that Dot reads
-  const float* scales;          ///< (tokens, blocks)
-  const std::int32_t* offsets;  ///< (tokens, blocks) -zero x (sum of the block's codes)
+  const std::byte* codes;  ///< (tokens, blocks, block_bytes) quads in the form that Dot reads
+  const float* scales;     ///< (tokens, blocks)
+  const Offset* offsets;   ///< (tokens, blocks)
   std::size_t tokens;
   std::size_t inputs;
 
   std::size_t rows() const noexcept { return tokens; }
   std::size_t cols() const noexcept { return inputs; }
-  std::size_t blocks() const noexcept { return (inputs + input_block - 1) / input_block; }
+  std::size_t blocks() const noexcept { return blocks(inputs); }
+  static constexpr std::size_t blocks(std::size_t inputs) noexcept {
+    return PanelsView<F>::blocks(inputs) * (F::block_inputs / input_block);
+  }
 };
 
 /// Memory for what `prepare` makes of activations: none for formats that take floats.
@@ -60,6 +69,8 @@ class InputBuffer {
 
 template <IntegerFormat F>
 class InputBuffer<F> {
+  using Offset = typename Inputs<F>::Offset;
+
  public:
   /// For up to `tokens` rows of up to `cols` inputs.
   InputBuffer(std::size_t tokens, std::size_t cols)
@@ -68,7 +79,7 @@ class InputBuffer<F> {
         offsets_(tokens * blocks(cols)) {}
 
   static constexpr std::size_t bytes(std::size_t tokens, std::size_t cols) noexcept {
-    return tokens * blocks(cols) * (Inputs<F>::block_bytes + sizeof(float) + sizeof(std::int32_t));
+    return tokens * blocks(cols) * (Inputs<F>::block_bytes + sizeof(float) + sizeof(Offset));
   }
 
   /// Quantises activations (tokens, cols), each row by itself. Valid until the next call.
@@ -78,14 +89,15 @@ class InputBuffer<F> {
     assert(x.rows() * count <= scales_.size());
     parallel::for_ranges(x.rows(), rows_per_task(x.cols()), [&](std::size_t begin, std::size_t end) {
       for (std::size_t t = begin; t < end; ++t) {
-        for (std::size_t b = 0; b < count; ++b) put(x.row(t).subspan(b * input_block), t * count + b);
+        for (std::size_t b = 0; b < count; ++b)
+          put(x.row(t).subspan(std::min(b * input_block, x.cols())), t * count + b);
       }
     });
     return {codes_.data(), scales_.data(), offsets_.data(), x.rows(), x.cols()};
   }
 
  private:
-  static constexpr std::size_t blocks(std::size_t cols) noexcept { return (cols + input_block - 1) / input_block; }
+  static constexpr std::size_t blocks(std::size_t cols) noexcept { return Inputs<F>::blocks(cols); }
 
   void put(std::span<const float> x, std::size_t block) noexcept {
     float padded[input_block] = {};
@@ -97,7 +109,7 @@ class InputBuffer<F> {
     std::int8_t codes[input_block];
     std::int32_t sum = 0;
     scales_.data()[block] = simd::quantize(values, codes, sum);
-    offsets_.data()[block] = -F::zero * sum;
+    offsets_.data()[block] = Inputs<F>::Product::offset(codes, sum, scales_.data()[block]);
     std::byte* out = codes_.data() + block * Inputs<F>::block_bytes;
     for (std::size_t i = 0; i < input_block; i += simd::quad, out += Inputs<F>::Dot::input_bytes) {
       const std::int8_t four[simd::quad] = {codes[i], codes[i + 1], codes[i + 2], codes[i + 3]};
@@ -107,7 +119,7 @@ class InputBuffer<F> {
 
   Buffer<std::byte> codes_;
   Buffer<float> scales_;
-  Buffer<std::int32_t> offsets_;
+  Buffer<Offset> offsets_;
 };
 
 }  // namespace mistral::inline MISTRAL_ABI::kernels

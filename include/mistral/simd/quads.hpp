@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include <mistral/simd/lanes.hpp>
 
@@ -19,6 +20,19 @@ namespace mistral::inline MISTRAL_ABI::simd {
 
 /// Inputs of a lane that one instruction multiplies.
 inline constexpr std::size_t quad = 4;
+
+/// The same value, of which the compiler no longer knows where it comes from. gcc takes sums of integers apart and puts
+/// them together as trees, whose leaves it spills, and reads weights from memory again for each row: the order that is
+/// written here is the one that fits the registers.
+template <class Register>
+inline Register pinned(Register value) noexcept {
+#if defined(__AVX512F__)
+  asm("" : "+v"(value));
+#elif defined(__AVX2__)
+  asm("" : "+x"(value));
+#endif
+  return value;
+}
 
 /// Sixteen 32-bit sums, one a lane.
 struct Sums {
@@ -43,6 +57,18 @@ struct Sums {
     for (std::size_t i = 0; i < lanes; ++i) out[i] = static_cast<float>(part[i] + offset);
 #endif
     return Lanes::load(out);
+  }
+
+  friend Sums operator+(const Sums& a, const Sums& b) noexcept {
+    Sums out;
+#if defined(__AVX512F__)
+    out.part[0] = _mm512_add_epi32(a.part[0], b.part[0]);
+#elif defined(__AVX2__)
+    for (std::size_t i = 0; i < 2; ++i) out.part[i] = _mm256_add_epi32(a.part[i], b.part[i]);
+#else
+    for (std::size_t i = 0; i < lanes; ++i) out.part[i] = a.part[i] + b.part[i];
+#endif
+    return out;
   }
 };
 
@@ -73,6 +99,17 @@ struct Quads {
 
   void store(std::byte* p) const noexcept { std::memcpy(p, part, bytes); }
 
+  /// The same, held in registers from here on.
+  Quads pinned() const noexcept {
+#if defined(__AVX512F__)
+    return {{simd::pinned(part[0])}};
+#elif defined(__AVX2__)
+    return {{simd::pinned(part[0]), simd::pinned(part[1])}};
+#else
+    return *this;
+#endif
+  }
+
   /// The lower four bits of each byte.
   Quads low_nibbles() const noexcept {
     Quads out;
@@ -100,6 +137,46 @@ struct Quads {
 #endif
     return out;
   }
+
+  /// These bytes, of four bits, with two more above them: bits 2 k and 2 k + 1 of the bytes of `upper`.
+  Quads with_upper_bits(const Quads& upper, std::size_t k) const noexcept {
+    Quads out;
+#if defined(__AVX512F__)
+    const auto place = [k](__m512i b) {
+      b = k == 0 ? _mm512_slli_epi16(b, 4) : k == 1 ? _mm512_slli_epi16(b, 2) : k == 2 ? b : _mm512_srli_epi16(b, 2);
+      return _mm512_and_si512(b, _mm512_set1_epi8(0x30));
+    };
+    out.part[0] = _mm512_or_si512(part[0], place(upper.part[0]));
+#elif defined(__AVX2__)
+    const auto place = [k](__m256i b) {
+      b = k == 0 ? _mm256_slli_epi16(b, 4) : k == 1 ? _mm256_slli_epi16(b, 2) : k == 2 ? b : _mm256_srli_epi16(b, 2);
+      return _mm256_and_si256(b, _mm256_set1_epi8(0x30));
+    };
+    for (std::size_t i = 0; i < 2; ++i) out.part[i] = _mm256_or_si256(part[i], place(upper.part[i]));
+#else
+    for (std::size_t i = 0; i < bytes; ++i) {
+      out.part[i] = static_cast<std::uint8_t>(part[i] | ((upper.part[i] >> (2 * k) & 3u) << 4));
+    }
+#endif
+    return out;
+  }
+
+  /// table[b] for each byte b, which is at most 15.
+  Quads look_up(const std::uint8_t (&table)[16]) const noexcept {
+    Quads out;
+#if defined(__AVX512F__)
+    const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    out.part[0] = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), part[0]);
+#elif defined(__AVX2__)
+    const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    for (std::size_t i = 0; i < 2; ++i) {
+      out.part[i] = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(entries), part[i]);
+    }
+#else
+    for (std::size_t i = 0; i < bytes; ++i) out.part[i] = table[part[i]];
+#endif
+    return out;
+  }
 };
 
 /// Sixteen 32-bit words, one a lane, in which quads of codes are put together.
@@ -123,7 +200,44 @@ struct Words {
     return out;
   }
 
-  /// Sets bits [shift, shift + 8) to the codes, which are small enough.
+  static Words load(const std::byte* p) noexcept {
+    Words out;
+    for (std::size_t i = 0; i < registers; ++i) {
+      out.part[i] = xsimd::batch<std::int32_t>::load_unaligned(reinterpret_cast<const std::int32_t*>(p) +
+                                                               i * xsimd::batch<std::int32_t>::size);
+    }
+    return out;
+  }
+
+  /// Bits [shift, shift + count) of each word, as a number.
+  Words bits(int shift, int count) const noexcept {
+    Words out;
+    const xsimd::batch<std::int32_t> mask((1 << count) - 1);
+    for (std::size_t i = 0; i < registers; ++i) out.part[i] = (part[i] >> shift) & mask;
+    return out;
+  }
+
+  Words masked(std::uint32_t mask) const noexcept {
+    Words out;
+    const xsimd::batch<std::int32_t> bits(static_cast<std::int32_t>(mask));
+    for (std::size_t i = 0; i < registers; ++i) out.part[i] = part[i] & bits;
+    return out;
+  }
+
+  Words flipped(std::uint32_t mask) const noexcept {
+    Words out;
+    const xsimd::batch<std::int32_t> bits(static_cast<std::int32_t>(mask));
+    for (std::size_t i = 0; i < registers; ++i) out.part[i] = part[i] ^ bits;
+    return out;
+  }
+
+  Lanes to_lanes() const noexcept {
+    Lanes out;
+    for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::to_float(part[i]);
+    return out;
+  }
+
+  /// Sets bits from `shift` on to the codes, which are small enough and fit there.
   void put(const Words& codes, int shift) noexcept {
     for (std::size_t i = 0; i < registers; ++i) part[i] = part[i] | (codes.part[i] << shift);
   }
@@ -147,19 +261,23 @@ inline Lanes larger_magnitude(const Lanes& largest, const Lanes& x) noexcept {
 }
 
 /// How sums of a block's products are taken where no weight is above MaxCode. `Dot` itself is the running sum of up to
-/// eight quads a lane; `input_bytes` is what a quad of activations takes in the form that `add` reads.
+/// eight quads a lane. `Step` is what one instruction multiplies: `steps` of them are made of a quad, once for any
+/// number of rows, and each meets 4 bytes of activations in the form that `put` gives them.
 template <unsigned MaxCode>
 struct Dot {
 #if defined(__AVX512VNNI__)
   // vpdpbusd: four products and the sum in one instruction, whatever the weights.
-  static constexpr std::size_t input_bytes = 4;
+  static constexpr std::size_t steps = 1;
+  using Step = Quads;
   __m512i sum;
 
   static Dot zero() noexcept { return {_mm512_setzero_si512()}; }
-  void add(const Quads& w, const std::byte* input) noexcept {
+  static void split(const Quads& w, Step (&out)[1]) noexcept { out[0] = w; }
+  void add(const Step& w, const std::byte* input) noexcept {
     std::int32_t x;
     std::memcpy(&x, input, sizeof x);
     sum = _mm512_dpbusd_epi32(sum, w.part[0], _mm512_set1_epi32(x));
+    sum = pinned(sum);
   }
   Sums sums() const noexcept { return {{sum}}; }
 
@@ -168,7 +286,7 @@ struct Dot {
   // 30480), so that one vpmaddwd widens a whole block. Larger weights would saturate: they are multiplied as 16-bit
   // numbers, even and odd inputs apart, which costs an `and` and a shift of the weights and no shuffle.
   static constexpr bool narrow = MaxCode <= 15;
-  static constexpr std::size_t input_bytes = narrow ? 4 : 8;
+  static constexpr std::size_t steps = narrow ? 1 : 2;
 #if defined(__AVX512F__)
   static constexpr std::size_t parts = 1;
   using Register = __m512i;
@@ -201,6 +319,7 @@ struct Dot {
   static Register odd_bytes(Register w) noexcept { return _mm256_srli_epi16(w, 8); }
   static Register ones() noexcept { return _mm256_set1_epi16(1); }
 #endif
+  using Step = Quads;
   Register sum[parts];
 
   static Dot zero() noexcept {
@@ -208,14 +327,21 @@ struct Dot {
     for (std::size_t i = 0; i < parts; ++i) out.sum[i] = zeros();
     return out;
   }
-  void add(const Quads& w, const std::byte* input) noexcept {
-    for (std::size_t i = 0; i < parts; ++i) {
-      if constexpr (narrow) {
-        sum[i] = add_words(sum[i], pair_products(w.part[i], broadcast(input)));
-      } else {
-        sum[i] = add_sums(sum[i], word_products(even_bytes(w.part[i]), broadcast(input)));
-        sum[i] = add_sums(sum[i], word_products(odd_bytes(w.part[i]), broadcast(input + 4)));
+  static void split(const Quads& w, Step (&out)[steps]) noexcept {
+    if constexpr (narrow) {
+      out[0] = w;
+    } else {
+      for (std::size_t i = 0; i < parts; ++i) {
+        out[0].part[i] = even_bytes(w.part[i]);
+        out[1].part[i] = odd_bytes(w.part[i]);
       }
+    }
+  }
+  void add(const Step& w, const std::byte* input) noexcept {
+    for (std::size_t i = 0; i < parts; ++i) {
+      const Register x = broadcast(input);
+      sum[i] = narrow ? add_words(sum[i], pair_products(w.part[i], x)) : add_sums(sum[i], word_products(w.part[i], x));
+      sum[i] = pinned(sum[i]);
     }
   }
   Sums sums() const noexcept {
@@ -225,11 +351,13 @@ struct Dot {
   }
 
 #else
-  static constexpr std::size_t input_bytes = 4;
+  static constexpr std::size_t steps = 1;
+  using Step = Quads;
   std::int32_t sum[lanes];
 
   static Dot zero() noexcept { return {}; }
-  void add(const Quads& w, const std::byte* input) noexcept {
+  static void split(const Quads& w, Step (&out)[1]) noexcept { out[0] = w; }
+  void add(const Step& w, const std::byte* input) noexcept {
     std::int8_t x[quad];
     std::memcpy(x, input, sizeof x);
     for (std::size_t lane = 0; lane < lanes; ++lane) {
@@ -243,9 +371,12 @@ struct Dot {
   }
 #endif
 
+  /// Bytes of a quad of activations.
+  static constexpr std::size_t input_bytes = 4 * steps;
+
   /// Writes a quad of activations in the form that `add` reads.
   static void put(const std::int8_t (&x)[quad], std::byte* out) noexcept {
-    if constexpr (input_bytes == 4) {
+    if constexpr (steps == 1) {
       std::memcpy(out, x, 4);
     } else {
       const std::int16_t words[quad] = {x[0], x[2], x[1], x[3]};

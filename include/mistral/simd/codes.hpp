@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include <mistral/simd/lanes.hpp>
+#include <mistral/simd/quads.hpp>
+
+/// \file
+/// What encoders of weights choose codes with, 16 rows side by side.
+
+namespace mistral::inline MISTRAL_ABI::simd {
+
+/// x where a is greater than b, else (and where one of them is a NaN) y.
+inline Lanes where_greater(const Lanes& a, const Lanes& b, const Lanes& x, const Lanes& y) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) {
+    out.part[i] = xsimd::select(a.part[i] > b.part[i], x.part[i], y.part[i]);
+  }
+  return out;
+}
+
+/// x, cut off to a whole number, of what is in [low, high]; a NaN becomes low.
+inline Lanes truncate(const Lanes& x, float low, float high) noexcept {
+  return Words::truncate(x, low, high).to_lanes();
+}
+
+/// Four codes a lane, each less than 256, as the bytes of a quad.
+inline Quads quads_of(const Words& words) noexcept {
+  std::byte bytes[Quads::bytes];
+  words.store(bytes);
+  return Quads::load(bytes);
+}
+
+/// How many of the thresholds are not above it, for each byte.
+template <std::size_t N>
+inline Quads count_not_above(const Quads& values, const std::uint8_t (&thresholds)[N]) noexcept {
+  std::byte bytes[Quads::bytes];
+  values.store(bytes);
+#if defined(__AVX2__)
+  for (std::size_t i = 0; i < Quads::bytes; i += 32) {
+    auto* const at = reinterpret_cast<__m256i*>(bytes + i);
+    const __m256i value = _mm256_loadu_si256(at);
+    __m256i count = _mm256_setzero_si256();
+    for (const std::uint8_t threshold : thresholds) {
+      const __m256i limit = _mm256_set1_epi8(static_cast<char>(threshold));
+      count = _mm256_sub_epi8(count, _mm256_cmpeq_epi8(_mm256_max_epu8(value, limit), value));
+    }
+    _mm256_storeu_si256(at, count);
+  }
+#else
+  for (std::byte& value : bytes) {
+    unsigned count = 0;
+    for (const std::uint8_t threshold : thresholds) count += std::to_integer<unsigned>(value) >= threshold ? 1u : 0u;
+    value = static_cast<std::byte>(count);
+  }
+#endif
+  return Quads::load(bytes);
+}
+
+/// Bytes with a's lower four bits and, above them, b's.
+inline Quads both_nibbles(const Quads& a, const Quads& b) noexcept {
+  std::uint8_t low[Quads::bytes];
+  std::uint8_t high[Quads::bytes];
+  a.store(reinterpret_cast<std::byte*>(low));
+  b.store(reinterpret_cast<std::byte*>(high));
+  for (std::size_t i = 0; i < Quads::bytes; ++i) low[i] = static_cast<std::uint8_t>((low[i] & 15u) | (high[i] * 16u));
+  return Quads::load(reinterpret_cast<const std::byte*>(low));
+}
+
+}  // namespace mistral::inline MISTRAL_ABI::simd
