@@ -1,0 +1,1 @@
+// holds the precompiled header that all tests share
