@@ -47,6 +47,20 @@ class AnySession {
   virtual std::int64_t position() const noexcept = 0;
   virtual std::int64_t wraps() const noexcept = 0;
   virtual void clear() noexcept = 0;
+
+  /// As after `position` tokens, with random keys and values (cache/random_cache.hpp).
+  virtual void randomize_cache(std::int64_t position) = 0;
+};
+
+/// Some sequences that go through a model together, a token of each in one forward.
+class AnyBatch {
+ public:
+  virtual ~AnyBatch() = default;
+
+  /// The next token of each sequence. Returns the logits after them: (sequences, vocab_size), until the next call.
+  virtual Rows<const float> forward(std::span<const TokenId> tokens) = 0;
+
+  virtual void randomize_caches(std::int64_t position) = 0;
 };
 
 /// A Transformer whose type is known at run time only. It must outlive its sessions.
@@ -54,6 +68,7 @@ class AnyModel {
  public:
   virtual ~AnyModel() = default;
   virtual std::unique_ptr<AnySession> session() const = 0;
+  virtual std::unique_ptr<AnyBatch> batch(std::size_t sequences) const = 0;
 };
 
 /// A config and a format that the tool is compiled for.

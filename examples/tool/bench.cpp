@@ -1,10 +1,14 @@
 // mistral bench: how fast a preset's shape runs with random weights, each figure beside the machine's limit.
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
+#include <cstdarg>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -32,12 +36,14 @@ struct Spread {
 };
 
 Spread spread(std::vector<double> figures) {
+  if (figures.empty()) return {};
   std::sort(figures.begin(), figures.end());
   const std::size_t n = figures.size();
   return {(figures[(n - 1) / 2] + figures[n / 2]) / 2.0, figures.front(), figures.back()};
 }
 
 nlohmann::json to_json(const Spread& s) { return {{"median", s.median}, {"min", s.min}, {"max", s.max}}; }
+nlohmann::json to_json(const std::vector<double>& figures) { return to_json(spread(figures)); }
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -63,6 +69,19 @@ std::size_t peak_resident_bytes() {
   return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
+// 0 where the system doesn't say.
+std::size_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::size_t size = 0, resident = 0;
+  if (!(statm >> size >> resident)) return 0;
+  return resident * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+std::size_t growth_since(std::size_t before) {
+  const std::size_t now = resident_bytes();
+  return now > before ? now - before : 0;
+}
+
 // The limit of what a preset multiplies in. BF16 weights are multiplied as floats.
 double peak_of(const PresetInfo& info, std::size_t threads) {
   const double int8 = info.multiplies_integers ? bench::int8_peak(threads) : 0.0;
@@ -75,29 +94,331 @@ std::vector<TokenId> some_tokens(std::size_t count, std::size_t vocab_size) {
   return tokens;
 }
 
-// What a run does, in bytes and operations.
-struct Work {
-  double decode_bytes;  // weights that a token reads, and the keys and values that it sees
-  double prefill_ops;   // two a multiply-add, of the matrices alone: attention is not counted
-
-  Work(const PresetInfo& info, const BenchArguments& a) {
+// What a model does, in bytes and operations.
+class Work {
+ public:
+  explicit Work(const PresetInfo& info) : info_(info) {
     const ModelConfig& c = info.config;
-    const std::size_t middle = a.depth + a.generate_tokens / 2 + 1;
-    const double seen = static_cast<double>(std::min(middle, c.cache_len()));
-    const double entry = static_cast<double>(info.cache_bytes) / static_cast<double>(c.cache_len());
-    decode_bytes = static_cast<double>(info.read_bytes) + seen * entry;
-    const double vocab = static_cast<double>(c.vocab_size * c.dim);
-    const double layers = static_cast<double>(c.parameter_count()) - 2.0 * vocab;
-    prefill_ops = 2.0 * (layers * static_cast<double>(a.prompt_tokens) + vocab);
+    head_ = 2.0 * static_cast<double>(c.vocab_size * c.dim);
+    layers_ = 2.0 * static_cast<double>(c.parameter_count()) - 2.0 * head_;
   }
+
+  // Two a multiply-add, of the matrices alone: attention is not counted. `logits` of the rows go through the head.
+  double operations(std::size_t rows, std::size_t logits) const {
+    return layers_ * static_cast<double>(rows) + head_ * static_cast<double>(logits);
+  }
+
+  // Keys and values that a token sees, halfway through `tokens` from `depth`.
+  double kv_bytes(std::size_t depth, std::size_t tokens) const {
+    const std::size_t seen = std::min(depth + tokens / 2 + 1, info_.config.cache_len());
+    return static_cast<double>(info_.cache_bytes) / static_cast<double>(info_.config.cache_len()) *
+           static_cast<double>(seen);
+  }
+
+  double decode_bytes(std::size_t depth, std::size_t tokens) const {
+    return static_cast<double>(info_.read_bytes) + kv_bytes(depth, tokens);
+  }
+
+ private:
+  const PresetInfo& info_;
+  double head_ = 0.0;
+  double layers_ = 0.0;
 };
+
+// A run between two measurements of its limit, which is their mean.
+template <class Measure, class Run>
+auto between(const Measure& measure, const Run& run) {
+  const double before = measure();
+  auto made = run();
+  return std::pair((before + measure()) / 2.0, std::move(made));
+}
+
+// What the repeats gave for the decode from one depth.
+struct Decode {
+  std::size_t depth = 0;
+  std::vector<double> tps, seconds, bandwidths, fractions;
+  std::vector<double> tps_over_first;   // over that of the first depth, in the same repeat
+  std::vector<double> added_per_layer;  // seconds that a layer takes longer than at depth 0
+  std::vector<double> over_read_time;   // the same, over the time to read the keys and values that are added
+  std::array<std::vector<double>, 10> tenths_tps;
+  std::size_t resident_growth = 0;
+};
+
+struct Figures {
+  std::vector<Decode> decodes;
+  std::vector<double> prefill_tps, prefill_rates, prefill_fractions, peaks, fp32_peaks, bf16_peaks, int8_peaks,
+      bandwidths, batch_tps, batch_fractions;
+  std::size_t cache_resident_bytes = 0;
+  std::size_t peak_rss_bytes = 0;
+};
+
+class Bench {
+ public:
+  Bench(const PresetInfo& info, const BenchArguments& a, std::size_t threads, const AnyModel& model)
+      : info_(info),
+        a_(a),
+        threads_(threads),
+        model_(model),
+        work_(info),
+        tokens_(some_tokens(std::max(a.prompt_tokens, a.sequences), info.config.vocab_size)) {}
+
+  Figures run() {
+    measure_cache();
+    session_ = model_.session();
+    for (const std::size_t depth : a_.depths) figures_.decodes.emplace_back().depth = depth;
+    // What a depth adds needs to be told from what a token takes anyway.
+    const bool deep = std::any_of(a_.depths.begin(), a_.depths.end(), [](std::size_t d) { return d > 0; });
+    if (deep && std::find(a_.depths.begin(), a_.depths.end(), 0u) == a_.depths.end()) figures_.decodes.emplace_back();
+
+    prefill();  // a first run that isn't counted: it touches the memory that a run takes
+    session_->randomize_cache(static_cast<std::int64_t>(figures_.decodes.front().depth));
+    session_->decode(tokens_.front());
+    figures_.peak_rss_bytes = peak_resident_bytes();
+
+    Progress progress("measuring", a_.repeats + (a_.sequences > 0 ? 1 : 0));
+    {
+      const bench::ReadBandwidth bandwidth(threads_);
+      for (std::size_t i = 0; i < a_.repeats; ++i) {
+        repeat(bandwidth);
+        progress.at(i + 1);
+      }
+    }
+    if (a_.sequences > 0) batch();
+    return std::move(figures_);
+  }
+
+ private:
+  // What a cache that has gone all the way through its rings takes of the machine's memory.
+  void measure_cache() {
+    const std::size_t before = resident_bytes();
+    const auto cache = model_.batch(1);
+    cache->randomize_caches(static_cast<std::int64_t>(info_.config.cache_len()));
+    figures_.cache_resident_bytes = growth_since(before);
+  }
+
+  double prefill() {
+    session_->clear();
+    const double begin = bench::seconds();
+    session_->prefill(std::span(tokens_).first(a_.prompt_tokens));
+    return bench::seconds() - begin;
+  }
+
+  // Seconds of each tenth of the tokens, from the first on.
+  std::array<double, 10> decode(Decode& figures) {
+    std::array<double, 10> seconds{};
+    std::size_t resident = 0;
+    for (std::size_t tenth = 0, i = 0; tenth < seconds.size(); ++tenth) {
+      const std::size_t end = a_.generate_tokens * (tenth + 1) / seconds.size();
+      const double begin = bench::seconds();
+      for (; i < end; ++i) session_->decode(tokens_[i % a_.prompt_tokens]);
+      seconds[tenth] = bench::seconds() - begin;
+      if (tenth == 0) resident = resident_bytes();
+    }
+    figures.resident_growth = std::max(figures.resident_growth, growth_since(resident));
+    return seconds;
+  }
+
+  void repeat(const bench::ReadBandwidth& bandwidth) {
+    const auto tokens = static_cast<double>(a_.generate_tokens);
+    double limit_before = bandwidth.measure();
+    for (Decode& d : figures_.decodes) {
+      session_->randomize_cache(static_cast<std::int64_t>(d.depth));
+      const std::array<double, 10> tenths = decode(d);
+      const double limit_after = bandwidth.measure();
+      const double limit = (limit_before + limit_after) / 2.0;
+      limit_before = limit_after;
+      double seconds = 0.0;
+      for (std::size_t i = 0; i < tenths.size(); ++i) {
+        seconds += tenths[i] / tokens;
+        const std::size_t n = a_.generate_tokens * (i + 1) / 10 - a_.generate_tokens * i / 10;
+        if (n > 0) d.tenths_tps[i].push_back(static_cast<double>(n) / tenths[i]);
+      }
+      d.seconds.push_back(seconds);
+      d.tps.push_back(1.0 / seconds);
+      d.bandwidths.push_back(limit);
+      d.fractions.push_back(work_.decode_bytes(d.depth, a_.generate_tokens) / seconds / limit);
+      figures_.bandwidths.push_back(limit);
+    }
+    const Decode* const shallow = at_depth_0();
+    for (Decode& d : figures_.decodes) {
+      d.tps_over_first.push_back(d.tps.back() / figures_.decodes.front().tps.back());
+      if (d.depth == 0 || shallow == nullptr) continue;
+      const double added = d.seconds.back() - shallow->seconds.back();
+      const double bytes = work_.kv_bytes(d.depth, a_.generate_tokens) - work_.kv_bytes(0, a_.generate_tokens);
+      if (bytes <= 0.0) continue;  // so many tokens that the window filled from depth 0 as well
+      d.added_per_layer.push_back(added / static_cast<double>(info_.config.n_layers));
+      d.over_read_time.push_back(added / (bytes / d.bandwidths.back()));
+    }
+    const auto [peak, seconds] = between([&] { return peak_of(info_, threads_); }, [&] { return prefill(); });
+    const double rate = work_.operations(a_.prompt_tokens, 1) / seconds;
+    figures_.peaks.push_back(peak);
+    figures_.prefill_tps.push_back(static_cast<double>(a_.prompt_tokens) / seconds);
+    figures_.prefill_rates.push_back(rate);
+    figures_.prefill_fractions.push_back(rate / peak);
+    figures_.fp32_peaks.push_back(bench::fp32_peak(threads_));
+    figures_.bf16_peaks.push_back(bench::bf16_peak(threads_));
+    figures_.int8_peaks.push_back(bench::int8_peak(threads_));
+  }
+
+  const Decode* at_depth_0() const {
+    for (const Decode& d : figures_.decodes) {
+      if (d.depth == 0) return &d;
+    }
+    return nullptr;
+  }
+
+  void batch() {
+    constexpr std::size_t forwards = 4;
+    const auto rows = model_.batch(a_.sequences);
+    const auto run = [&] {
+      rows->randomize_caches(0);
+      const double begin = bench::seconds();
+      for (std::size_t i = 0; i < forwards; ++i) rows->forward(std::span(tokens_).first(a_.sequences));
+      return (bench::seconds() - begin) / static_cast<double>(forwards);
+    };
+    run();
+    for (std::size_t i = 0; i < a_.repeats; ++i) {
+      const auto [peak, seconds] = between([&] { return peak_of(info_, threads_); }, run);
+      figures_.batch_tps.push_back(static_cast<double>(a_.sequences) / seconds);
+      figures_.batch_fractions.push_back(work_.operations(a_.sequences, a_.sequences) / seconds / peak);
+    }
+  }
+
+  const PresetInfo& info_;
+  const BenchArguments& a_;
+  std::size_t threads_;
+  const AnyModel& model_;
+  Work work_;
+  std::vector<TokenId> tokens_;
+  std::unique_ptr<AnySession> session_;
+  Figures figures_;
+};
+
+const char* peak_name(const PresetInfo& info) { return info.multiplies_integers ? "int8" : "fp32"; }
+
+nlohmann::ordered_json json_of(const PresetInfo& info, const BenchArguments& a, std::size_t threads, const Figures& f) {
+  const Work work(info);
+  const auto decode_json = [&](const Decode& d) {
+    nlohmann::ordered_json out = {
+        {"depth", d.depth},
+        {"decode_tps", to_json(d.tps)},
+        {"decode_bytes_per_second", spread(d.tps).median * work.decode_bytes(d.depth, a.generate_tokens)},
+        {"decode_fraction_of_bandwidth", to_json(d.fractions)},
+        {"decode_tps_over_first", to_json(d.tps_over_first)},
+        {"read_bandwidth", to_json(d.bandwidths)},
+        {"kv_bytes_seen", work.kv_bytes(d.depth, a.generate_tokens)},
+        {"resident_growth_bytes", d.resident_growth}};
+    if (!d.over_read_time.empty()) {
+      out["attention_seconds_per_layer"] = to_json(d.added_per_layer);
+      out["attention_over_read_time"] = to_json(d.over_read_time);
+    }
+    if (a.generate_tokens >= d.tenths_tps.size()) {
+      for (const auto& tenth : d.tenths_tps) out["tenths_tps"].push_back(spread(tenth).median);
+    }
+    return out;
+  };
+  const Decode& first = f.decodes.front();
+  nlohmann::ordered_json out = {{"config", std::string(info.name)},
+                                {"weights", std::string(info.weights)},
+                                {"kv", std::string(info.kv)},
+                                {"window_size", info.config.window_size},
+                                {"context_len", info.config.context_len},
+                                {"threads", threads},
+                                {"repeats", a.repeats},
+                                {"prompt_tokens", a.prompt_tokens},
+                                {"generate_tokens", a.generate_tokens},
+                                {"prefill_tps", to_json(f.prefill_tps)},
+                                {"prefill_operations_per_second", spread(f.prefill_rates).median},
+                                {"prefill_fraction_of_peak", to_json(f.prefill_fractions)}};
+  out.update(decode_json(first));  // of the first depth
+  for (const Decode& d : f.decodes) out["depths"].push_back(decode_json(d));
+  if (a.sequences > 0) {
+    out["sequences"] = a.sequences;
+    out["batch_tps"] = to_json(f.batch_tps);
+    out["batch_fraction_of_peak"] = to_json(f.batch_fractions);
+  }
+  out["limits"] = {{"read_bandwidth", to_json(f.bandwidths)},
+                   {"fp32_peak", to_json(f.fp32_peaks)},
+                   {"bf16_peak", to_json(f.bf16_peaks)},
+                   {"int8_peak", to_json(f.int8_peaks)},
+                   {"prefill_peak", std::string(peak_name(info)) + "_peak"}};
+  out["peak_rss_bytes"] = f.peak_rss_bytes;
+  out["weight_bytes"] = info.weight_bytes;
+  out["kv_cache_bytes"] = info.cache_bytes;
+  out["kv_cache_resident_bytes"] = f.cache_resident_bytes;
+  out["workspace_bytes"] = info.workspace_bytes;
+  return out;
+}
+
+[[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...) {
+  char text[512];
+  std::va_list arguments;
+  va_start(arguments, pattern);
+  std::vsnprintf(text, sizeof text, pattern, arguments);
+  va_end(arguments);
+  return text;
+}
+
+std::string text_of(const PresetInfo& info, const BenchArguments& a, std::size_t threads, const Figures& f) {
+  const Work work(info);
+  const auto rate_line = [](const std::string& what, const Spread& tps, double rate, const char* unit) {
+    return format("  %-24s %9.2f tokens/s (%.2f ... %.2f)   %7.1f %s\n", what.c_str(), tps.median, tps.min, tps.max,
+                  rate / 1e9, unit);
+  };
+  const auto limit_line = [](const std::string& what, double limit, const char* unit, const Spread& fraction) {
+    return format("    %-22s %9.1f %s: %.1f%% of it (%.1f ... %.1f)\n", what.c_str(), limit / 1e9, unit,
+                  100.0 * fraction.median, 100.0 * fraction.min, 100.0 * fraction.max);
+  };
+  std::string text =
+      format("%.*s, weights %.*s, cache %.*s, %zu threads, medians of %zu repeats (least ... greatest)\n",
+             static_cast<int>(info.name.size()), info.name.data(), static_cast<int>(info.weights.size()),
+             info.weights.data(), static_cast<int>(info.kv.size()), info.kv.data(), threads, a.repeats);
+  const std::string peak = std::string("peak of ") + peak_name(info);
+  text += rate_line("prefill of " + std::to_string(a.prompt_tokens) + " tokens", spread(f.prefill_tps),
+                    spread(f.prefill_rates).median, "GOP/s");
+  text += limit_line(peak, spread(f.peaks).median, "GOP/s", spread(f.prefill_fractions));
+  for (const Decode& d : f.decodes) {
+    const Spread tps = spread(d.tps);
+    text += rate_line("decode at depth " + std::to_string(d.depth), tps,
+                      tps.median * work.decode_bytes(d.depth, a.generate_tokens), "GB/s");
+    text += limit_line("read bandwidth", spread(d.bandwidths).median, "GB/s", spread(d.fractions));
+    if (&d != &f.decodes.front()) {
+      const Spread over = spread(d.tps_over_first);
+      text += format("    tokens/s over those at depth %zu: %.3f (%.3f ... %.3f)\n", f.decodes.front().depth,
+                     over.median, over.min, over.max);
+    }
+    if (!d.over_read_time.empty()) {
+      const Spread over = spread(d.over_read_time);
+      text += format(
+          "    the depth adds %.0f us to a layer: %.2f of the time to read its keys and values (%.2f ... %.2f)\n",
+          1e6 * spread(d.added_per_layer).median, over.median, over.min, over.max);
+    }
+    if (a.generate_tokens >= 1000) {
+      text += "    tokens/s by tenths:";
+      for (const auto& tenth : d.tenths_tps) text += format(" %.0f", spread(tenth).median);
+      text += format("; resident memory grew by %s after the first\n", bytes_text(d.resident_growth).c_str());
+    }
+  }
+  if (a.sequences > 0) {
+    const Spread tps = spread(f.batch_tps);
+    text +=
+        rate_line("a row of " + std::to_string(a.sequences) + " sequences", tps,
+                  tps.median / static_cast<double>(a.sequences) * work.operations(a.sequences, a.sequences), "GOP/s");
+    text += limit_line(peak, spread(f.peaks).median, "GOP/s", spread(f.batch_fractions));
+  }
+  text += "  memory: weights " + bytes_text(info.weight_bytes) + ", cache " + bytes_text(info.cache_bytes) +
+          " (resident " + bytes_text(f.cache_resident_bytes) + "), workspace " + bytes_text(info.workspace_bytes) +
+          "; peak resident " + bytes_text(f.peak_rss_bytes) + "\n";
+  return text;
+}
 
 }  // namespace
 
 void run_bench(const BenchArguments& a) {
   const AnyPreset& preset = preset_for(a);
   const PresetInfo& info = preset.info();
-  const std::size_t most = std::max(a.prompt_tokens, a.depth + 1 + a.generate_tokens);
+  const std::size_t deepest = *std::max_element(a.depths.begin(), a.depths.end());
+  const std::size_t most = std::max(a.prompt_tokens, deepest + a.generate_tokens);
   if (info.config.window_size == 0 && most > info.config.context_len) {
     throw UsageError("--depth, --prompt-tokens: expected at most " + std::to_string(info.config.context_len) +
                      " tokens in all for a model without a window, got " + std::to_string(most));
@@ -109,107 +430,8 @@ void run_bench(const BenchArguments& a) {
     const Progress progress("making random weights for " + std::string(info.name) + " ...");
     model = preset.random(1);
   }
-  const std::unique_ptr<AnySession> session = model->session();
-  const std::vector<TokenId> prompt = some_tokens(a.prompt_tokens, info.config.vocab_size);
-  const std::vector<TokenId> context = some_tokens(a.depth + 1, info.config.vocab_size);
-
-  const auto time_prefill = [&] {
-    session->clear();
-    const double begin = bench::seconds();
-    session->prefill(prompt);
-    return bench::seconds() - begin;
-  };
-  const auto go_to_depth = [&] {
-    session->clear();
-    session->prefill(context);
-  };
-  const auto time_decode = [&] {
-    const double begin = bench::seconds();
-    for (std::size_t i = 0; i < a.generate_tokens; ++i) session->decode(prompt[i % prompt.size()]);
-    return bench::seconds() - begin;
-  };
-
-  time_prefill();  // a first run that isn't counted: it touches the memory that a run takes
-  go_to_depth();
-  time_decode();
-  const std::size_t peak_bytes = peak_resident_bytes();
-
-  const Work work(info, a);
-  const bench::ReadBandwidth read_bandwidth(threads);
-  std::vector<double> bandwidths, peaks, fp32_peaks, bf16_peaks, int8_peaks, prefill_tps, decode_tps, prefill_fractions,
-      decode_fractions;
-  Progress progress("measuring", a.repeats);
-  for (std::size_t i = 0; i < a.repeats; ++i) {
-    progress.at(i);
-    // Limit, run, limit: the limit of a run is the mean of what was measured before and after it.
-    const auto between = [](const auto& measure, const auto& run) {
-      const double before = measure();
-      const double seconds = run();
-      return std::pair((before + measure()) / 2.0, seconds);
-    };
-    go_to_depth();
-    const auto [bandwidth, decode] = between([&] { return read_bandwidth.measure(); }, time_decode);
-    const auto [peak, prefill] = between([&] { return peak_of(info, threads); }, time_prefill);
-    const double per_token = decode / static_cast<double>(a.generate_tokens);
-    bandwidths.push_back(bandwidth);
-    peaks.push_back(peak);
-    fp32_peaks.push_back(bench::fp32_peak(threads));
-    bf16_peaks.push_back(bench::bf16_peak(threads));
-    int8_peaks.push_back(bench::int8_peak(threads));
-    decode_tps.push_back(1.0 / per_token);
-    prefill_tps.push_back(static_cast<double>(a.prompt_tokens) / prefill);
-    decode_fractions.push_back(work.decode_bytes / per_token / bandwidth);
-    prefill_fractions.push_back(work.prefill_ops / prefill / peak);
-  }
-
-  const Spread decode = spread(decode_tps), prefill = spread(prefill_tps);
-  const Spread of_bandwidth = spread(decode_fractions), of_peak = spread(prefill_fractions);
-  const double read_rate = decode.median * work.decode_bytes;
-  const double op_rate = prefill.median / static_cast<double>(a.prompt_tokens) * work.prefill_ops;
-  if (a.json) {
-    const nlohmann::json out = {{"config", std::string(info.name)},
-                                {"weights", std::string(info.weights)},
-                                {"kv", std::string(info.kv)},
-                                {"threads", threads},
-                                {"repeats", a.repeats},
-                                {"prompt_tokens", a.prompt_tokens},
-                                {"generate_tokens", a.generate_tokens},
-                                {"depth", a.depth},
-                                {"prefill_tps", to_json(prefill)},
-                                {"decode_tps", to_json(decode)},
-                                {"decode_bytes_per_second", read_rate},
-                                {"prefill_operations_per_second", op_rate},
-                                {"decode_fraction_of_bandwidth", to_json(of_bandwidth)},
-                                {"prefill_fraction_of_peak", to_json(of_peak)},
-                                {"limits",
-                                 {{"read_bandwidth", to_json(spread(bandwidths))},
-                                  {"fp32_peak", to_json(spread(fp32_peaks))},
-                                  {"bf16_peak", to_json(spread(bf16_peaks))},
-                                  {"int8_peak", to_json(spread(int8_peaks))},
-                                  {"prefill_peak", info.multiplies_integers ? "int8_peak" : "fp32_peak"}}},
-                                {"peak_rss_bytes", peak_bytes},
-                                {"weight_bytes", info.weight_bytes},
-                                {"kv_cache_bytes", info.cache_bytes},
-                                {"workspace_bytes", info.workspace_bytes}};
-    return print(out.dump(2) + "\n");
-  }
-  char text[2048];
-  std::snprintf(text, sizeof text,
-                "%.*s, weights %.*s, cache %.*s, %zu threads, medians of %zu repeats (least ... greatest)\n"
-                "  prefill of %zu tokens   %8.2f tokens/s (%.2f ... %.2f)   %7.1f GOP/s\n"
-                "    peak of %s          %8.1f GOP/s: %.1f%% of it (%.1f ... %.1f)\n"
-                "  decode at depth %-6zu  %8.2f tokens/s (%.2f ... %.2f)   %7.1f GB/s\n"
-                "    read bandwidth        %8.1f GB/s: %.1f%% of it (%.1f ... %.1f)\n"
-                "  memory: weights %s, cache %s, workspace %s; peak resident %s\n",
-                static_cast<int>(info.name.size()), info.name.data(), static_cast<int>(info.weights.size()),
-                info.weights.data(), static_cast<int>(info.kv.size()), info.kv.data(), threads, a.repeats,
-                a.prompt_tokens, prefill.median, prefill.min, prefill.max, op_rate / 1e9,
-                info.multiplies_integers ? "int8" : "fp32", spread(peaks).median / 1e9, 100.0 * of_peak.median,
-                100.0 * of_peak.min, 100.0 * of_peak.max, a.depth, decode.median, decode.min, decode.max,
-                read_rate / 1e9, spread(bandwidths).median / 1e9, 100.0 * of_bandwidth.median, 100.0 * of_bandwidth.min,
-                100.0 * of_bandwidth.max, bytes_text(info.weight_bytes).c_str(), bytes_text(info.cache_bytes).c_str(),
-                bytes_text(info.workspace_bytes).c_str(), bytes_text(peak_bytes).c_str());
-  print(text);
+  const Figures figures = Bench(info, a, threads, *model).run();
+  print(a.json ? json_of(info, a, threads, figures).dump(2) + "\n" : text_of(info, a, threads, figures));
 }
 
 }  // namespace mistral::tool

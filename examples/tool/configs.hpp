@@ -30,12 +30,14 @@ inline constexpr ModelConfig stories_260k{.dim = 64,
                                           .rope_theta = 10000.0f,
                                           .norm_eps = 1e-5f};
 
-/// A config over the same weights that sees no further than 24 tokens, and so goes on for ever.
-inline constexpr ModelConfig stories_260k_w24 = [] {
+/// Configs over the same weights that see no further than some tokens, and so go on for ever.
+constexpr ModelConfig stories_260k_through(std::size_t window) {
   ModelConfig config = stories_260k;
-  config.window_size = 24;
+  config.window_size = window;
   return config;
-}();
+}
+inline constexpr ModelConfig stories_260k_w24 = stories_260k_through(24);
+inline constexpr ModelConfig stories_260k_w64 = stories_260k_through(64);
 
 /// A model of 1.1 billion parameters: large enough that no cache holds its weights, small enough to be made in seconds.
 inline constexpr ModelConfig shape_1_1b{.dim = 2048,

@@ -3,7 +3,9 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include <mistral/cache/random_cache.hpp>
 #include <mistral/model.hpp>
 #include <mistral/nn/weights.hpp>
 
@@ -37,15 +39,43 @@ class PresetModel final : public AnyPreset {
     std::int64_t position() const noexcept override { return session_.position(); }
     std::int64_t wraps() const noexcept override { return session_.cache().wraps(); }
     void clear() noexcept override { session_.clear(); }
+    void randomize_cache(std::int64_t position) override { randomize(session_.cache(), position, 1); }
 
    private:
     Session session_;
+  };
+
+  class BatchOf final : public AnyBatch {
+   public:
+    BatchOf(const Model& model, std::size_t sequences)
+        : model_(model), caches_(sequences), work_(sequences), logits_(sequences) {
+      for (auto& cache : caches_) sequences_.push_back({&cache, 1});
+      logits_.resize(sequences);
+    }
+    Rows<const float> forward(std::span<const TokenId> tokens) override {
+      model_.forward(tokens, std::span<const Sequence<Model::config, KV>>(sequences_), work_);
+      model_.logits(work_, 0, logits_.view());
+      return logits_.view();
+    }
+    void randomize_caches(std::int64_t position) override {
+      for (auto& cache : caches_) randomize(cache, position, 1);
+    }
+
+   private:
+    const Model& model_;
+    std::vector<KvCache<Model::config, KV>> caches_;
+    std::vector<Sequence<Model::config, KV>> sequences_;
+    Workspace<Model::config, typename Model::Format, KV> work_;
+    Batch<Model::config.vocab_size> logits_;
   };
 
   class ModelOf final : public AnyModel {
    public:
     explicit ModelOf(Model&& model) : model_(std::move(model)) {}
     std::unique_ptr<AnySession> session() const override { return std::make_unique<SessionOf>(model_); }
+    std::unique_ptr<AnyBatch> batch(std::size_t sequences) const override {
+      return std::make_unique<BatchOf>(model_, sequences);
+    }
 
    private:
     Model model_;

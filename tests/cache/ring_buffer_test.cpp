@@ -70,3 +70,20 @@ TEST_CASE("a cleared ring buffer begins at position 0 again") {
   ring.push(7);
   CHECK(content(ring) == std::vector<int>{7});
 }
+
+TEST_CASE("a ring buffer that is restored goes on as if it had been pushed to") {
+  RingBuffer<int, 4> ring;
+  for (int i = 0; i < 3; ++i) ring.push(i);
+  for (const int position : {0, 2, 4, 7, 1000001}) {
+    CAPTURE(position);
+    std::vector<int> last;
+    for (int i = std::max(0, position - 4); i < position; ++i) last.push_back(i);
+    ring.restore(position, last);
+    CHECK(ring.position() == position);
+    CHECK(content(ring) == last);
+    ring.push(position);
+    CHECK(ring.at(position) == position);
+    if (position > 0) CHECK(ring.at(position - 1) == position - 1);
+    CHECK(ring.size() == std::min<std::size_t>(last.size() + 1, 4));
+  }
+}

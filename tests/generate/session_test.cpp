@@ -100,3 +100,30 @@ TEST_CASE("a hook that throws leaves a cleared session that works") {
   CHECK(session.position() == 0);
   CHECK(test::same_bits(session.prefill(text), want));
 }
+
+TEST_CASE("a session whose cache is restored from another's goes on with the same bits") {
+  const auto model = test::random_model<Tiny>(5);
+  for (const std::size_t length : {3u, 8u, 21u}) {  // before the window is full, then, and after the rings have wrapped
+    CAPTURE(length);
+    Session<Tiny, bf16> one{model}, other{model};
+    Random random(length);
+    one.prefill(test::random_tokens(length, 97, random));
+    other.prefill(test::random_tokens(5, 97, random));
+    for (std::size_t i = 0; i < test::tiny.n_layers; ++i) {
+      const auto copy = [](const auto& from, auto& to) {
+        for (std::size_t head = 0; head < from.size(); ++head) {
+          const auto [older, newer] = from[head].spans();
+          auto entries = std::vector(older.begin(), older.end());
+          entries.insert(entries.end(), newer.begin(), newer.end());
+          to[head].restore(from[head].position(), entries);
+        }
+      };
+      copy(one.cache().layer(i).keys, other.cache().layer(i).keys);
+      copy(one.cache().layer(i).values, other.cache().layer(i).values);
+    }
+    CHECK(other.position() == static_cast<std::int64_t>(length));
+    const auto next = test::random_tokens(20, 97, random);
+    const auto want = one.prefill(next);
+    CHECK(test::same_bits(other.prefill(next), want));
+  }
+}

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -56,6 +57,14 @@ class RingBuffer {
 
   /// The entry at an absolute position that is held.
   const T& at(std::int64_t position) const noexcept { return slots_.data()[slot_of(position)]; }
+
+  /// Puts it into the state of a buffer at `position`, whose last entries these are: as many as it then holds,
+  /// min(position, W).
+  void restore(std::int64_t position, std::span<const T> entries) noexcept {
+    assert(position >= 0 && entries.size() == std::min(static_cast<std::uint64_t>(position), std::uint64_t{W}));
+    position_ = position - static_cast<std::int64_t>(entries.size());
+    push(entries);
+  }
 
   /// Forgets everything: the next entry has position 0.
   void clear() noexcept { position_ = 0; }

@@ -77,6 +77,9 @@ class Session {
   /// Number of tokens taken so far: the position of the next one.
   std::int64_t position() const noexcept { return cache_.position(); }
 
+  /// What the sequence has left behind: all of its state. Rings that are restored one by one must end up at one
+  /// position.
+  KvCache<C, KV>& cache() noexcept { return cache_; }
   const KvCache<C, KV>& cache() const noexcept { return cache_; }
   const Model& model() const noexcept { return *model_; }
 

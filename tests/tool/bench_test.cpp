@@ -1,0 +1,84 @@
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include "tool.hpp"
+
+using mistral::test::Run;
+using mistral::test::run_tool;
+using nlohmann::json;
+
+namespace {
+
+Run bench(const std::vector<std::string>& options) {
+  std::vector<std::string> arguments{"bench", "--prompt-tokens", "8", "--repeats", "1", "--threads", "1"};
+  arguments.insert(arguments.end(), options.begin(), options.end());
+  return run_tool(arguments);
+}
+
+}  // namespace
+
+TEST_CASE("bench times the decode from several depths, and a batch, and says what they took") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Run run = bench({"--config", "stories-260k-w64", "--generate-tokens", "20", "--depth", "64,1000000",
+                         "--sequences", "3", "--json"});
+  CHECK(run.exit_code == 0);
+  CHECK(run.err == "");
+  const json made = json::parse(run.out);
+  for (const char* const key : {"prefill_tps", "decode_tps", "decode_fraction_of_bandwidth", "prefill_fraction_of_peak",
+                                "batch_tps", "batch_fraction_of_peak"}) {
+    CAPTURE(key);
+    CHECK(made[key]["median"].get<double>() > 0.0);
+    CHECK(made[key]["min"] == made[key]["max"]);  // of one repeat
+  }
+  for (const char* const limit : {"read_bandwidth", "fp32_peak"}) {
+    CHECK(made["limits"][limit]["median"].get<double>() > 1e8);
+  }
+  CHECK(made["depth"] == 64);
+  CHECK(made["sequences"] == 3);
+  CHECK(made["kv_cache_bytes"] == 2 * 5 * 4 * 8 * 64 * 4);
+  CHECK(made["peak_rss_bytes"].get<double>() > made["weight_bytes"].get<double>());
+  REQUIRE(made["depths"].size() == 3);
+  for (const std::size_t i : {0u, 1u, 2u}) {
+    const json& depth = made["depths"][i];
+    CHECK(depth["depth"] == std::vector<int>{64, 1'000'000, 0}[i]);  // the last to know what the others add
+    CHECK(depth["tenths_tps"].size() == 10);
+    // a window that is full, or the 11 tokens halfway from depth 0
+    CHECK(depth["kv_bytes_seen"] == made["kv_cache_bytes"].get<double>() * (i < 2 ? 1.0 : 11.0 / 64.0));
+    CHECK(depth.contains("attention_over_read_time") == (i < 2));
+  }
+  CHECK(made["depths"][0]["decode_tps_over_first"]["median"] == 1.0);
+}
+
+TEST_CASE("bench reads like this") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Run run = bench({"--config", "tiny", "--generate-tokens", "1000"});
+  CHECK(run.exit_code == 0);
+  CHECK(run.out.starts_with(
+      "tiny, weights F32, cache float, 1 threads, medians of 1 repeats (least ... greatest)\n  prefill of 8 tokens "));
+  for (const char* const part : {"peak of fp32 ", "decode at depth 0 ", "read bandwidth ", "of it (",
+                                 "tokens/s by tenths: ", "resident memory grew by ", "peak resident "}) {
+    CAPTURE(part);
+    CHECK(run.out.find(part) != std::string::npos);
+  }
+}
+
+TEST_CASE("bench refuses what a preset doesn't hold") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const auto error_of = [](const std::vector<std::string>& options) {
+    const Run run = bench(options);
+    CHECK(run.exit_code == 2);
+    CHECK(run.out == "");
+    return run.err;
+  };
+  CHECK(
+      error_of({"--config", "stories-260k", "--depth", "10,500"}) ==
+      "mistral: error: --depth, --prompt-tokens: expected at most 512 tokens in all for a model without a window, got "
+      "564 (see: mistral bench --help)\n");
+  CHECK(error_of({"--config", "tiny", "--weights", "q1_0"})
+            .starts_with("mistral: error: --config tiny --weights q1_0: no such preset is compiled in (there are "));
+  CHECK(error_of({"--config", "tiny", "--depth", "8,x"}).starts_with("mistral: error: --depth: "));
+  CHECK(error_of({"--config", "tiny", "--sequences", "0"}).starts_with("mistral: error: --sequences: "));
+}
