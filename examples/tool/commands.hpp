@@ -66,6 +66,16 @@ struct LogitsArguments {
 };
 void run_logits(const LogitsArguments& arguments);
 
+struct PerplexityArguments {
+  ModelArguments model;
+  TextArguments text;
+  std::size_t stride = 0;  // 0: half of the context
+  std::string against;     // formats, with commas between them, or all; empty: none
+  bool no_bos = false;
+  bool json = false;
+};
+void run_perplexity(const PerplexityArguments& arguments);
+
 struct InspectArguments {
   std::string folder;
   std::string tokenizer;  // empty: tokenizer.model in `folder`, where there is one
@@ -78,7 +88,8 @@ struct BenchArguments {
   std::string weights;  // empty: the preset's
   std::size_t prompt_tokens = 512;
   std::size_t generate_tokens = 64;
-  std::size_t depth = 0;  // tokens in the cache before the first that is timed
+  std::vector<std::size_t> depths{0};  // tokens in the cache before the first that is timed
+  std::size_t sequences = 0;           // that go through the model together, a row of each; 0: not timed
   std::size_t repeats = 5;
   std::size_t threads = 0;  // 0: as many as there are processors
   bool json = false;

@@ -159,6 +159,27 @@ Command add_logits(CLI::App& parent) {
   return {app, [arguments] { run_logits(*arguments); }};
 }
 
+Command add_perplexity(CLI::App& parent) {
+  CLI::App* const app = parent.add_subcommand(
+      "perplexity", "Say how well a checkpoint predicts a text, and what each weight format loses");
+  const auto arguments = std::make_shared<PerplexityArguments>();
+  PerplexityArguments& a = *arguments;
+  add_model(*app, a.model);
+  add_text(*app, "--text", "--file", a.text,
+           "the text; standard input where neither is given. BOS is put in front of it");
+  app->add_option(
+         "--against", a.against,
+         "hold these formats of the weights, with commas between them, against F32: perplexities, and the mean "
+         "Kullback-Leibler divergence from its distributions; all: every one that the tool is compiled for")
+      ->type_name("FORMATS");
+  add_whole(*app, "--stride", a.stride, 1, INT32_MAX,
+            "without a window, sequences of the context's length follow each other at this distance; half of the "
+            "context unless said. With a window the text is one sequence");
+  app->add_flag("--no-bos", a.no_bos, "don't put BOS in front of the text");
+  app->add_flag("--json", a.json, "print one JSON object");
+  return {app, [arguments] { run_perplexity(*arguments); }};
+}
+
 Command add_inspect(CLI::App& parent) {
   CLI::App* const app =
       parent.add_subcommand("inspect", "Say what a checkpoint is, which preset fits it, and the memory that it takes");
@@ -191,8 +212,18 @@ Command add_bench(CLI::App& parent) {
       ->type_name("FORMAT");
   add_count("--prompt-tokens", a.prompt_tokens, 1, "tokens of the prefill that is timed");
   add_count("--generate-tokens", a.generate_tokens, 1, "tokens of the decode that is timed");
-  add_count("--depth", a.depth, 0, "tokens in the cache before the decode");
-  add_count("--repeats", a.repeats, 1, "how often both are timed");
+  app->add_option("--depth", a.depths,
+                  "tokens in the cache before the decode, which are not computed; several with commas between them are "
+                  "timed in turn; 0 unless said")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(std::size_t{0}, std::size_t{100'000'000}))
+      ->type_name("N[,N...]");
+  app->add_option("--sequences", a.sequences,
+                  "time forwards of a row of each of N sequences too, from depth 0; not timed unless said")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{512}))
+      ->type_name("N");
+  add_count("--repeats", a.repeats, 1, "how often all are timed");
   app->add_option("--threads", a.threads, "threads to run on; all processors unless said")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1024}))
       ->type_name("N");
@@ -225,7 +256,7 @@ int run(int argc, const char* const* argv) {
   app.set_version_flag("--version", "mistral " MISTRAL_TOOL_VERSION);
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
-  const Command commands[] = {add_generate(app), add_tokenize(app), add_logits(app),
+  const Command commands[] = {add_generate(app), add_tokenize(app), add_logits(app), add_perplexity(app),
                               add_inspect(app),  add_presets(app),  add_bench(app)};
   const auto help_of = [&] {
     std::string help = "mistral";

@@ -13,6 +13,7 @@
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q8_0.hpp>
 #include <mistral/generate/generate.hpp>
+#include <mistral/generate/perplexity.hpp>
 #include <mistral/generate/sampler.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/io/load.hpp>

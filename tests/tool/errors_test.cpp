@@ -280,7 +280,7 @@ TEST_CASE("an output that cannot be written") {
 
 TEST_CASE("help and the version are no errors") {
   if (mistral::test::tool_path() == nullptr) return;
-  for (const char* const command : {"generate", "tokenize", "logits", "inspect", "presets", "bench"}) {
+  for (const char* const command : {"generate", "tokenize", "logits", "perplexity", "inspect", "presets", "bench"}) {
     const Run run = run_tool({command, "--help"});
     CHECK(run.exit_code == 0);
     CHECK(run.err == "");

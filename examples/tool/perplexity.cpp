@@ -1,0 +1,178 @@
+// mistral perplexity: how well a checkpoint predicts a text, and what each weight format loses.
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <mistral/generate/perplexity.hpp>
+
+#include "commands.hpp"
+#include "console.hpp"
+#include "load.hpp"
+#include "presets.hpp"
+
+namespace mistral::tool {
+
+namespace {
+
+// What a preset makes of the text, and how far that is from what the reference makes of it.
+struct Row {
+  const PresetInfo* info;
+  TextScore score;
+  double divergence = 0.0;       // the sum over all targets
+  std::size_t same_choices = 0;  // targets for which both hold the same token for the most probable
+
+  double mean_divergence() const { return divergence / static_cast<double>(score.targets); }
+  double same_choice() const { return static_cast<double>(same_choices) / static_cast<double>(score.targets); }
+};
+
+std::size_t choice(std::span<const float> logits) {
+  return static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+// Both models go through the text side by side, so that neither's logits are kept. Without a reference, a model alone.
+Row score(const PresetInfo& info, AnySession& session, AnySession* reference, std::span<const TokenId> tokens,
+          std::size_t stride) {
+  Row row{&info, {}};
+  Progress progress("scoring " + std::string(info.name), tokens.size());
+  for (const TextPiece& piece : text_pieces(tokens.size(), info.config, stride)) {
+    if (piece.fresh) session.clear();
+    if (piece.fresh && reference != nullptr) reference->clear();
+    const auto part = tokens.subspan(piece.begin, piece.count);
+    const Rows<const float> logits = session.forward(part);
+    std::optional<Rows<const float>> wanted;
+    if (reference != nullptr) wanted = reference->forward(part);
+    for (std::size_t i = piece.context; i < piece.count; ++i) {
+      row.score.add(logits.row(i), tokens[piece.begin + i + 1]);
+      if (!wanted) continue;
+      row.divergence += kl_divergence(wanted->row(i), logits.row(i));
+      if (choice(wanted->row(i)) == choice(logits.row(i))) ++row.same_choices;
+    }
+    progress.at(piece.begin + piece.count);
+  }
+  return row;
+}
+
+std::string upper(std::string text) {
+  for (char& c : text) {
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  }
+  return text;
+}
+
+// The presets of that config, in the order in which the tool lists them.
+std::vector<const AnyPreset*> presets_of(const ModelConfig& config) {
+  std::vector<const AnyPreset*> out;
+  for (const AnyPreset* preset : presets()) {
+    if (preset->info().config == config) out.push_back(preset);
+  }
+  return out;
+}
+
+// Those whose formats `list` names: all of them for `all`, or for the reference alone. The reference comes first.
+std::vector<const AnyPreset*> compared_presets(const std::string& list, const ModelConfig& config) {
+  const std::vector<const AnyPreset*> known = presets_of(config);
+  const auto find = [&](const std::string& format) -> const AnyPreset* {
+    for (const AnyPreset* preset : known) {
+      if (preset->info().weights == format) return preset;
+    }
+    return nullptr;
+  };
+  const AnyPreset* const reference = find("F32");
+  std::string names;
+  for (const AnyPreset* preset : known) names.append(names.empty() ? "" : ", ").append(preset->info().weights);
+  if (reference == nullptr) {
+    throw UsageError("--against: expected a model that this tool is compiled for in F32, got one in " + names);
+  }
+  std::vector<const AnyPreset*> out{reference};
+  const auto add = [&](const AnyPreset* preset) {
+    if (std::find(out.begin(), out.end(), preset) == out.end()) out.push_back(preset);
+  };
+  for (std::size_t begin = 0; begin <= list.size();) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    const std::string format = upper(list.substr(begin, end - begin));
+    begin = end + 1;
+    if (format == "ALL" || upper(list) == "F32") {
+      for (const AnyPreset* preset : known) add(preset);
+      continue;
+    }
+    const AnyPreset* const preset = find(format);
+    if (preset == nullptr) {
+      throw UsageError("--against: expected all, or some of " + names + ", got '" + printable(format, 40) + "'");
+    }
+    add(preset);
+  }
+  return out;
+}
+
+nlohmann::ordered_json json_of(const std::vector<Row>& rows, std::size_t tokens, bool against) {
+  const auto fields = [](const Row& row) {
+    nlohmann::ordered_json out = {{"preset", row.info->name},
+                                  {"weights", row.info->weights},
+                                  {"weight_bytes", row.info->weight_bytes},
+                                  {"loss", row.score.loss()},
+                                  {"perplexity", row.score.perplexity()}};
+    return out;
+  };
+  nlohmann::ordered_json out = {{"tokens", tokens}, {"targets", rows.front().score.targets}};
+  out.update(fields(rows.front()));
+  if (!against) return out;
+  for (const Row& row : rows) {
+    auto& format = out["formats"].emplace_back(fields(row));
+    format["mean_kl_divergence"] = row.mean_divergence();
+    format["same_choice"] = row.same_choice();
+  }
+  return out;
+}
+
+std::string text_of(const std::vector<Row>& rows, std::size_t tokens, bool against) {
+  const Row& first = rows.front();
+  char line[256];
+  std::snprintf(line, sizeof line,
+                "%zu tokens, %zu of them predicted by %.*s: loss %.6f nats a token, perplexity %.6f\n", tokens,
+                first.score.targets, static_cast<int>(first.info->name.size()), first.info->name.data(),
+                first.score.loss(), first.score.perplexity());
+  std::string text = line;
+  if (!against) return text;
+  text += "weights  cache       memory   perplexity   of F32's   mean KL divergence   same choice\n";
+  for (const Row& row : rows) {
+    std::snprintf(
+        line, sizeof line, "%-8.*s %-6.*s %11s %12.5f %9.3f%% %20.3e %12.2f%%\n",
+        static_cast<int>(row.info->weights.size()), row.info->weights.data(), static_cast<int>(row.info->kv.size()),
+        row.info->kv.data(), bytes_text(row.info->weight_bytes).c_str(), row.score.perplexity(),
+        100.0 * row.score.perplexity() / first.score.perplexity(), row.mean_divergence(), 100.0 * row.same_choice());
+    text += line;
+  }
+  return text;
+}
+
+}  // namespace
+
+void run_perplexity(const PerplexityArguments& arguments) {
+  const AnyPreset& preset = choose_preset(arguments.model.folder, arguments.model.preset);
+  const bool against = !arguments.against.empty();
+  const std::vector<const AnyPreset*> compared =
+      against ? compared_presets(arguments.against, preset.info().config) : std::vector<const AnyPreset*>{&preset};
+  const PresetInfo& info = compared.front()->info();
+  const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
+  const std::vector<TokenId> tokens = prompt_ids(tokenizer, text_of(arguments.text, "text"), arguments.no_bos);
+  (void)text_pieces(tokens.size(), info.config, arguments.stride);  // refused before the weights are loaded
+
+  const Threads threads(arguments.model.threads);
+  const std::unique_ptr<AnyModel> reference = load_model(arguments.model, *compared.front());
+  const std::unique_ptr<AnySession> reference_session = reference->session();
+  std::vector<Row> rows{score(info, *reference_session, nullptr, tokens, arguments.stride)};
+  rows.front().same_choices = rows.front().score.targets;
+  for (std::size_t i = 1; i < compared.size(); ++i) {
+    const std::unique_ptr<AnyModel> model = load_model(arguments.model, *compared[i]);
+    rows.push_back(score(compared[i]->info(), *model->session(), reference_session.get(), tokens, arguments.stride));
+  }
+  print(arguments.json ? json_of(rows, tokens.size(), against).dump(2) + "\n" : text_of(rows, tokens.size(), against));
+}
+
+}  // namespace mistral::tool
