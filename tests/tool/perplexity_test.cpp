@@ -34,7 +34,7 @@ TEST_CASE("perplexity holds the formats of a config against F32, in a text longe
   const std::string model = mistral::test::stories();
   if (mistral::test::tool_path() == nullptr || model.empty()) return;
   std::string story;
-  for (int i = 0; i < 10; ++i)
+  for (int i = 0; i < 25; ++i)
     story += "Once upon a time, there was a little girl named Lily. She had a big red ball. ";
   const auto perplexity = [&](std::vector<std::string> options) {
     options.insert(options.begin(), {"perplexity", "--model", model, "--file", "-"});
