@@ -1,5 +1,5 @@
 // The matmul of the 7B's and a 1.1B's shapes, at one row (bound by memory) and at many (bound by arithmetic), each
-// beside the machine's limit measured in the same run.
+// beside the machine's limit measured in the same run; and how fast weights are encoded.
 #include <benchmark/benchmark.h>
 
 #include <cmath>
@@ -10,7 +10,10 @@
 #include <mistral/core/random.hpp>
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f32.hpp>
+#include <mistral/format/iq4_nl.hpp>
 #include <mistral/format/q4_0.hpp>
+#include <mistral/format/q4_k.hpp>
+#include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
 #include <mistral/kernels/matmul.hpp>
 
@@ -43,13 +46,20 @@ bool right(const Panels<F>& panels, const std::vector<float>& x, const std::vect
   std::vector<float> w(panels.cols());
   panels.unpack_row(5, w);
   const float* row = x.data() + (tokens - 1) * panels.cols();
-  double sum = 0.0, magnitude = 0.0;
+  double sum = 0.0, magnitude = 0.0, rounding = 0.0;
   for (std::size_t k = 0; k < w.size(); ++k) {
     sum += static_cast<double>(w[k]) * static_cast<double>(row[k]);
     magnitude += std::abs(static_cast<double>(w[k]) * static_cast<double>(row[k]));
+    if constexpr (IntegerFormat<F>) {  // activations are rounded to 1/127 of the largest of 32
+      const auto block =
+          std::span(row, panels.cols()).subspan(k / 32 * 32, std::min<std::size_t>(32, w.size() - k / 32 * 32));
+      double largest = 0.0;
+      for (const float v : block) largest = std::max(largest, std::abs(static_cast<double>(v)));
+      rounding += std::abs(static_cast<double>(w[k])) * largest / 254.0;
+    }
   }
   const double got = static_cast<double>(y[(tokens - 1) * panels.rows() + 5]);
-  return std::abs(got - sum) <= static_cast<double>(w.size() + 2) * 0x1p-24 * magnitude;
+  return std::abs(got - sum) <= static_cast<double>(w.size() + 2) * 0x1p-24 * magnitude + rounding;
 }
 
 template <WeightFormat F>
@@ -70,7 +80,9 @@ void matmul(benchmark::State& state) {
   const double operations = 2.0 * static_cast<double>(rows * cols * tokens);
   double achieved = 0.0;
   for (auto _ : state) {
-    const double machine = tokens == 1 ? bandwidth.measure() : bench::fp32_peak(threads);
+    const double machine = tokens == 1        ? bandwidth.measure()
+                           : IntegerFormat<F> ? bench::int8_peak(threads)
+                                              : bench::fp32_peak(threads);
     const double begin = bench::seconds();
     kernels::matmul(panels.view(), buffer.prepare(Rows<const float>(x.data(), tokens, cols)),
                     Rows<float>(y.data(), tokens, rows));
@@ -101,6 +113,39 @@ BENCHMARK_TEMPLATE(matmul, F32)->Apply(shapes);
 BENCHMARK_TEMPLATE(matmul, BF16)->Apply(shapes);
 BENCHMARK_TEMPLATE(matmul, Q8_0)->Apply(shapes);
 BENCHMARK_TEMPLATE(matmul, Q4_0)->Apply(shapes);
+BENCHMARK_TEMPLATE(matmul, IQ4_NL)->Apply(shapes);
+BENCHMARK_TEMPLATE(matmul, Q4_K)->Apply(shapes);
+BENCHMARK_TEMPLATE(matmul, Q6_K)->Apply(shapes);
+
+// How fast weights are encoded, on all threads: what loading a checkpoint of another format costs beside reading it.
+template <WeightFormat F>
+void encode(benchmark::State& state) {
+  const parallel::ThreadLimit limit(threads);
+  constexpr std::size_t rows = 4096, cols = 4096;
+  Panels<F> panels(rows, cols);
+  Random random(3);
+  std::vector<float> values(rows * cols);
+  for (float& v : values) v = random.normal();
+  for (auto _ : state) {
+    parallel::for_ranges(panels.view().panel_count(), 1, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t i = begin; i < end; ++i) {
+        const float* pointers[panel_rows];
+        for (std::size_t r = 0; r < panel_rows; ++r) pointers[r] = values.data() + (i * panel_rows + r) * cols;
+        panels.pack(i, pointers);
+      }
+    });
+  }
+  state.counters["weights/s"] =
+      benchmark::Counter(static_cast<double>(rows * cols * state.iterations()), benchmark::Counter::kIsRate);
+}
+
+void once(benchmark::internal::Benchmark* b) { b->Iterations(10)->Unit(benchmark::kMillisecond)->UseRealTime(); }
+
+BENCHMARK_TEMPLATE(encode, Q8_0)->Apply(once);
+BENCHMARK_TEMPLATE(encode, Q4_0)->Apply(once);
+BENCHMARK_TEMPLATE(encode, IQ4_NL)->Apply(once);
+BENCHMARK_TEMPLATE(encode, Q4_K)->Apply(once);
+BENCHMARK_TEMPLATE(encode, Q6_K)->Apply(once);
 
 }  // namespace
 

@@ -10,7 +10,10 @@
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f16.hpp>
 #include <mistral/format/f32.hpp>
+#include <mistral/format/iq4_nl.hpp>
 #include <mistral/format/q4_0.hpp>
+#include <mistral/format/q4_k.hpp>
+#include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
 #include <mistral/generate/generate.hpp>
 #include <mistral/generate/perplexity.hpp>

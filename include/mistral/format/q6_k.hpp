@@ -16,8 +16,8 @@ struct Q6_K {
   static constexpr std::size_t group_inputs = 16;
   static constexpr std::size_t groups = block_inputs / group_inputs;
   static constexpr std::size_t step_inputs = 128;
-  static constexpr std::size_t low_bytes = 64 * panel_rows;
-  static constexpr std::size_t step_bytes = low_bytes + 32 * panel_rows;
+  static constexpr std::size_t third_bytes = 32 * panel_rows;
+  static constexpr std::size_t step_bytes = 3 * third_bytes;
   static constexpr std::size_t code_bytes = 2 * step_bytes;
   static constexpr std::size_t group_bytes = groups * panel_rows;
   static constexpr std::size_t block_bytes = code_bytes + group_bytes + panel_rows * sizeof(f16);
@@ -61,42 +61,62 @@ struct Q6_K {
             codes[quarter].put(simd::Words::truncate(raised, 0.0f, 63.0f), static_cast<int>(8 * k));
           }
         }
-        simd::Words upper = simd::Words::zero();
-        for (std::size_t quarter = 0; quarter < 4; ++quarter) {
-          upper.put(codes[quarter].masked(0x30303030u).bits(4, 26), static_cast<int>(2 * quarter));
-        }
-        const std::size_t at = i / simd::quad * simd::Quads::bytes;
-        for (std::size_t half = 0; half < 2; ++half) {
-          simd::Words lower = codes[half].masked(0x0f0f0f0fu);
-          lower.put(codes[half + 2].masked(0x0f0f0f0fu), 4);
-          lower.store(block + half * low_bytes / 2 + at);
-        }
-        upper.store(block + low_bytes + at);
+        put(codes, block + i / simd::quad * simd::Quads::bytes);
       }
     }
   }
 
+  // A file's block is 2 x 64 bytes of lower four bits, in each the first and second 32 in the lower halves and the
+  // third and fourth in the upper, then 2 x 32 bytes of the upper two bits of four codes.
   static void from_file_blocks(const std::byte* const (&rows)[panel_rows], std::byte* block) noexcept {
     for (std::size_t step = 0; step < 2; ++step, block += step_bytes) {
-      simd::transpose_words(RowPointers(rows, step * 64).at, 16, block);
-      simd::transpose_words(RowPointers(rows, 128 + step * 32).at, 8, block + low_bytes);
+      std::byte low[2 * third_bytes];
+      std::byte high[third_bytes];
+      simd::transpose_words(RowPointers(rows, step * 64).at, 16, low);
+      simd::transpose_words(RowPointers(rows, 128 + step * 32).at, 8, high);
+      for (std::size_t at = 0; at < third_bytes; at += simd::Quads::bytes) {
+        const simd::Words upper = simd::Words::load(high + at);
+        simd::Words codes[4];
+        for (std::size_t quarter = 0; quarter < 4; ++quarter) {
+          const simd::Words lower = simd::Words::load(low + quarter % 2 * third_bytes + at);
+          codes[quarter] = lower.bits(static_cast<int>(quarter / 2 * 4), 28).masked(0x0f0f0f0fu);
+          codes[quarter].put(upper.bits(static_cast<int>(2 * quarter), 26).masked(0x03030303u), 4);
+        }
+        put(codes, block + at);
+      }
     }
     simd::transpose_words(RowPointers(rows, 192).at, 4, block);
     halves_from_rows(RowPointers(rows, 208).at, block + group_bytes);
   }
   static void to_file_blocks(const std::byte* block, std::byte* const (&rows)[panel_rows]) noexcept {
     for (std::size_t step = 0; step < 2; ++step, block += step_bytes) {
-      simd::untranspose_words(block, 16, RowPointers(rows, step * 64).at);
-      simd::untranspose_words(block + low_bytes, 8, RowPointers(rows, 128 + step * 32).at);
+      std::byte low[2 * third_bytes];
+      std::byte high[third_bytes];
+      for (std::size_t i = 0; i < 8; ++i) {
+        simd::Words upper = simd::Words::zero();
+        for (std::size_t quarter = 0; quarter < 4; ++quarter) {
+          std::byte code[simd::Quads::bytes];
+          quads(block, 8 * quarter + i).store(code);
+          upper.put(simd::Words::load(code).masked(0x30303030u).bits(4, 26), static_cast<int>(2 * quarter));
+        }
+        upper.store(high + i * simd::Quads::bytes);
+        for (std::size_t half = 0; half < 2; ++half) {
+          simd::both_nibbles(quads(block, 8 * half + i), quads(block, 8 * half + 16 + i))
+              .store(low + half * third_bytes + i * simd::Quads::bytes);
+        }
+      }
+      simd::untranspose_words(low, 16, RowPointers(rows, step * 64).at);
+      simd::untranspose_words(high, 8, RowPointers(rows, 128 + step * 32).at);
     }
     simd::untranspose_words(block, 4, RowPointers(rows, 192).at);
     halves_to_rows(block + group_bytes, RowPointers(rows, 208).at);
   }
 
   static simd::Quads quads(const std::byte* step, std::size_t i) noexcept {
-    const simd::Quads low = simd::Quads::load(step + i % 16 * simd::Quads::bytes);
-    const simd::Quads high = simd::Quads::load(step + low_bytes + i % 8 * simd::Quads::bytes);
-    return (i < 16 ? low.low_nibbles() : low.high_nibbles()).with_upper_bits(high, i / 8);
+    const std::byte* const at = step + i % 8 * simd::Quads::bytes;
+    if (i < 24) return simd::Quads::load(at + i / 8 * third_bytes).low_6_bits();
+    return simd::Quads::of_upper_bits(simd::Quads::load(at), simd::Quads::load(at + third_bytes),
+                                      simd::Quads::load(at + 2 * third_bytes));
   }
   using Terms = ScalesOfHalves<zero>;
   static void terms(const std::byte* block, Terms (&out)[block_inputs / scale_inputs]) noexcept {
@@ -106,7 +126,7 @@ struct Q6_K {
       const simd::Quads bytes = simd::Quads::load(packed + g / simd::quad * simd::Quads::bytes);
       for (std::size_t k = 0; k < simd::quad; k += 2) {
         Terms& terms = out[(g + k) / 2];
-        terms.scale = scale;
+        for (std::size_t r = 0; r < simd::registers; ++r) terms.scale.part[r] = scale.part[r];
         terms.halves[0] = simd::ScaledDot<zero>::scales(bytes, k);
         terms.halves[1] = simd::ScaledDot<zero>::scales(bytes, k + 1);
       }
@@ -117,6 +137,15 @@ struct Q6_K {
   }
 
  private:
+  /// Stores the codes of four inputs of each 32 of a step.
+  static void put(const simd::Words (&codes)[4], std::byte* out) noexcept {
+    for (std::size_t third = 0; third < 3; ++third) {
+      simd::Words words = codes[third];
+      words.put(codes[3].bits(static_cast<int>(2 * third), 30 - static_cast<int>(2 * third)).masked(0x03030303u), 6);
+      words.store(out + third * third_bytes);
+    }
+  }
+
   /// The largest weight gets the code -32, or less, so that the one of the other sign isn't cut.
   static simd::Lanes fit(const float (&in)[group_inputs][panel_rows]) noexcept {
     const simd::Lanes largest = largest_weights(in);

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include <mistral/simd/lanes.hpp>
+#include <mistral/simd/words.hpp>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -138,24 +139,39 @@ struct Quads {
     return out;
   }
 
-  /// These bytes, of four bits, with two more above them: bits 2 k and 2 k + 1 of the bytes of `upper`.
-  Quads with_upper_bits(const Quads& upper, std::size_t k) const noexcept {
+  /// The lower six bits of each byte.
+  Quads low_6_bits() const noexcept {
     Quads out;
 #if defined(__AVX512F__)
-    const auto place = [k](__m512i b) {
-      b = k == 0 ? _mm512_slli_epi16(b, 4) : k == 1 ? _mm512_slli_epi16(b, 2) : k == 2 ? b : _mm512_srli_epi16(b, 2);
-      return _mm512_and_si512(b, _mm512_set1_epi8(0x30));
-    };
-    out.part[0] = _mm512_or_si512(part[0], place(upper.part[0]));
+    out.part[0] = _mm512_and_si512(part[0], _mm512_set1_epi8(63));
 #elif defined(__AVX2__)
-    const auto place = [k](__m256i b) {
-      b = k == 0 ? _mm256_slli_epi16(b, 4) : k == 1 ? _mm256_slli_epi16(b, 2) : k == 2 ? b : _mm256_srli_epi16(b, 2);
-      return _mm256_and_si256(b, _mm256_set1_epi8(0x30));
+    for (std::size_t i = 0; i < 2; ++i) out.part[i] = _mm256_and_si256(part[i], _mm256_set1_epi8(63));
+#else
+    for (std::size_t i = 0; i < bytes; ++i) out.part[i] = static_cast<std::uint8_t>(part[i] & 63u);
+#endif
+    return out;
+  }
+
+  /// Bytes of six bits, put together of the upper two bits of three: the lowest two first.
+  static Quads of_upper_bits(const Quads& a, const Quads& b, const Quads& c) noexcept {
+    Quads out;
+#if defined(__AVX512F__)
+    const auto place = [](__m512i x, int shift, char mask) {
+      return _mm512_and_si512(_mm512_srli_epi16(x, static_cast<unsigned>(shift)), _mm512_set1_epi8(mask));
     };
-    for (std::size_t i = 0; i < 2; ++i) out.part[i] = _mm256_or_si256(part[i], place(upper.part[i]));
+    out.part[0] =
+        _mm512_or_si512(_mm512_or_si512(place(a.part[0], 6, 3), place(b.part[0], 4, 12)), place(c.part[0], 2, 48));
+#elif defined(__AVX2__)
+    const auto place = [](__m256i x, int shift, char mask) {
+      return _mm256_and_si256(_mm256_srli_epi16(x, shift), _mm256_set1_epi8(mask));
+    };
+    for (std::size_t i = 0; i < 2; ++i) {
+      out.part[i] =
+          _mm256_or_si256(_mm256_or_si256(place(a.part[i], 6, 3), place(b.part[i], 4, 12)), place(c.part[i], 2, 48));
+    }
 #else
     for (std::size_t i = 0; i < bytes; ++i) {
-      out.part[i] = static_cast<std::uint8_t>(part[i] | ((upper.part[i] >> (2 * k) & 3u) << 4));
+      out.part[i] = static_cast<std::uint8_t>((a.part[i] >> 6) | ((b.part[i] >> 6) * 4u) | ((c.part[i] >> 6) * 16u));
     }
 #endif
     return out;
@@ -178,87 +194,6 @@ struct Quads {
     return out;
   }
 };
-
-/// Sixteen 32-bit words, one a lane, in which quads of codes are put together.
-struct Words {
-  xsimd::batch<std::int32_t> part[registers];
-
-  static Words zero() noexcept {
-    Words out;
-    for (auto& p : out.part) p = xsimd::batch<std::int32_t>(0);
-    return out;
-  }
-
-  /// x, cut off to a whole number, of what is in [low, high]; a NaN becomes low.
-  static Words truncate(const Lanes& x, float low, float high) noexcept {
-    Words out;
-    for (std::size_t i = 0; i < registers; ++i) {
-      // A NaN compares as false: the select, and not a max, makes it `low` on every machine.
-      const FloatBatch number = xsimd::select(x.part[i] >= FloatBatch(low), x.part[i], FloatBatch(low));
-      out.part[i] = xsimd::to_int(xsimd::min(number, FloatBatch(high)));
-    }
-    return out;
-  }
-
-  static Words load(const std::byte* p) noexcept {
-    Words out;
-    for (std::size_t i = 0; i < registers; ++i) {
-      out.part[i] = xsimd::batch<std::int32_t>::load_unaligned(reinterpret_cast<const std::int32_t*>(p) +
-                                                               i * xsimd::batch<std::int32_t>::size);
-    }
-    return out;
-  }
-
-  /// Bits [shift, shift + count) of each word, as a number.
-  Words bits(int shift, int count) const noexcept {
-    Words out;
-    const xsimd::batch<std::int32_t> mask((1 << count) - 1);
-    for (std::size_t i = 0; i < registers; ++i) out.part[i] = (part[i] >> shift) & mask;
-    return out;
-  }
-
-  Words masked(std::uint32_t mask) const noexcept {
-    Words out;
-    const xsimd::batch<std::int32_t> bits(static_cast<std::int32_t>(mask));
-    for (std::size_t i = 0; i < registers; ++i) out.part[i] = part[i] & bits;
-    return out;
-  }
-
-  Words flipped(std::uint32_t mask) const noexcept {
-    Words out;
-    const xsimd::batch<std::int32_t> bits(static_cast<std::int32_t>(mask));
-    for (std::size_t i = 0; i < registers; ++i) out.part[i] = part[i] ^ bits;
-    return out;
-  }
-
-  Lanes to_lanes() const noexcept {
-    Lanes out;
-    for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::to_float(part[i]);
-    return out;
-  }
-
-  /// Sets bits from `shift` on to the codes, which are small enough and fit there.
-  void put(const Words& codes, int shift) noexcept {
-    for (std::size_t i = 0; i < registers; ++i) part[i] = part[i] | (codes.part[i] << shift);
-  }
-
-  void store(std::byte* p) const noexcept { std::memcpy(p, part, sizeof part); }
-};
-
-inline Lanes abs(const Lanes& a) noexcept {
-  Lanes out;
-  for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::abs(a.part[i]);
-  return out;
-}
-
-/// In each lane, whichever of the two is larger in magnitude; the first where they are alike or x is a NaN.
-inline Lanes larger_magnitude(const Lanes& largest, const Lanes& x) noexcept {
-  Lanes out;
-  for (std::size_t i = 0; i < registers; ++i) {
-    out.part[i] = xsimd::select(xsimd::abs(x.part[i]) > xsimd::abs(largest.part[i]), x.part[i], largest.part[i]);
-  }
-  return out;
-}
 
 /// How sums of a block's products are taken where no weight is above MaxCode. `Dot` itself is the running sum of up to
 /// eight quads a lane. `Step` is what one instruction multiplies: `steps` of them are made of a quad, once for any
@@ -297,8 +232,8 @@ struct Dot {
   }
   static Register pair_products(Register w, Register x) noexcept { return _mm512_maddubs_epi16(w, x); }
   static Register word_products(Register w, Register x) noexcept { return _mm512_madd_epi16(w, x); }
-  static Register add_words(Register a, Register b) noexcept { return _mm512_add_epi16(a, b); }
-  static Register add_sums(Register a, Register b) noexcept { return _mm512_add_epi32(a, b); }
+  static void add_words(Register& sum, Register x) noexcept { sum = pinned(_mm512_add_epi16(sum, x)); }
+  static void add_sums(Register& sum, Register x) noexcept { sum = pinned(_mm512_add_epi32(sum, x)); }
   static Register even_bytes(Register w) noexcept { return _mm512_and_si512(w, all(0x00ff00ff)); }
   static Register odd_bytes(Register w) noexcept { return _mm512_srli_epi16(w, 8); }
   static Register ones() noexcept { return _mm512_set1_epi16(1); }
@@ -313,8 +248,14 @@ struct Dot {
   }
   static Register pair_products(Register w, Register x) noexcept { return _mm256_maddubs_epi16(w, x); }
   static Register word_products(Register w, Register x) noexcept { return _mm256_madd_epi16(w, x); }
-  static Register add_words(Register a, Register b) noexcept { return _mm256_add_epi16(a, b); }
-  static Register add_sums(Register a, Register b) noexcept { return _mm256_add_epi32(a, b); }
+  // In the register that the sum is in: gcc would leave it in that of x and copy it back, a fifth of a loop's
+  // instructions.
+  static void add_words(Register& sum, Register x) noexcept {
+    asm("vpaddw {%1, %0, %0|%0, %0, %1}" : "+x"(sum) : "x"(x));
+  }
+  static void add_sums(Register& sum, Register x) noexcept {
+    asm("vpaddd {%1, %0, %0|%0, %0, %1}" : "+x"(sum) : "x"(x));
+  }
   static Register even_bytes(Register w) noexcept { return _mm256_and_si256(w, all(0x00ff00ff)); }
   static Register odd_bytes(Register w) noexcept { return _mm256_srli_epi16(w, 8); }
   static Register ones() noexcept { return _mm256_set1_epi16(1); }
@@ -340,8 +281,11 @@ struct Dot {
   void add(const Step& w, const std::byte* input) noexcept {
     for (std::size_t i = 0; i < parts; ++i) {
       const Register x = broadcast(input);
-      sum[i] = narrow ? add_words(sum[i], pair_products(w.part[i], x)) : add_sums(sum[i], word_products(w.part[i], x));
-      sum[i] = pinned(sum[i]);
+      if constexpr (narrow) {
+        add_words(sum[i], pair_products(w.part[i], x));
+      } else {
+        add_sums(sum[i], word_products(w.part[i], x));
+      }
     }
   }
   Sums sums() const noexcept {

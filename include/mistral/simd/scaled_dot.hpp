@@ -49,8 +49,7 @@ struct ScaledDot {
   static void split(const Quads& w, Step (&out)[1]) noexcept { out[0] = w; }
   void add(const Step& w, const std::byte* input) noexcept {
     for (std::size_t i = 0; i < Words::parts; ++i) {
-      sum[i] = Words::add_words(sum[i], Words::pair_products(w.part[i], Words::broadcast(input)));
-      sum[i] = pinned(sum[i]);
+      Words::add_words(sum[i], Words::pair_products(w.part[i], Words::broadcast(input)));
     }
   }
 
