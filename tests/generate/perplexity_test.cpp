@@ -5,6 +5,8 @@
 #include <doctest/doctest.h>
 
 #include <mistral/format/f32.hpp>
+#include <mistral/format/iq4_nl.hpp>
+#include <mistral/format/q4_0.hpp>
 #include <mistral/generate/perplexity.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/io/load.hpp>
@@ -185,4 +187,33 @@ TEST_CASE("without a window, a text past the context is scored in sequences that
   }
   CHECK(score_text(session, text, 1).log_likelihood == single.log_likelihood);
   CHECK(score_text(session, text).targets == 449);
+}
+
+TEST_CASE("at the same bits a weight, the codebook of IQ4_NL loses less than the even steps of Q4_0") {
+  const auto folder = test::golden("stories260k");
+  if (folder.empty()) return;
+  CHECK(Transformer<stories, IQ4_NL>::memory_bytes == Transformer<stories, Q4_0>::memory_bytes);
+  const auto exact = load<Transformer<stories, F32>>((folder / "hf").string());
+  Session session{exact};
+  const Safetensors golden = Safetensors::open((folder / "expected.safetensors").string());
+  const auto divergence_of = [&](const auto& model) {
+    Session quantised{model};
+    double divergence = 0.0;
+    std::size_t targets = 0;
+    for (int p = 0; p < 5; ++p) {
+      const auto text = test::tensor_values<TokenId>(golden, "p" + std::to_string(p) + ".tokens");
+      session.clear();
+      quantised.clear();
+      const auto wanted = session.forward(text), logits = quantised.forward(text);
+      for (std::size_t i = 0; i < text.size(); ++i) divergence += kl_divergence(wanted.row(i), logits.row(i));
+      targets += text.size();
+    }
+    return divergence / static_cast<double>(targets);
+  };
+  const double q4_0 = divergence_of(load<Transformer<stories, Q4_0>>((folder / "hf").string()));
+  const double iq4_nl = divergence_of(load<Transformer<stories, IQ4_NL>>((folder / "hf").string()));
+  CAPTURE(q4_0);
+  CAPTURE(iq4_nl);
+  CHECK(iq4_nl > 0.0);
+  CHECK(iq4_nl < q4_0);
 }
