@@ -1,7 +1,8 @@
 # To be sourced: what the scripts share.
 
 # apt_install PACKAGE...: installs those packages of Debian or Ubuntu that are missing, with sudo only where we aren't
-# root; does nothing, and asks for nothing, where all are there. On other systems it says what is needed, and goes on.
+# root; does nothing, and asks for nothing, where all are there. NAME:arm64 is a package of another architecture. On
+# other systems it says what is needed, and goes on.
 apt_install() {
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     echo "no apt on this system: you need what Debian calls $*" >&2
@@ -24,6 +25,9 @@ apt_install() {
     root=(sudo)
   fi
   echo "installing ${missing[*]}" >&2
+  for package in "${missing[@]}"; do
+    case $package in *:*) "${root[@]}" dpkg --add-architecture "${package#*:}" ;; esac
+  done
   "${root[@]}" apt-get update -qq
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
 }

@@ -20,6 +20,18 @@
 #endif
 #elif defined(__AVX2__) && defined(__FMA__)
 #define MISTRAL_ABI v0_1_avx2
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define MISTRAL_ABI v0_1_neon_i8mm_bf16
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define MISTRAL_ABI v0_1_neon_dotprod_bf16
+#else
+#define MISTRAL_ABI v0_1_neon_bf16
+#endif
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_MATMUL_INT8)
+#define MISTRAL_ABI v0_1_neon_i8mm
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#define MISTRAL_ABI v0_1_neon_dotprod
 #elif defined(__aarch64__)
 #define MISTRAL_ABI v0_1_neon
 #else

@@ -16,7 +16,14 @@ inline constexpr std::size_t block_quads = input_block / simd::quad;
 /// Rows of a tile of integer sums, which keep the registers of a block to themselves:
 ///   AVX-512  12 sums                      + 1 weights + 1 broadcast + 1 product   = 15 of 32
 ///   AVX2      4 x 2 sums                  + 2 weights + 1 broadcast + 1 product   = 12 of 16
+///   i8mm      6 x 4 sums                  + 4 weights + 1 broadcast               = 29 of 32
+///   dotprod   5 x 5 sums                  + 4 weights + 1 broadcast + 1 constant  = 31 of 32
+///   NEON      2 x 9 sums                  + 4 weights + 1 broadcast + 2 products  = 25 of 32
+#if defined(__aarch64__)
+inline constexpr std::size_t integer_tile_rows = 26 / simd::dot_registers;
+#else
 inline constexpr std::size_t integer_tile_rows = simd::registers == 1 ? 12 : simd::registers == 2 ? 4 : 2;
+#endif
 
 /// One row times P panels, straight from the packed weights.
 template <std::size_t P, IntegerFormat F>

@@ -11,6 +11,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace mistral::inline MISTRAL_ABI::simd {
@@ -63,6 +65,13 @@ struct Lanes {
       return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
     };
     return {{eight(0), eight(8)}};
+#elif defined(__aarch64__)
+    Lanes out;
+    for (std::size_t i = 0; i < registers; ++i) {
+      const uint16x4_t four = vld1_u16(reinterpret_cast<const std::uint16_t*>(p) + 4 * i);
+      out.part[i] = FloatBatch(vreinterpretq_f32_u32(vshll_n_u16(four, 16)));
+    }
+    return out;
 #else
     return load_each(p, [](bf16 x) { return to_float(x); });
 #endif
@@ -77,6 +86,13 @@ struct Lanes {
       return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i)));
     };
     return {{eight(0), eight(8)}};
+#elif defined(__aarch64__)
+    Lanes out;
+    for (std::size_t i = 0; i < registers; ++i) {
+      const uint16x4_t four = vld1_u16(reinterpret_cast<const std::uint16_t*>(p) + 4 * i);
+      out.part[i] = FloatBatch(vcvt_f32_f16(vreinterpret_f16_u16(four)));
+    }
+    return out;
 #else
     return load_each(p, [](f16 x) { return to_float(x); });
 #endif
@@ -91,6 +107,14 @@ struct Lanes {
       return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + i))));
     };
     return {{eight(0), eight(8)}};
+#elif defined(__aarch64__)
+    Lanes out;
+    for (std::size_t half = 0; half < 2; ++half) {
+      const int16x8_t eight = vmovl_s8(vld1_s8(p + 8 * half));
+      out.part[2 * half] = FloatBatch(vcvtq_f32_s32(vmovl_s16(vget_low_s16(eight))));
+      out.part[2 * half + 1] = FloatBatch(vcvtq_f32_s32(vmovl_high_s16(eight)));
+    }
+    return out;
 #else
     return load_each(p, [](std::int8_t x) { return static_cast<float>(x); });
 #endif
@@ -144,7 +168,11 @@ inline Lanes operator*(const Lanes& a, const Lanes& b) noexcept {
 
 inline Lanes operator/(const Lanes& a, const Lanes& b) noexcept {
   Lanes out;
+#if defined(__aarch64__)  // xsimd 8 has an approximation for it
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = FloatBatch(vdivq_f32(a.part[i], b.part[i]));
+#else
   for (std::size_t i = 0; i < registers; ++i) out.part[i] = a.part[i] / b.part[i];
+#endif
   return out;
 }
 

@@ -27,14 +27,27 @@ inline constexpr std::size_t quad = 4;
 /// written here is the one that fits the registers.
 template <class Register>
 inline Register pinned(Register value) noexcept {
-#if defined(__AVX512F__)
+#if defined(MISTRAL_EMULATED)
+  // tests of instructions that this processor lacks: there are no such registers
+#elif defined(__AVX512F__)
   asm("" : "+v"(value));
 #elif defined(__AVX2__)
   asm("" : "+x"(value));
+#elif defined(__aarch64__)
+  asm("" : "+w"(value));
 #endif
   return value;
 }
 
+}  // namespace mistral::inline MISTRAL_ABI::simd
+
+#if defined(__aarch64__)
+#include <mistral/simd/quads_neon.hpp>
+#endif
+
+namespace mistral::inline MISTRAL_ABI::simd {
+
+#if !defined(__aarch64__)
 /// Sixteen 32-bit sums, one a lane.
 struct Sums {
 #if defined(__AVX512F__)
@@ -328,5 +341,6 @@ struct Dot {
     }
   }
 };
+#endif
 
 }  // namespace mistral::inline MISTRAL_ABI::simd

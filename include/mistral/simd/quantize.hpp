@@ -10,6 +10,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace mistral::inline MISTRAL_ABI::simd {
@@ -51,6 +53,27 @@ inline float quantize(const float* x, std::int8_t* codes, std::int32_t& sum) noe
   const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes),
                       _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+#elif defined(__aarch64__)
+  float32x4_t v[8];
+  float32x4_t largest = vdupq_n_f32(0.0f);
+  float32x4_t probe = vdupq_n_f32(0.0f);  // x - x: 0, or NaN for what isn't finite
+  for (int i = 0; i < 8; ++i) {
+    v[i] = vld1q_f32(x + 4 * i);
+    largest = vmaxq_f32(largest, vabsq_f32(v[i]));
+    probe = vaddq_f32(probe, vsubq_f32(v[i], v[i]));
+  }
+  const bool finite = vaddvq_f32(probe) == 0.0f;
+  const float magnitude = finite ? vmaxvq_f32(largest) : 0.0f;
+  const float inverse = magnitude > 1e-36f ? 127.0f / magnitude : 0.0f;
+  int16x8_t words[4];
+  for (int i = 0; i < 4; ++i) {
+    const int32x4_t low = vcvtnq_s32_f32(vmulq_n_f32(v[2 * i], inverse));
+    const int32x4_t high = vcvtnq_s32_f32(vmulq_n_f32(v[2 * i + 1], inverse));
+    words[i] = finite ? vcombine_s16(vmovn_s32(low), vmovn_s32(high)) : vdupq_n_s16(0);
+  }
+  sum = vaddlvq_s16(vaddq_s16(vaddq_s16(words[0], words[1]), vaddq_s16(words[2], words[3])));
+  vst1q_s8(codes, vcombine_s8(vmovn_s16(words[0]), vmovn_s16(words[1])));
+  vst1q_s8(codes + 16, vcombine_s8(vmovn_s16(words[2]), vmovn_s16(words[3])));
 #else
   float magnitude = 0.0f;
   bool finite = true;

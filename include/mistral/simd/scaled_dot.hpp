@@ -91,21 +91,37 @@ struct ScaledDot {
   void add(const Step& w, const std::byte* input) noexcept { products.add(w, input); }
 
   static Quads scales(const Quads& bytes, std::size_t k) noexcept {
-    std::byte all[Quads::bytes];
-    bytes.store(all);
-    std::int32_t wide[lanes];
-    for (std::size_t i = 0; i < lanes; ++i) wide[i] = static_cast<std::int8_t>(all[i * quad + k]);
-    return Quads::load(reinterpret_cast<const std::byte*>(wide));
+    const auto up = static_cast<std::int32_t>(24 - 8 * k);
+#if defined(__AVX512F__)
+    return {{_mm512_srai_epi32(_mm512_sllv_epi32(bytes.part[0], _mm512_set1_epi32(up)), 24)}};
+#elif defined(__aarch64__)
+    Quads out;
+    for (std::size_t i = 0; i < 4; ++i) {
+      const int32x4_t raised = vshlq_s32(vreinterpretq_s32_u8(bytes.part[i]), vdupq_n_s32(up));
+      out.part[i] = vreinterpretq_u8_s32(vshrq_n_s32(raised, 24));
+    }
+    return out;
+#else
+    std::int32_t words[lanes];
+    bytes.store(reinterpret_cast<std::byte*>(words));
+    for (auto& word : words) word = static_cast<std::int32_t>(static_cast<std::uint32_t>(word) << up) >> 24;
+    return Quads::load(reinterpret_cast<const std::byte*>(words));
+#endif
   }
   Sums sums(const Quads& scales) const noexcept {
-    const Sums before = products.sums();
-    std::int32_t values[lanes];
+    Sums out = products.sums();
+#if defined(__AVX512F__)
+    out.part[0] = _mm512_mullo_epi32(_mm512_add_epi32(out.part[0], _mm512_set1_epi32(first)), scales.part[0]);
+#elif defined(__aarch64__)
+    for (std::size_t i = 0; i < 4; ++i) {
+      const int32x4_t sum = vaddq_s32(out.part[i], vdupq_n_s32(first));
+      out.part[i] = vmulq_s32(sum, vreinterpretq_s32_u8(scales.part[i]));
+    }
+#else
     std::int32_t factors[lanes];
-    std::memcpy(values, before.part, sizeof values);
     scales.store(reinterpret_cast<std::byte*>(factors));
-    for (std::size_t i = 0; i < lanes; ++i) values[i] = (values[i] + first) * factors[i];
-    Sums out;
-    std::memcpy(out.part, values, sizeof values);
+    for (std::size_t i = 0; i < lanes; ++i) out.part[i] = (out.part[i] + first) * factors[i];
+#endif
     return out;
   }
 #endif

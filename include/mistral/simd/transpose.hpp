@@ -41,6 +41,29 @@ inline void transpose_words(const std::byte* const* rows, std::size_t words, std
       store(3, _mm256_shuffle_ps(b, d, 0xee));
     }
   }
+#elif defined(__aarch64__)
+  // Four rows by four words at a time.
+  for (; w + 4 <= words; w += 4) {
+    for (std::size_t first = 0; first < lanes; first += 4) {
+      uint32x4_t r[4];
+      for (std::size_t i = 0; i < 4; ++i) {
+        const auto* const row = reinterpret_cast<const std::uint8_t*>(rows[first + i]) + w * sizeof(std::uint32_t);
+        r[i] = vreinterpretq_u32_u8(vld1q_u8(row));
+      }
+      const uint64x2_t a = vreinterpretq_u64_u32(vtrn1q_u32(r[0], r[1]));
+      const uint64x2_t b = vreinterpretq_u64_u32(vtrn2q_u32(r[0], r[1]));
+      const uint64x2_t c = vreinterpretq_u64_u32(vtrn1q_u32(r[2], r[3]));
+      const uint64x2_t d = vreinterpretq_u64_u32(vtrn2q_u32(r[2], r[3]));
+      const auto store = [&](std::size_t step, uint64x2_t x) {
+        auto* const out = reinterpret_cast<std::uint8_t*>(panel + (w + step) * word_bytes) + first * 4;
+        vst1q_u8(out, vreinterpretq_u8_u64(x));
+      };
+      store(0, vtrn1q_u64(a, c));
+      store(1, vtrn1q_u64(b, d));
+      store(2, vtrn2q_u64(a, c));
+      store(3, vtrn2q_u64(b, d));
+    }
+  }
 #endif
   for (; w < words; ++w) {
     for (std::size_t i = 0; i < lanes; ++i) {
