@@ -14,6 +14,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 /// The limits of the machine that a figure is held against, measured by plain loops beside it, in the same minute.
@@ -150,21 +152,55 @@ inline double bf16_peak([[maybe_unused]] std::size_t threads) {
     keep(sums);
   });
   return static_cast<double>(2 * rounds * 16 * 32 * threads) / time;
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+  constexpr std::size_t rounds = 10'000'000;
+  const double time = timed_on(threads, [](std::size_t) {
+    float32x4_t sums[16];
+    for (auto& sum : sums) sum = vdupq_n_f32(1.0f);
+    bfloat16x8_t factor = vdupq_n_bf16(vcvth_bf16_f32(0.5f));
+    bfloat16x8_t term = vdupq_n_bf16(vcvth_bf16_f32(-0.5f));
+    asm volatile("" : "+w"(factor), "+w"(term));
+    for (std::size_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 16
+      for (auto& sum : sums) sum = vbfdotq_f32(sum, factor, term);
+    }
+    keep(sums);
+  });
+  return static_cast<double>(2 * rounds * 16 * 8 * threads) / time;
 #else
   return 0.0;
 #endif
 }
 
-/// Dot products of unsigned and signed bytes, summed in 32 bits, in operations per second: vpdpbusd, or the three
-/// instructions that AVX2 has for it; 0 where there is neither.
+#if defined(__AVX512VNNI__) || defined(__AVX2__) || defined(__ARM_FEATURE_DOTPROD)
+#define MISTRAL_BENCH_INT8_PEAK
+#endif
+
+/// Dot products of unsigned and signed bytes, summed in 32 bits, in operations per second: vpdpbusd, the three
+/// instructions that AVX2 has for it, usdot, or sdot, for which weights must be signed; 0 where there is none of them.
 inline double int8_peak([[maybe_unused]] std::size_t threads) {
-#if defined(__AVX512VNNI__) || defined(__AVX2__)
-#if defined(__AVX512VNNI__)
+#if defined(MISTRAL_BENCH_INT8_PEAK)
+#if defined(__aarch64__)
+  using Register = int32x4_t;
+  constexpr std::size_t accumulators = 16;
+  const auto all = [](int x) { return vdupq_n_s32(x); };
+  const auto multiply_add = [](Register sum, Register w, Register x, Register) {
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+    return vusdotq_s32(sum, vreinterpretq_u8_s32(w), vreinterpretq_s8_s32(x));
+#else
+    return vdotq_s32(sum, vreinterpretq_s8_s32(w), vreinterpretq_s8_s32(x));
+#endif
+  };
+#elif defined(__AVX512F__)
   using Register = __m512i;
   constexpr std::size_t accumulators = 16;
   const auto all = [](int x) { return _mm512_set1_epi32(x); };
-  const auto multiply_add = [](Register sum, Register w, Register x, Register) {
+  const auto multiply_add = [](Register sum, Register w, Register x, [[maybe_unused]] Register ones) {
+#if defined(__AVX512VNNI__)
     return _mm512_dpbusd_epi32(sum, w, x);
+#else
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), ones));
+#endif
   };
 #else
   using Register = __m256i;
@@ -185,7 +221,14 @@ inline double int8_peak([[maybe_unused]] std::size_t threads) {
     for (std::size_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 16
       for (Register& sum : sums) {
-        asm volatile("" : "+x"(x));  // or the product would be taken out of the loop
+        // or the product would be taken out of the loop
+#if defined(__aarch64__)
+        asm volatile("" : "+w"(x));
+#elif defined(__AVX512F__)
+        asm volatile("" : "+v"(x));
+#else
+        asm volatile("" : "+x"(x));
+#endif
         sum = multiply_add(sum, w, x, ones);
       }
     }

@@ -26,6 +26,7 @@ struct PresetInfo {
   std::size_t weight_bytes;
   std::size_t read_bytes;    // of the weights, what each token reads: all but the embedding
   bool multiplies_integers;  // rather than floats
+  bool multiplies_pairs;     // of bfloat16, rather than floats
   std::size_t cache_bytes;
   std::size_t workspace_bytes;
 };

@@ -82,10 +82,13 @@ std::size_t growth_since(std::size_t before) {
   return now > before ? now - before : 0;
 }
 
-// The limit of what a preset multiplies in. BF16 weights are multiplied as floats.
+// The limit of what a preset multiplies in: bytes or pairs of bfloat16, where the machine has dot products of them, or
+// floats.
 double peak_of(const PresetInfo& info, std::size_t threads) {
-  const double int8 = info.multiplies_integers ? bench::int8_peak(threads) : 0.0;
-  return int8 > 0.0 ? int8 : bench::fp32_peak(threads);
+  const double own = info.multiplies_integers ? bench::int8_peak(threads)
+                     : info.multiplies_pairs  ? bench::bf16_peak(threads)
+                                              : 0.0;
+  return own > 0.0 ? own : bench::fp32_peak(threads);
 }
 
 std::vector<TokenId> some_tokens(std::size_t count, std::size_t vocab_size) {
@@ -294,7 +297,9 @@ class Bench {
   Figures figures_;
 };
 
-const char* peak_name(const PresetInfo& info) { return info.multiplies_integers ? "int8" : "fp32"; }
+const char* peak_name(const PresetInfo& info) {
+  return info.multiplies_integers ? "int8" : info.multiplies_pairs ? "bf16" : "fp32";
+}
 
 nlohmann::ordered_json json_of(const PresetInfo& info, const BenchArguments& a, std::size_t threads, const Figures& f) {
   const Work work(info);

@@ -91,6 +91,7 @@ class PresetModel final : public AnyPreset {
               Model::memory_bytes,
               Model::memory_bytes - decltype(Model::tok_embeddings)::bytes,
               IntegerFormat<typename Model::Format>,
+              PairFormat<typename Model::Format>,
               Session::cache_bytes,
               Session::workspace_bytes} {}
 

@@ -32,6 +32,26 @@ float bound(std::span<const float> w, std::span<const float> x) {
   return static_cast<float>(n * 0x1p-24 / (1.0 - n * 0x1p-24) * sum) + std::numeric_limits<float>::min();
 }
 
+// The activations that the format F multiplies floats or pairs with.
+template <WeightFormat F>
+Matrix as_multiplied(const Matrix& x) {
+  Matrix out = x;
+  if constexpr (PairFormat<F>) {
+    for (float& v : out.values) v = to_float(from_float<bf16>(v));
+  }
+  return out;
+}
+
+// The same for a format's own sums: those of pairs may round to odd, which is off by up to 2^-23, twice as much, and
+// take for zero what is below 2^-126, among the weights, the inputs and after each addition.
+template <WeightFormat F>
+float sum_bound(std::span<const float> w, std::span<const float> x) {
+  if constexpr (!PairFormat<F>) return bound(w, x);
+  double lost = 0.0;
+  for (std::size_t k = 0; k < w.size(); ++k) lost += 2.0 + std::abs(w[k]) + std::abs(x[k]);
+  return 2.0f * bound(w, x) + static_cast<float>(0x1p-126 * lost);
+}
+
 template <WeightFormat F>
 void multiply(const Panels<F>& w, Rows<const float> x, Rows<float> y) {
   kernels::InputBuffer<F> buffer(x.rows(), x.cols());
@@ -76,7 +96,7 @@ Matrix quantized(const Matrix& x) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a matmul is its naive twin within the error of a sum in order, and one row its own bits", F, F32,
-                   BF16, F16, Exact<Q8_0>, Exact<Q4_0>, Exact<IQ4_NL>, Exact<Q4_K>, Exact<Q6_K>) {
+                   BF16, Exact<BF16>, F16, Exact<Q8_0>, Exact<Q4_0>, Exact<IQ4_NL>, Exact<Q4_K>, Exact<Q6_K>) {
   Random random(1);
   for (int round = 0; round < 60; ++round) {
     const std::size_t rows = test::uniform(random, 1, 200);
@@ -91,12 +111,13 @@ TEST_CASE_TEMPLATE("a matmul is its naive twin within the error of a sum in orde
     Matrix y(tokens, rows);
     Matrix expected(tokens, rows);
     multiply(panels, x.view(), y.view());
-    reference::matmul(weights.view(), x.view(), expected.view());
+    const Matrix multiplied = as_multiplied<F>(x);
+    reference::matmul(weights.view(), multiplied.view(), expected.view());
     bool within = true;
     for (std::size_t t = 0; t < tokens; ++t) {
       for (std::size_t o = 0; o < rows; ++o) {
-        within &=
-            std::abs(y.view().row(t)[o] - expected.view().row(t)[o]) <= bound(weights.view().row(o), x.view().row(t));
+        within &= std::abs(y.view().row(t)[o] - expected.view().row(t)[o]) <=
+                  sum_bound<F>(weights.view().row(o), multiplied.view().row(t));
       }
     }
     CHECK(within);
@@ -107,6 +128,62 @@ TEST_CASE_TEMPLATE("a matmul is its naive twin within the error of a sum in orde
       same &= std::memcmp(alone.values.data(), y.view().row(t).data(), rows * sizeof(float)) == 0;
     }
     CHECK(same);
+  }
+}
+
+TEST_CASE("BF16 is off from the product of its floats by no more than rounding the inputs to 8 bits makes it") {
+  Random random(6);
+  for (const float size : {1.0f, 1e-20f, 1e10f}) {
+    Matrix weights(50, 333, random);
+    const Panels<BF16> panels = test::packed<BF16>(weights);
+    Matrix x(30, 333, random);
+    for (float& v : x.values) v *= size;
+    Matrix y(30, 50);
+    Matrix expected(30, 50);
+    multiply(panels, x.view(), y.view());
+    reference::matmul(weights.view(), x.view(), expected.view());
+    for (std::size_t t = 0; t < x.rows; ++t) {
+      for (std::size_t o = 0; o < weights.rows; ++o) {
+        // Each input is off by 2^-8 of itself at most, so the sum by 2^-8 of the sum of |w x|: by Cauchy and Schwarz no
+        // more than 2^-8 |w| |x|. The products' sizes grow by as much, and the sum's roundings with them.
+        double w2 = 0.0;
+        double x2 = 0.0;
+        for (const float v : weights.view().row(o)) w2 += static_cast<double>(v) * static_cast<double>(v);
+        for (const float v : x.view().row(t)) x2 += static_cast<double>(v) * static_cast<double>(v);
+        const auto inputs = static_cast<float>(0x1p-8 * std::sqrt(w2 * x2));
+        const float sums = 1.01f * sum_bound<BF16>(weights.view().row(o), x.view().row(t));
+        REQUIRE(std::abs(y.view().row(t)[o] - expected.view().row(t)[o]) <= inputs + sums);
+      }
+    }
+  }
+}
+
+TEST_CASE("BF16 keeps infinities, NaN and denormals in their own row and output") {
+  Random random(7);
+  Matrix weights(33, 71, random);
+  weights.view().row(3)[5] = std::numeric_limits<float>::infinity();
+  weights.view().row(20)[70] = std::numeric_limits<float>::quiet_NaN();
+  weights.view().row(32)[0] = std::numeric_limits<float>::denorm_min();
+  const Panels<BF16> panels = test::packed<BF16>(weights);
+  Matrix x(7, 71, random);
+  x.view().row(4)[70] = std::numeric_limits<float>::quiet_NaN();
+  x.view().row(5)[1] = 3.4e38f;  // rounds to infinity
+  x.view().row(6)[2] = 1e-40f;
+  Matrix y(7, 33);
+  multiply(panels, x.view(), y.view());
+  for (std::size_t t = 0; t < 7; ++t) {
+    for (std::size_t o = 0; o < 33; ++o) {
+      const float out = y.view().row(t)[o];
+      CAPTURE(t);
+      CAPTURE(o);
+      if (t == 4 || o == 20) {
+        CHECK(std::isnan(out));
+      } else if (o == 3) {
+        CHECK_FALSE(std::isfinite(out));
+      } else if (t != 5) {
+        CHECK(std::isfinite(out));
+      }
+    }
   }
 }
 

@@ -5,15 +5,22 @@
 #include <cstring>
 
 #include <mistral/format/weight_format.hpp>
+#include <mistral/simd/pairs.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// Weights as bfloat16, multiplied as the floats they stand for: activations stay floats. Two neighbouring inputs of a
-/// row share a 32-bit lane, so that widening either costs one instruction.
+/// Weights as bfloat16. Two neighbouring inputs of a row share a 32-bit lane.
+///
+/// Where the processor multiplies pairs of bfloat16 (AVX512-BF16, and FEAT_BF16 on Arm; simd::multiplies_pairs says
+/// whether this unit is compiled for one) activations are rounded to bfloat16 too, to nearest, as such a machine is
+/// used everywhere: an activation is off by at most 2^-8 of itself, so that an output w . x is off by at most 2^-8 sum
+/// |w x| <= 2^-8 |w| |x| beside the roundings of the sum. Elsewhere activations stay floats, and widening either weight
+/// of a pair costs one instruction. Exact<BF16> takes floats everywhere.
 struct BF16 {
   static constexpr std::string_view name = "BF16";
   static constexpr std::size_t block_inputs = 2;
   static constexpr std::size_t block_bytes = panel_rows * 2 * sizeof(bf16);
+  static constexpr bool multiplies_pairs = simd::multiplies_pairs;
 
   static void pack(const float (&in)[2][panel_rows], std::byte* block) noexcept {
     std::uint32_t pairs[panel_rows];
@@ -32,5 +39,11 @@ struct BF16 {
 };
 
 static_assert(WeightFormat<BF16>);
+
+/// A weight format whose blocks are pairs of bfloat16, as the machine's dot products take them.
+template <class F>
+concept PairFormat = WeightFormat<F> && requires {
+  requires F::multiplies_pairs;
+} && F::block_inputs == 2 && F::block_bytes == panel_rows* simd::pair_bytes;
 
 }  // namespace mistral::inline MISTRAL_ABI

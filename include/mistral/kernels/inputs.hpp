@@ -7,6 +7,7 @@
 
 #include <mistral/core/buffer.hpp>
 #include <mistral/core/rows.hpp>
+#include <mistral/format/bf16.hpp>
 #include <mistral/format/integer_format.hpp>
 #include <mistral/format/panels.hpp>
 #include <mistral/kernels/block_product.hpp>
@@ -50,6 +51,19 @@ struct Inputs<F> {
   static constexpr std::size_t blocks(std::size_t inputs) noexcept {
     return PanelsView<F>::blocks(inputs) * (F::block_inputs / input_block);
   }
+};
+
+/// For pairs of bfloat16: activations rounded to them, row after row.
+template <PairFormat F>
+struct Inputs<F> {
+  const std::byte* data;  ///< (tokens, pairs) pairs
+  std::size_t tokens;
+  std::size_t inputs;
+
+  std::size_t rows() const noexcept { return tokens; }
+  std::size_t cols() const noexcept { return inputs; }
+  std::size_t pairs() const noexcept { return (inputs + 1) / 2; }
+  const std::byte* row(std::size_t t) const noexcept { return data + t * pairs() * simd::pair_bytes; }
 };
 
 /// Memory for what `prepare` makes of activations: none for formats that take floats.
@@ -120,6 +134,32 @@ class InputBuffer<F> {
   Buffer<std::byte> codes_;
   Buffer<float> scales_;
   Buffer<Offset> offsets_;
+};
+
+template <PairFormat F>
+class InputBuffer<F> {
+ public:
+  /// For up to `tokens` rows of up to `cols` inputs.
+  InputBuffer(std::size_t tokens, std::size_t cols) : pairs_(bytes(tokens, cols)) {}
+
+  static constexpr std::size_t bytes(std::size_t tokens, std::size_t cols) noexcept {
+    return tokens * ((cols + 1) / 2) * simd::pair_bytes;
+  }
+
+  /// Rounds activations (tokens, cols) to bfloat16. Valid until the next call.
+  Inputs<F> prepare(Rows<const float> x, std::size_t first_row = 0) noexcept {
+    (void)first_row;
+    assert(bytes(x.rows(), x.cols()) <= pairs_.size());
+    parallel::for_ranges(x.rows(), rows_per_task(x.cols()), [&](std::size_t begin, std::size_t end) {
+      for (std::size_t t = begin; t < end; ++t) {
+        simd::put_pairs(x.row(t).data(), x.cols(), pairs_.data() + t * bytes(1, x.cols()));
+      }
+    });
+    return {pairs_.data(), x.rows(), x.cols()};
+  }
+
+ private:
+  Buffer<std::byte> pairs_;
 };
 
 }  // namespace mistral::inline MISTRAL_ABI::kernels

@@ -9,6 +9,7 @@
 #include <mistral/format/panels.hpp>
 #include <mistral/kernels/inputs.hpp>
 #include <mistral/kernels/matmul_integer.hpp>
+#include <mistral/kernels/matmul_pairs.hpp>
 #include <mistral/kernels/tile.hpp>
 #include <mistral/parallel/parallel.hpp>
 
