@@ -27,7 +27,7 @@ TEST_CASE("a matrix is written byte for byte as numpy.save writes it") {
   const std::vector<float> values{1.0f, -2.5f, 0.0f, 3.0f, 1e-30f, 65504.0f};
   mistral::write_npy(scratch.path("a.npy"), values, 2, 3);
   std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
-  header += std::string(128 - 10 - header.size() - 1, ' ') + "\n";
+  header.append(128 - 10 - header.size() - 1, ' ').append("\n");
   const std::string data(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
   CHECK(scratch.read("a.npy") == npy(header, data));
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # impossible_configs.sh ROOT COMPILER FLAG...: a config that no transformer has doesn't compile, and the message names the
-# field; the config that each of them is made from does compile.
+# field; the config that each of them is made from does compile. Nor does the training of weights that can't be trained.
 set -euo pipefail
 root=$1 compiler=$2
 shift 2
@@ -42,4 +42,18 @@ expect head_dim "ModelConfig::head_dim must be at most" "head_dim = 258"
 expect n_heads "ModelConfig::n_heads must be divisible by ModelConfig::n_kv_heads" "n_kv_heads = 3"
 expect rope_theta "ModelConfig::rope_theta must be positive" "rope_theta = 0.0f"
 expect norm_eps "ModelConfig::norm_eps must be positive" "norm_eps = -1e-5f"
+
+said=$("$compiler" -std=c++20 -fsyntax-only -I"$root/include" "${flags[@]}" -x c++ - 2>&1 <<CPP || true
+#include <mistral/train.hpp>
+constexpr mistral::ModelConfig good{.dim = 64, .n_layers = 3, .head_dim = 16, .hidden_dim = 160, .n_heads = 4,
+                                    .n_kv_heads = 2, .window_size = 8, .context_len = 64, .vocab_size = 97};
+void train(mistral::Transformer<good, mistral::Q4_0>& model) { mistral::Trainer trainer{model}; }
+CPP
+)
+if grep -qF "this model's weights can't be trained" <<<"$said"; then
+  echo "ok: a trainer of Q4_0"
+else
+  echo "FAILED: a trainer of Q4_0: the compiler said: $(head -n 3 <<<"$said")"
+  failed=1
+fi
 exit $failed

@@ -74,6 +74,10 @@ class Session {
     return all_.view();
   }
 
+  /// The adapter of the model that the next tokens go through: 0 if nothing is said, no_adapter for the base alone. For
+  /// models that hold adapters (nn/lora.hpp); one that the model hasn't got counts as none.
+  void use_adapter(std::size_t adapter) noexcept { work_.inputs.choose(adapter); }
+
   /// Number of tokens taken so far: the position of the next one.
   std::int64_t position() const noexcept { return cache_.position(); }
 

@@ -17,6 +17,7 @@
 #include <mistral/format/panels.hpp>
 #include <mistral/kernels/dropout.hpp>
 #include <mistral/kernels/inputs.hpp>
+#include <mistral/kernels/low_rank.hpp>
 #include <mistral/kernels/matmul.hpp>
 #include <mistral/nn/linear.hpp>
 
@@ -68,7 +69,8 @@ struct Inputs<Lora<F>> {
   Inputs<F> base;
   Rows<const float> x;
   std::size_t first_row;                    ///< of the forward
-  std::span<const AdapterRows> choice;      ///< of the whole forward; empty: adapter 0 for all rows
+  std::size_t adapter;                      ///< of all rows, where there is no choice
+  std::span<const AdapterRows> choice;      ///< of each of the forward's rows, or empty
   std::span<const std::uint64_t> row_keys;  ///< while training: what each row's dropout is drawn from
   float* low;                               ///< room for (rows, max_lora_rank)
   float* dropped;                           ///< room for what dropout leaves of x
@@ -87,10 +89,16 @@ class InputBuffer<Lora<F>> {
   }
 
   Inputs<Lora<F>> prepare(Rows<const float> x, std::size_t first_row = 0) noexcept {
-    return {base_.prepare(x, first_row), x, first_row, choice_, row_keys_, low_.data(), dropped_.data()};
+    return {base_.prepare(x, first_row), x, first_row, adapter_, choice_, row_keys_, low_.data(), dropped_.data()};
   }
 
-  /// The adapters of the next forwards' rows; `choice` must live as long. Empty: adapter 0 for all rows.
+  /// The adapter of all rows of the next forwards: 0 if nothing else is said, or no_adapter.
+  void choose(std::size_t adapter) noexcept {
+    adapter_ = adapter;
+    choice_ = {};
+  }
+
+  /// The adapters of the next forwards' rows, one part after the other; `choice` must live as long.
   void choose(std::span<const AdapterRows> choice) noexcept { choice_ = choice; }
 
   /// Turns dropout on for the next forwards, of as many rows as there are keys; `keys` must live as long. Empty: off.
@@ -106,6 +114,7 @@ class InputBuffer<Lora<F>> {
   Buffer<float> low_;
   Buffer<float> dropped_;  // made when it is needed
   std::size_t cols_;
+  std::size_t adapter_ = 0;
   std::span<const AdapterRows> choice_;
   std::span<const std::uint64_t> row_keys_;
 };
@@ -127,7 +136,7 @@ struct Linear<Lora<F>, In, Out> {
   void forward(const kernels::Inputs<Lora<F>>& x, Rows<float> y) const noexcept {
     kernels::matmul(weight.view(), x.base, y);
     if (adapters.empty()) return;
-    if (x.choice.empty()) return add(x, 0, x.rows(), 0, y);
+    if (x.choice.empty()) return add(x, 0, x.rows(), x.adapter, y);
     std::size_t begin = 0;  // of the part that goes through one adapter, in rows of the forward
     for (const AdapterRows& part : x.choice) {
       const std::size_t from = std::max(begin, x.first_row);
@@ -148,8 +157,7 @@ struct Linear<Lora<F>, In, Out> {
       in = kept;
     }
     const Rows<float> low(x.low, rows, m.rank());
-    kernels::matmul(m.a.view(), kernels::Inputs<F32>{in}, low);
-    for (float& v : std::span<float>(x.low, rows * m.rank())) v *= m.scale;
+    kernels::low_rank(m.a.view(), in, m.scale, low);
     kernels::matmul_add(m.b.view(), kernels::Inputs<F32>{low}, y.slice(first, rows));
   }
 };

@@ -25,9 +25,6 @@ template <class Model>
 class Backward {
   using F = typename Model::Format;
   static constexpr ModelConfig C = Model::config;
-  static_assert(
-      Trainable<F>,
-      "this model's weights can't be trained: hold them as F32 for all parameters, or as Lora<F> for adapters");
 
  public:
   /// For up to `capacity` rows, and adapters of up to `rank`.
@@ -65,7 +62,7 @@ class Backward {
   double run(const Model& model, Gradients<Model>& gradients, std::span<const TokenId> tokens,
              std::span<const std::size_t> lengths, std::span<const Target> targets,
              std::span<const std::uint64_t> row_keys) {
-    forward(model, tokens, lengths, row_keys);
+    forward(model, tokens, lengths, row_keys, gradients.adapter);
     dx_.resize(tokens.size());
     std::fill_n(dx_.view().data(), tokens.size() * C.dim, 0.0f);
     const double loss = head(model, targets, row_keys, &gradients);
@@ -79,9 +76,9 @@ class Backward {
   }
 
   /// The sum of the targets' cross-entropies alone, without dropout.
-  double loss(const Model& model, std::span<const TokenId> tokens, std::span<const std::size_t> lengths,
-              std::span<const Target> targets) {
-    forward(model, tokens, lengths, {});
+  double loss(const Model& model, std::size_t adapter, std::span<const TokenId> tokens,
+              std::span<const std::size_t> lengths, std::span<const Target> targets) {
+    forward(model, tokens, lengths, {}, adapter);
     return head(model, targets, {}, nullptr);
   }
 
@@ -104,7 +101,7 @@ class Backward {
   };
 
   void forward(const Model& model, std::span<const TokenId> tokens, std::span<const std::size_t> lengths,
-               std::span<const std::uint64_t> row_keys) {
+               std::span<const std::uint64_t> row_keys, [[maybe_unused]] std::size_t adapter) {
     sequences_.clear();
     spans_.clear();
     std::size_t first = 0;
@@ -114,6 +111,7 @@ class Backward {
       first += length;
     }
     drop(row_keys);
+    if constexpr (is_lora<F>) work_.inputs.choose(adapter);
     model.forward(tokens, std::span<const Sequence<C, float>>(sequences_), work_, tape_);
   }
 

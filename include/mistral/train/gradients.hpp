@@ -38,11 +38,7 @@ inline std::span<float> floats_of(Panels<F32>& panels) noexcept {
 
 /// The gradients of one matrix: of the weights, where those are trained, or of one adapter's A and B.
 template <class F>
-struct LinearGradient {
-  static_assert(
-      Trainable<F>,
-      "this model's weights can't be trained: hold them as F32 for all parameters, or as Lora<F> for adapters");
-};
+struct LinearGradient;
 
 template <>
 struct LinearGradient<F32> {

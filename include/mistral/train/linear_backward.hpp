@@ -9,6 +9,7 @@
 #include <mistral/core/rows.hpp>
 #include <mistral/kernels/dropout.hpp>
 #include <mistral/kernels/elementwise.hpp>
+#include <mistral/kernels/low_rank.hpp>
 #include <mistral/kernels/matmul_backward.hpp>
 #include <mistral/nn/lora.hpp>
 #include <mistral/train/gradients.hpp>
@@ -50,16 +51,18 @@ void backward(const Linear<Lora<F>, In, Out>& linear, LinearGradient<Lora<F>>& g
   const Rows<float> dropped(scratch.dropped.data(), x.rows(), In);
   const Rows<float> low(scratch.low.data(), x.rows(), m.rank());
   const Rows<float> dlow(scratch.dlow.data(), x.rows(), m.rank());
-  const std::size_t values = x.rows() * m.rank();
   if (drops) kernels::dropout(x, scratch.row_keys.first(x.rows()), m.stream, m.dropout, dropped);
   const Rows<const float> in = drops ? Rows<const float>(dropped) : x;
 
-  kernels::matmul(m.a.view(), kernels::Inputs<F32>{in}, low);
-  for (float& v : std::span<float>(low.data(), values)) v *= m.scale;
+  kernels::low_rank(m.a.view(), in, m.scale, low);
   kernels::matmul_gradient(dy, low, gradient.b.span());
 
-  kernels::matmul_transposed(m.b.view(), dy, dlow);
-  for (float& v : std::span<float>(dlow.data(), values)) v *= m.scale;
+  kernels::for_row_parts(x.rows(), [&](std::size_t first, std::size_t count) {
+    kernels::matmul_transposed(m.b.view(), dy.slice(first, count), dlow.slice(first, count));
+    for (std::size_t t = first; t < first + count; ++t) {
+      for (float& v : dlow.row(t)) v *= m.scale;
+    }
+  });
   kernels::matmul_gradient(dlow, in, gradient.a.span());
 
   if (!drops) return kernels::matmul_transposed(m.a.view(), dlow, dx, kernels::SumFrom::y);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,37 +15,16 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/io/printable.hpp>
+#include <mistral/io/safetensors.hpp>
+#include <mistral/io/safetensors_writer.hpp>
+#include <mistral/nn/weights.hpp>
 #include <mistral/train/backward.hpp>
 #include <mistral/train/gradients.hpp>
 #include <mistral/train/optimizer.hpp>
+#include <mistral/train/trainer_options.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
-
-/// A text to learn from: each of its tokens from `answer_begin` on is to be predicted from all that come before it. The
-/// first token is predicted from nothing: an answer_begin of 0 means what 1 does.
-struct Example {
-  std::vector<TokenId> tokens = {};
-  std::size_t answer_begin = 1;
-};
-
-/// How a Trainer trains. AdamW's names and defaults are those of PyTorch.
-struct TrainerOptions {
-  float learning_rate = 1e-3f;
-  float beta1 = 0.9f;  ///< of AdamW; of SGD it is the momentum
-  float beta2 = 0.999f;
-  float epsilon = 1e-8f;
-  float weight_decay = 0.01f;  ///< of every parameter that is trained
-  float max_grad_norm = 0.0f;  ///< gradients of a larger norm, all together, are scaled down to it; 0: no clipping
-  Optimizer optimizer = Optimizer::adamw;
-  Schedule schedule = Schedule::constant;
-  std::uint64_t warmup_steps = 0;
-  std::uint64_t total_steps = 0;   ///< where the linear and the cosine schedule end
-  float min_learning_rate = 0.0f;  ///< what they end at
-  std::uint64_t seed = 0;          ///< of what dropout drops
-  std::size_t adapter = 0;         ///< which one of a Lora model's is trained
-  std::size_t rows = 2048;         ///< tokens that go through the model together: memory against speed, not a bit of
-                                   ///< the result; one example is never cut
-};
 
 /// Trains a model in place: all parameters of a Transformer<C, F32>, or one adapter of a Transformer<C, Lora<F>>. The
 /// model must outlive it, and nobody else may use it during a call. Results are the same bits on any number of threads.
@@ -52,6 +32,9 @@ template <class Model>
 class Trainer {
   static constexpr ModelConfig C = Model::config;
   using F = typename Model::Format;
+  static_assert(
+      Trainable<F>,
+      "this model's weights can't be trained: hold them as F32 for all parameters, or as Lora<F> for adapters");
 
  public:
   /// Throws Error for options out of range, and for a model without the adapter.
@@ -136,11 +119,65 @@ class Trainer {
     for (std::size_t first = 0; first < examples.size();) {
       const std::size_t count = pass_of(examples.subspan(first));
       const Pass pass = lay_out(examples.subspan(first, count), 0);
-      loss += backward(pass.tokens.size()).loss(*model_, pass.tokens, pass.lengths, pass.targets);
+      loss += backward(pass.tokens.size()).loss(*model_, options_.adapter, pass.tokens, pass.lengths, pass.targets);
       targets += pass.targets.size();
       first += count;
     }
     return loss / static_cast<double>(targets);
+  }
+
+  /// Writes all that the training's future depends on (parameters, moments, the counts that the schedule and dropout go
+  /// by) to one file, whole or not at all: a run that is resumed from it ends in the same bits as one that went on.
+  /// Throws Error between accumulate and update, and where the file can't be written.
+  void save(const std::string& path) const {
+    if (targets_ != 0) throw Error("trainer", "a state to be saved", "one between updates", "accumulated gradients");
+    std::vector<SafetensorsTensor> tensors;
+    for_each_tensor(*this, [&](const std::string& name, std::span<const float> values) {
+      tensors.push_back({name, DType::f32, {values.size()}, std::as_bytes(values)});
+    });
+    SafetensorsWriter::Metadata metadata = detail::trainer_settings(options_);
+    metadata.emplace_back("steps", std::to_string(steps_));
+    metadata.emplace_back("examples", std::to_string(examples_));
+    write_safetensors(path, tensors, metadata);
+  }
+
+  /// Goes on from what `save` wrote, for the same model, options and base weights. Throws Error, and leaves the trainer
+  /// as it was, for a file of another kind, another model or other options.
+  void resume(const std::string& path) {
+    const Safetensors file = Safetensors::open(path);
+    const auto text = [&](std::string_view key) -> const std::string& {
+      for (const auto& [name, value] : file.metadata()) {
+        if (name == key) return value;
+      }
+      throw Error("trainer", printable(path, 1000), "the state of a trainer", "no '" + std::string(key) + "'");
+    };
+    for (const auto& [key, value] : detail::trainer_settings(options_)) {
+      if (text(key) != value) {
+        throw Error("trainer", printable(path, 1000) + ": " + key, value, printable(text(key)));
+      }
+    }
+    const std::uint64_t steps = detail::count_of(text("steps"), path);
+    const std::uint64_t examples = detail::count_of(text("examples"), path);
+    std::size_t tensors = 0;
+    for_each_tensor(*this, [&](const std::string& name, std::span<float> values) {
+      const SafetensorsTensor& tensor = file.get(name);
+      if (tensor.dtype != DType::f32 || tensor.data.size() != values.size_bytes()) {
+        throw Error("trainer", printable(path, 1000) + ": tensor '" + printable(name) + "'",
+                    "F32 [" + std::to_string(values.size()) + "]",
+                    std::string(info(tensor.dtype).name) + " " + shape_text(tensor.shape));
+      }
+      ++tensors;
+    });
+    if (tensors != file.tensors().size()) {
+      throw Error("trainer", printable(path, 1000), std::to_string(tensors) + " tensors",
+                  std::to_string(file.tensors().size()));
+    }
+    for_each_tensor(*this, [&](const std::string& name, std::span<float> values) {
+      std::memcpy(values.data(), file.get(name).data.data(), values.size_bytes());
+    });
+    steps_ = steps;
+    examples_ = examples;
+    discard();
   }
 
   /// Updates so far.
@@ -173,32 +210,39 @@ class Trainer {
     std::vector<std::uint64_t> row_keys;
   };
 
+  /// Calls visit(name, values) for each tensor of the state.
+  template <class Self, class Visitor>
+  static void for_each_tensor(Self& self, const Visitor& visit) {
+    for (std::size_t i = 0; i < self.parameters_.size(); ++i) {
+      const Parameter& p = self.parameters_[i];
+      visit(p.name, p.value);
+      visit(p.name + ".first_moment", self.first_moments_[i].span());
+      if (!self.second_moments_.empty()) visit(p.name + ".second_moment", self.second_moments_[i].span());
+    }
+  }
+
   static Error failed(std::string_view what, double value) {
     return Error("trainer", what, "a finite number", std::to_string(value));
   }
 
-  static const TrainerOptions& checked(const Model& model, const TrainerOptions& options) {
-    const auto hold = [](bool good, std::string_view what, std::string_view expected, float found) {
-      if (!good) throw Error("trainer", what, expected, std::to_string(found));
-    };
-    const auto from_zero = [](float x) { return x >= 0.0f && std::isfinite(x); };
-    hold(from_zero(options.learning_rate), "learning_rate", "a number from 0 on", options.learning_rate);
-    hold(options.beta1 >= 0.0f && options.beta1 < 1.0f, "beta1", "0 ... 1, less than 1", options.beta1);
-    hold(options.beta2 >= 0.0f && options.beta2 < 1.0f, "beta2", "0 ... 1, less than 1", options.beta2);
-    hold(options.epsilon > 0.0f && std::isfinite(options.epsilon), "epsilon", "a number above 0", options.epsilon);
-    hold(from_zero(options.weight_decay), "weight_decay", "a number from 0 on", options.weight_decay);
-    hold(from_zero(options.max_grad_norm), "max_grad_norm", "a number from 0 on", options.max_grad_norm);
-    hold(from_zero(options.min_learning_rate), "min_learning_rate", "a number from 0 on", options.min_learning_rate);
-    if (options.schedule != Schedule::constant && options.total_steps == 0) {
-      throw Error("trainer", "total_steps", "where the schedule ends", "0");
+  /// Weights that lie in a mapped file are read only.
+  struct HoldsOwnMemory {
+    void operator()(const std::string& name, Panels<F32>& matrix, std::size_t) const {
+      if (matrix.own_bytes().size() == PanelsView<F32>::bytes(matrix.rows(), matrix.cols())) return;
+      throw Error("trainer", name, "weights in memory of their own", "weights in a file");
     }
+    void operator()(const std::string&, const Buffer<float>&) const noexcept {}
+  };
+
+  static const TrainerOptions& checked(Model& model, const TrainerOptions& options) {
+    detail::check_options(options);
     if constexpr (is_lora<F>) {
       if (options.adapter >= model.output.adapters.size()) {
         throw Error("trainer", "adapter", "one of the model's " + std::to_string(model.output.adapters.size()),
                     std::to_string(options.adapter));
       }
     } else {
-      (void)model;
+      visit_weights(model, HoldsOwnMemory{});
     }
     return options;
   }

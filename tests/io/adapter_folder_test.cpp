@@ -1,0 +1,204 @@
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include <mistral/format/bf16.hpp>
+#include <mistral/format/f32.hpp>
+#include <mistral/generate/session.hpp>
+#include <mistral/io/adapter_folder.hpp>
+
+#include "../support/golden.hpp"
+#include "../support/models.hpp"
+#include "../support/scratch.hpp"
+
+using namespace mistral;
+
+namespace {
+
+using Tuned = Transformer<test::tiny, Lora<F32>>;
+
+std::string file_text(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// A PEFT folder that the cases below spoil: rank 2 on wq and w2 of layer 0.
+struct Folder {
+  test::Scratch scratch;
+  nlohmann::json config = {{"peft_type", "LORA"},  {"r", 2},         {"lora_alpha", 4},
+                           {"lora_dropout", 0.05}, {"bias", "none"}, {"target_modules", {"q_proj", "down_proj"}}};
+  struct Tensor {
+    std::string name;
+    std::vector<std::uint64_t> shape;
+    DType type = DType::f32;
+  };
+  std::vector<Tensor> tensors{{prefix + "self_attn.q_proj.lora_A.weight", {2, 64}},
+                              {prefix + "self_attn.q_proj.lora_B.weight", {64, 2}},
+                              {prefix + "mlp.down_proj.lora_A.weight", {2, 160}},
+                              {prefix + "mlp.down_proj.lora_B.weight", {64, 2}}};
+  static inline const std::string prefix = "base_model.model.model.layers.0.";
+
+  std::string write() const {
+    scratch.write("adapter_config.json", config.dump());
+    std::vector<std::vector<std::byte>> data;
+    std::vector<SafetensorsTensor> all;
+    for (const Tensor& t : tensors) {
+      data.emplace_back(static_cast<std::size_t>(*tensor_bytes(t.type, t.shape)), std::byte{0x3c});
+      all.push_back({t.name, t.type, t.shape, {}});
+    }
+    for (std::size_t i = 0; i < all.size(); ++i) all[i].data = data[i];
+    write_safetensors(scratch.path("adapter_model.safetensors"), all);
+    return scratch.path("");
+  }
+
+  // The error of loading it, without the path; a model that it was thrown for stays without adapters.
+  std::string error() const {
+    Tuned model;
+    const std::string folder = write();
+    std::string text = test::error_of([&] { load_adapter(model, folder); });
+    CHECK((adapter_count(model) == 0) == (text != "no error"));
+    for (std::size_t at; (at = text.find(folder)) != std::string::npos;) text.erase(at, folder.size());
+    return text;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("an adapter that is loaded and saved is the same file of tensors, and loads again") {
+  const auto golden = test::golden("lora/gqa_w8/adapter");
+  if (golden.empty()) return;
+  const test::Scratch scratch;
+  auto model = test::random_model<Tuned>(1);
+  CHECK(load_adapter(model, golden.string()) == 0);
+  const std::string folder = scratch.path("saved");
+  save_adapter(model, folder, {.base_model = "a \"model\""});
+  const Safetensors before = Safetensors::open((golden / "adapter_model.safetensors").string());
+  const Safetensors after = Safetensors::open(folder + "/adapter_model.safetensors");
+  REQUIRE(before.tensors().size() == after.tensors().size());
+  for (const SafetensorsTensor& tensor : before.tensors()) {
+    CAPTURE(tensor.name);
+    const SafetensorsTensor& other = after.get(tensor.name);
+    CHECK(tensor.shape == other.shape);
+    CHECK(std::equal(tensor.data.begin(), tensor.data.end(), other.data.begin(), other.data.end()));
+  }
+  const auto theirs = nlohmann::json::parse(file_text(golden / "adapter_config.json"));
+  const auto ours = nlohmann::json::parse(file_text(folder + "/adapter_config.json"));
+  for (const char* const name : {"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "bias", "fan_in_fan_out",
+                                 "use_rslora", "modules_to_save"}) {
+    CAPTURE(name);
+    CHECK(ours[name] == theirs[name]);
+  }
+  CHECK(ours["base_model_name_or_path"] == "a \"model\"");
+  CHECK(ours["target_modules"].size() == 7);
+  CHECK(load_adapter(model, folder) == 1);
+  const auto& a = model.layers[2].feed_forward.w3.adapters;
+  CHECK(std::memcmp(a[0].b.view().data, a[1].b.view().data, PanelsView<F32>::bytes(160, 4)) == 0);
+}
+
+TEST_CASE("what add_adapter made survives a folder: rank, alpha, dropout, rsLoRA, targets and head") {
+  const test::Scratch scratch;
+  using Odd = Transformer<test::odd, Lora<BF16>>;
+  auto model = test::random_model<Odd>(2);
+  add_adapter(model, {.rank = 3,
+                      .alpha = 5.5f,
+                      .dropout = 0.1f,
+                      .seed = 9,
+                      .rslora = true,
+                      .targets = {.wq = false, .wo = false, .w1 = false}});
+  save_adapter(model, scratch.path("adapter"));
+  load_adapter(model, scratch.path("adapter"));
+  visit_projections(model, [](const std::string& name, const auto& linear, std::size_t) {
+    CAPTURE(name);
+    const LoraMatrices& made = linear.adapters[0];
+    const LoraMatrices& read = linear.adapters[1];
+    CHECK(made.rank() == read.rank());
+    if (made.rank() == 0) return;
+    CHECK(made.scale == read.scale);
+    CHECK(made.dropout == read.dropout);
+    CHECK(std::memcmp(made.a.view().data, read.a.view().data, PanelsView<F32>::bytes(3, made.a.cols())) == 0);
+  });
+  CHECK(model.output.adapters[1].rank() == 3);
+  CHECK(model.layers[0].attention.wq.adapters[1].rank() == 0);
+}
+
+TEST_CASE("a folder that holds no plain LoRA of the model's shapes is an error that says what is wrong") {
+  CHECK(Folder{}.error() == "no error");
+  const auto with = [](const char* name, const nlohmann::json& value) {
+    Folder folder;
+    folder.config[name] = value;
+    return folder.error();
+  };
+  CHECK(with("r", 0) == "[adapter] adapter_config.json: field 'r': expected an integer from 1 to 512, got 0");
+  CHECK(with("r", 1e9).starts_with("[adapter] adapter_config.json: field 'r': expected"));
+  CHECK(with("r", 3) == "[adapter] adapter_model.safetensors: tensor '" + Folder::prefix +
+                            "self_attn.q_proj.lora_A.weight': expected [3, 64], got [2, 64]");
+  CHECK(with("lora_alpha", 1e300).starts_with("[adapter] adapter_config.json: field 'lora_alpha'"));
+  CHECK(with("lora_dropout", 1.0).starts_with("[adapter] adapter_config.json: field 'lora_dropout'"));
+  CHECK(with("use_dora", true).starts_with("[adapter] adapter_config.json: field 'use_dora'"));
+  CHECK(with("bias", "all").starts_with("[adapter] adapter_config.json: field 'bias': expected \"none\""));
+  CHECK(with("rank_pattern", {{"q_proj", 4}}).starts_with("[adapter] adapter_config.json: field 'rank_pattern'"));
+  CHECK(with("modules_to_save", {"lm_head"}).starts_with("[adapter] adapter_config.json: field 'modules_to_save'"));
+  CHECK(with("peft_type", "IA3").starts_with("[adapter] adapter_config.json: field 'peft_type'"));
+  CHECK(with("target_modules", {"q_proj", "x_proj"}) ==
+        "[adapter] adapter_model.safetensors: expected tensors for the target 'x_proj', got none");
+  CHECK(with("target_modules", "all-linear") == "no error");
+
+  const auto spoilt = [](const auto& spoil) {
+    Folder folder;
+    spoil(folder.tensors);
+    return folder.error();
+  };
+  CHECK(spoilt([](auto& tensors) { tensors.pop_back(); }) == "[safetensors] adapter_model.safetensors: tensor '" +
+                                                                 Folder::prefix +
+                                                                 "mlp.down_proj.lora_B.weight' is missing");
+  CHECK(spoilt([](auto& tensors) {
+          tensors.push_back({"base_model.model.model.layers.3.mlp.down_proj.lora_B.weight", {64, 2}});
+        }).starts_with("[adapter] adapter_model.safetensors: tensor 'base_model.model.model.layers.3."));
+  CHECK(spoilt([](auto& tensors) {
+          tensors[1].shape = {64, 2, 1};
+        }).find("expected [64, 2], got [64, 2, 1]") != std::string::npos);
+  CHECK(spoilt([](auto& tensors) { tensors[3].type = DType::i32; }).find("expected F32, BF16 or F16, got I32") !=
+        std::string::npos);
+  CHECK(spoilt([](auto& tensors) { tensors[3].type = DType::bf16; }) == "no error");
+  CHECK(spoilt([](auto& tensors) { tensors.clear(); }) ==
+        "[adapter] adapter_model.safetensors: expected at least one matrix, got none");
+
+  Tuned model;
+  const test::Scratch empty;
+  CHECK(test::error_of([&] { load_adapter(model, empty.path("")); }).find("adapter_config.json") != std::string::npos);
+}
+
+TEST_CASE("every cut of an adapter's files is an error, and nothing else") {
+  const Folder folder;
+  folder.write();
+  for (const char* const name : {"adapter_config.json", "adapter_model.safetensors"}) {
+    const std::string whole = folder.scratch.read(name);
+    for (std::size_t size = 0; size < whole.size(); size += 1 + size / 20) {
+      CAPTURE(size);
+      folder.scratch.write(name, whole.substr(0, size));
+      Tuned model;
+      CHECK(test::error_of([&] { load_adapter(model, folder.scratch.path("")); }) != "no error");
+      CHECK(adapter_count(model) == 0);
+    }
+    folder.scratch.write(name, whole);
+  }
+}
+
+TEST_CASE("an adapter that can't be saved is an error, and leaves nothing half-written") {
+  const test::Scratch scratch;
+  auto model = test::random_model<Tuned>(3);
+  CHECK(test::error_of([&] { save_adapter(model, scratch.path("a")); }) ==
+        "[adapter] number: expected one of the model's 0, got 0");
+  add_adapter(model, {.rank = 2});
+  CHECK(test::error_of([&] { save_adapter(model, scratch.path("no/such/folder")); }).find("cannot create") !=
+        std::string::npos);
+  scratch.write("file", "");
+  CHECK(test::error_of([&] { save_adapter(model, scratch.path("file")); }).find("cannot write") != std::string::npos);
+  CHECK(scratch.read("file").empty());
+}

@@ -1,0 +1,272 @@
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <mistral/train.hpp>
+
+#include "../support/models.hpp"
+#include "../support/random_rows.hpp"
+#include "../support/scratch.hpp"
+
+using namespace mistral;
+using test::same_bits;
+
+namespace {
+
+template <class Model>
+std::vector<float> values_of(const Trainer<Model>& trainer) {
+  std::vector<float> out;
+  for (const Parameter& p : trainer.parameters()) out.insert(out.end(), p.value.begin(), p.value.end());
+  return out;
+}
+
+template <class Model>
+std::vector<float> gradients_of(const Trainer<Model>& trainer) {
+  std::vector<float> out;
+  for (const Parameter& p : trainer.parameters()) out.insert(out.end(), p.gradient.begin(), p.gradient.end());
+  return out;
+}
+
+std::vector<Example> random_examples(std::size_t count, std::size_t vocab, std::uint64_t seed) {
+  Random random(seed);
+  std::vector<Example> out;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t length = test::uniform(random, 2, 60);
+    out.push_back({test::random_tokens(length, vocab, random), test::uniform(random, 0, length - 1)});
+  }
+  return out;
+}
+
+// A model that can be trained, with an adapter where its weights are frozen.
+template <class Model>
+Model trainable(std::uint64_t seed, float dropout = 0.0f) {
+  auto model = test::random_model<Model>(seed);
+  if constexpr (is_lora<typename Model::Format>) add_adapter(model, {.rank = 6, .dropout = dropout, .seed = seed});
+  return model;
+}
+
+}  // namespace
+
+#define MISTRAL_MODELS                                                                           \
+  Transformer<test::tiny, F32>, Transformer<test::odd, F32>, Transformer<test::full, Lora<F32>>, \
+      Transformer<test::tiny, Lora<Q4_0>>, Transformer<test::odd, Lora<Q8_0>>, Transformer<test::alone, Lora<BF16>>
+
+TEST_CASE_TEMPLATE("training learns what it is shown, on any base", Model, MISTRAL_MODELS) {
+  auto model = trainable<Model>(1);
+  Trainer trainer{model, {.learning_rate = 0.01f, .weight_decay = 0.0f}};
+  Random random(1);
+  // Each token is followed by another one of its own: what a model without any context can learn.
+  std::vector<TokenId> text{1};
+  while (text.size() < 16) text.push_back(static_cast<TokenId>((text.back() * 5 + 3) % 29));
+  const std::vector<Example> batch{{.tokens = text}};
+  const float first = trainer.step(batch);
+  for (int step = 0; step < 80; ++step) trainer.step(batch);
+  CHECK(trainer.evaluate(batch) < 0.2 * static_cast<double>(first));
+  CHECK(trainer.steps() == 81);
+}
+
+TEST_CASE_TEMPLATE("a step is the same bits on one thread and on two, and however many rows go together", Model,
+                   MISTRAL_MODELS) {
+  const auto batch = random_examples(6, Model::config.vocab_size < 40 ? 29 : 67, 2);
+  // Longer than some models' context without a window? Those of 60 tokens fit all of them.
+  std::vector<float> expected;
+  std::vector<float> losses;
+  for (const auto& [threads, rows] : {std::pair<std::size_t, std::size_t>{1, 2048}, {2, 2048}, {2, 1}, {1, 70}}) {
+    CAPTURE(threads);
+    CAPTURE(rows);
+    const parallel::ThreadLimit limit(threads);
+    auto model = trainable<Model>(2, 0.1f);
+    Trainer trainer{model, {.max_grad_norm = 1.0f, .seed = 4, .rows = rows}};
+    const float loss = trainer.step(batch);
+    trainer.step(batch);
+    if (expected.empty()) {
+      expected = values_of(trainer);
+      losses.push_back(loss);
+    }
+    CHECK(loss == losses[0]);
+    CHECK(same_bits(values_of(trainer), expected));
+  }
+}
+
+TEST_CASE("a batch in parts is the batch, and its mean is over all targets") {
+  using Model = Transformer<test::tiny, Lora<F32>>;
+  const auto batch = random_examples(5, 97, 3);
+  auto one = trainable<Model>(3, 0.3f);
+  auto two = trainable<Model>(3, 0.3f);
+  Trainer whole{one, {.seed = 1}};
+  Trainer parts{two, {.seed = 1}};
+  for (int step = 0; step < 3; ++step) {
+    const float loss = whole.step(batch);
+    parts.accumulate(std::span(batch).first(2));
+    parts.accumulate(std::span(batch).subspan(2, 1));
+    CHECK(parts.step(std::span(batch).subspan(3)) == loss);
+    CHECK(same_bits(values_of(whole), values_of(parts)));
+  }
+}
+
+TEST_CASE_TEMPLATE("the gradient through a frozen base, with dropout, is that of finite differences", Model,
+                   Transformer<test::full, Lora<F32>>, Transformer<test::odd, Lora<BF16>>) {
+  auto model = trainable<Model>(4, 0.2f);
+  Random random(4);
+  visit_projections(model, [&](const std::string&, auto& linear, std::size_t) {
+    for (float& v : floats_of(linear.adapters[0].b)) v = 0.1f * random.normal();
+  });
+  const std::vector<Example> batch{{test::random_tokens(40, Model::config.vocab_size, random), 5}};
+  // Each Trainer numbers its examples from 0: its first draws the same dropout.
+  const auto loss = [&] {
+    Trainer trainer{model, {.learning_rate = 0.0f, .weight_decay = 0.0f, .seed = 9}};
+    return static_cast<double>(trainer.step(batch));
+  };
+  Trainer trainer{model, {.seed = 9}};
+  trainer.accumulate(batch);
+  std::size_t checked = 0;
+  for (const Parameter& p : trainer.parameters()) {
+    if (checked++ % 3 != 0) continue;
+    CAPTURE(p.name);
+    // Along the gradient of one parameter, the loss changes by its norm: in float, the loss is off by 1e-7 of 4, and
+    // the step is such that it changes by 1e-2.
+    double norm = 0.0;
+    for (float& g : p.gradient) norm += static_cast<double>(g) * static_cast<double>(g);
+    norm = std::sqrt(norm) / static_cast<double>(trainer.accumulated_targets());
+    const std::vector<float> before(p.value.begin(), p.value.end());
+    const auto at = [&](double distance) {
+      for (std::size_t i = 0; i < before.size(); ++i) {
+        const double direction =
+            static_cast<double>(p.gradient[i]) / (norm * static_cast<double>(trainer.accumulated_targets()));
+        p.value[i] = static_cast<float>(static_cast<double>(before[i]) + distance * direction);
+      }
+      const double there = loss();
+      std::copy(before.begin(), before.end(), p.value.begin());
+      return there;
+    };
+    const double h = 1e-2;
+    CHECK((at(h) - at(-h)) / (2.0 * h) == doctest::Approx(norm).epsilon(5e-3));
+  }
+}
+
+TEST_CASE("a loss or a gradient that isn't finite is an error, and the weights stay") {
+  using Model = Transformer<test::tiny, Lora<F32>>;
+  auto model = trainable<Model>(5);
+  Trainer trainer{model, {}};
+  const auto batch = random_examples(2, 97, 5);
+  trainer.step(batch);
+  const auto before = values_of(trainer);
+  const float weight = model.layers[1].ffn_norm.weight.data()[3];
+  model.layers[1].ffn_norm.weight.data()[3] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(test::error_of([&] { trainer.step(batch); }) == "[trainer] the loss: expected a finite number, got nan");
+  CHECK(same_bits(values_of(trainer), before));
+  CHECK(trainer.steps() == 1);
+  CHECK(trainer.accumulated_targets() == 0);
+  model.layers[1].ffn_norm.weight.data()[3] = weight;
+  CHECK(std::isfinite(trainer.step(batch)));
+
+  // A finite loss whose gradient overflows.
+  model.layers[0].attention_norm.weight.data()[0] = 1e30f;
+  const auto after = values_of(trainer);
+  CHECK(test::error_of([&] { trainer.step(batch); }).starts_with("[trainer] the "));
+  CHECK(same_bits(values_of(trainer), after));
+}
+
+TEST_CASE("examples that can't be learnt from are an error that says which") {
+  using Model = Transformer<test::tiny, F32>;
+  auto model = trainable<Model>(6);
+  Trainer trainer{model};
+  const auto before = values_of(trainer);
+  const auto error = [&](std::vector<Example> batch) { return test::error_of([&] { trainer.step(batch); }); };
+  CHECK(error({}) == "[trainer] a batch: expected at least one example, got none");
+  CHECK(error({{{1, 2, 3}, 1}, {{1}, 0}}) == "[trainer] example 1: expected at least 2 tokens, got 1");
+  CHECK(error({{{1, 2, 3}, 3}}) == "[trainer] example 0: answer_begin: expected less than its 3 tokens, got 3");
+  CHECK(error({{{1, 97, 3}, 1}}) == "[trainer] example 0: token 1: expected an id of 0 ... 96, got 97");
+  CHECK(error({{{1, -1, 3}, 1}}) == "[trainer] example 0: token 1: expected an id of 0 ... 96, got -1");
+  CHECK(test::error_of([&] { trainer.update(); }) == "[trainer] a step: expected at least one example, got none");
+  CHECK(same_bits(values_of(trainer), before));
+
+  auto full = trainable<Transformer<test::full, F32>>(6);
+  Trainer of_full{full};
+  CHECK(test::error_of([&] {
+          of_full.step(std::vector<Example>{{std::vector<TokenId>(201, 1), 1}});
+        }) == "[trainer] example 0: expected at most 200 tokens (context_len), got 201");
+}
+
+TEST_CASE_TEMPLATE("a run that is resumed ends in the bits of one that went on", Model, Transformer<test::tiny, F32>,
+                   Transformer<test::odd, Lora<Q4_0>>) {
+  const test::Scratch scratch;
+  const auto batch = random_examples(3, 97, 8);
+  for (const Optimizer optimizer : {Optimizer::adamw, Optimizer::sgd}) {
+    const TrainerOptions options{.learning_rate = 0.01f,
+                                 .optimizer = optimizer,
+                                 .schedule = Schedule::cosine,
+                                 .warmup_steps = 2,
+                                 .total_steps = 6,
+                                 .seed = 3};
+    auto unbroken = trainable<Model>(8, 0.2f);
+    Trainer whole{unbroken, options};
+    for (int step = 0; step < 6; ++step) {
+      whole.step(batch);
+      if (step == 2) whole.save(scratch.path("state"));
+    }
+    auto again = trainable<Model>(8, 0.2f);
+    Trainer resumed{again, options};
+    resumed.step(std::span(batch).first(1));  // whatever it did before
+    resumed.resume(scratch.path("state"));
+    CHECK(resumed.steps() == 3);
+    for (int step = 3; step < 6; ++step) resumed.step(batch);
+    CHECK(same_bits(values_of(resumed), values_of(whole)));
+  }
+}
+
+TEST_CASE("a state of another model or of other options, or a broken one, is an error, and changes nothing") {
+  using Model = Transformer<test::tiny, Lora<F32>>;
+  const test::Scratch scratch;
+  const std::string path = scratch.path("state");
+  const auto batch = random_examples(2, 97, 9);
+  auto model = trainable<Model>(9);
+  Trainer trainer{model, {}};
+  trainer.step(batch);
+  trainer.save(path);
+  const auto before = values_of(trainer);
+  const auto error = [&](auto& other) {
+    std::string text = test::error_of([&] { other.resume(path); });
+    if (const auto at = text.find(path); at != std::string::npos) text.erase(at, path.size());
+    return text;
+  };
+  CHECK(error(trainer) == "no error");
+  Trainer faster{model, {.learning_rate = 2e-3f}};
+  CHECK(error(faster) == "[trainer] : learning_rate: expected 0.00200000009, got 0.00100000005");
+  Trainer sgd{model, {.optimizer = Optimizer::sgd}};
+  CHECK(error(sgd) == "[trainer] : optimizer: expected sgd, got adamw");
+  auto wider = test::random_model<Model>(9);
+  add_adapter(wider, {.rank = 7});
+  Trainer of_wider{wider, {}};
+  CHECK(error(of_wider) == "[trainer] : tensor 'layers.0.attention.wq.lora_b': expected F32 [448], got F32 [384]");
+  auto fewer = test::random_model<Model>(9);
+  add_adapter(fewer, {.rank = 6, .targets = {.output = false}});
+  Trainer of_fewer{fewer, {}};
+  CHECK(error(of_fewer) == "[trainer] : expected 126 tensors, got 132");
+  trainer.accumulate(batch);
+  CHECK(test::error_of([&] { trainer.save(path); }) ==
+        "[trainer] a state to be saved: expected one between updates, got accumulated gradients");
+  const std::string whole = scratch.read("state");
+  for (std::size_t size = 0; size < whole.size(); size += 1 + whole.size() / 50) {
+    scratch.write("state", whole.substr(0, size));
+    CHECK(error(trainer) != "no error");
+  }
+  CHECK(same_bits(values_of(trainer), before));
+}
+
+TEST_CASE("options out of range are an error") {
+  auto model = trainable<Transformer<test::tiny, F32>>(7);
+  const auto error = [&](const TrainerOptions& options) { return test::error_of([&] { Trainer{model, options}; }); };
+  CHECK(error({.learning_rate = -1.0f}).starts_with("[trainer] learning_rate: expected a number from 0 on"));
+  CHECK(error({.beta1 = 1.0f}).starts_with("[trainer] beta1"));
+  CHECK(error({.beta2 = std::numeric_limits<float>::quiet_NaN()}).starts_with("[trainer] beta2"));
+  CHECK(error({.epsilon = 0.0f}).starts_with("[trainer] epsilon"));
+  CHECK(error({.weight_decay = -1.0f}).starts_with("[trainer] weight_decay"));
+  CHECK(error({.max_grad_norm = -1.0f}).starts_with("[trainer] max_grad_norm"));
+  CHECK(error({.schedule = Schedule::cosine}).starts_with("[trainer] total_steps"));
+  auto lora = test::random_model<Transformer<test::tiny, Lora<F32>>>(7);
+  CHECK(test::error_of([&] { Trainer{lora, {}}; }) == "[trainer] adapter: expected one of the model's 0, got 0");
+}
