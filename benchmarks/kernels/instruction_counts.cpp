@@ -1,0 +1,30 @@
+// What instruction_counts.sh reads the assembly of: the kernels of one format, MISTRAL_FORMAT.
+
+#include <mistral/format/bf16.hpp>
+#include <mistral/format/q4_0.hpp>
+#include <mistral/format/q6_k.hpp>
+#include <mistral/format/q8_0.hpp>
+#include <mistral/kernels/matmul.hpp>
+
+using namespace mistral;
+using F = MISTRAL_FORMAT;
+
+#if defined(MISTRAL_PAIRS)
+extern "C" void many_rows(const std::byte* w, std::size_t panel_stride, const std::byte* x, std::size_t row_stride,
+                          std::size_t pairs, simd::Lanes (&acc)[kernels::tile_rows][kernels::tile_panels]) {
+  simd::Lanes sums[kernels::tile_rows][kernels::tile_panels];
+  std::memcpy(&sums, &acc, sizeof sums);
+  kernels::multiply_pairs_tile(w, panel_stride, x, row_stride, pairs, sums);
+  std::memcpy(&acc, &sums, sizeof sums);
+}
+#else
+extern "C" void many_rows(const kernels::Inputs<F>::Dot::Step* weights, const F::Terms* terms,
+                          const kernels::Inputs<F>& x, std::size_t row, std::size_t first_block, std::size_t blocks,
+                          float* acc) {
+  kernels::multiply_integer_tile<kernels::integer_tile_rows>(weights, terms, x, row, first_block, blocks, acc);
+}
+#endif
+
+extern "C" void one_row(const PanelsView<F>& w, const kernels::Inputs<F>& x, float* y) {
+  kernels::multiply_row<kernels::group_panels>(w, 0, x, y);
+}
