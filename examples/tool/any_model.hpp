@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include <mistral/core/config.hpp>
+#include <mistral/core/progress.hpp>
 #include <mistral/core/rows.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/generate.hpp>
@@ -70,6 +71,10 @@ class AnyModel {
   virtual ~AnyModel() = default;
   virtual std::unique_ptr<AnySession> session() const = 0;
   virtual std::unique_ptr<AnyBatch> batch(std::size_t sequences) const = 0;
+
+  /// mistral::save_packed.
+  virtual void save_packed(const std::string& path, std::span<const std::byte> tokenizer,
+                           ProgressHook progress) const = 0;
 };
 
 /// A config and a format that the tool is compiled for.

@@ -24,10 +24,11 @@ struct TextArguments {
 
 /// A checkpoint and how it is to be run.
 struct ModelArguments {
-  std::string folder;       // or a .gguf file
+  std::string folder;       // or a .gguf or packed file
   std::string preset;       // empty: the one that fits
   std::string tokenizer;    // empty: the checkpoint's own
   std::size_t threads = 0;  // 0: as many as there are processors
+  bool check_memory = true;
 };
 
 struct GenerateArguments {
@@ -79,6 +80,7 @@ void run_perplexity(const PerplexityArguments& arguments);
 struct InspectArguments {
   std::string folder;
   std::string tokenizer;  // empty: tokenizer.model in `folder`, where there is one
+  bool verify = false;    // hold a packed file's data against their checksums
   bool json = false;
 };
 void run_inspect(const InspectArguments& arguments);
@@ -95,6 +97,18 @@ struct BenchArguments {
   bool json = false;
 };
 void run_bench(const BenchArguments& arguments);
+
+struct QuantizeArguments {
+  std::string folder;   // or a .gguf file
+  std::string weights;  // the format, as the command line says it
+  std::string out;
+  bool packed = false;    // rather than GGUF
+  std::string preset;     // of a packed file; empty: the one that fits and has that format
+  std::string tokenizer;  // empty: the checkpoint's own, where it has one
+  std::size_t threads = 0;
+  bool json = false;
+};
+void run_quantize(const QuantizeArguments& arguments);
 
 struct PresetsArguments {
   bool json = false;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
@@ -57,13 +58,29 @@ Progress::~Progress() {
   if (on_terminal()) note("\r\x1b[K");
 }
 
-void Progress::at(std::size_t done) {
+void Progress::at(std::size_t done) { show(done, ""); }
+
+ProgressHook Progress::hook() noexcept {
+  return {[](void* context, std::uint64_t done, std::uint64_t total) {
+            auto& self = *static_cast<Progress*>(context);
+            self.total_ = static_cast<std::size_t>(total);
+            const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - self.begin_;
+            const double speed = static_cast<double>(done) / std::max(passed.count(), 1e-3);
+            char left[32];
+            std::snprintf(left, sizeof left, ", %.0f s left", static_cast<double>(total - done) / std::max(speed, 1.0));
+            self.show(static_cast<std::size_t>(done), ", " + bytes_text(static_cast<std::size_t>(done)) + ", " +
+                                                          bytes_text(static_cast<std::size_t>(speed)) + "/s" + left);
+          },
+          this};
+}
+
+void Progress::show(std::size_t done, const std::string& more) {
   if (total_ == 0 || !on_terminal()) return;
   const int percent = static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total_));
   if (percent == std::exchange(shown_, percent)) return;
   const auto filled = static_cast<std::size_t>(percent) * 40 / 100;
   note("\r" + what_ + " [" + std::string(filled, '#') + std::string(40 - filled, ' ') + "] " + std::to_string(percent) +
-       "%\x1b[K");
+       "%" + more + "\x1b[K");
 }
 
 std::string read_all(const std::string& path, std::string_view where) {

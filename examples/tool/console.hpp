@@ -1,11 +1,13 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include <mistral/core/progress.hpp>
 #include <mistral/core/token.hpp>
 
 #include "commands.hpp"
@@ -31,9 +33,15 @@ class Progress {
   ~Progress();
   void at(std::size_t done);
 
+  /// For the library's long work; bytes, with their speed and the time that is left. The object must outlive its use.
+  ProgressHook hook() noexcept;
+
  private:
+  void show(std::size_t done, const std::string& more);
+
   std::string what_;
   std::size_t total_;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   int shown_ = -1;
 };
 

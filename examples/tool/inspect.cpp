@@ -52,6 +52,15 @@ Json tensors_json(const Checkpoint& checkpoint) {
   return {{"count", checkpoint.size()}, {"parameters", parameters}, {"bytes", bytes}, {"dtypes", counts}};
 }
 
+// The types of matrices that are the preset's format already, and are kept bit by bit.
+Json kept_json(const Checkpoint& checkpoint, const PresetInfo& info) {
+  for (std::size_t i = 0; i < checkpoint.size(); ++i) {
+    const CheckpointTensor tensor = checkpoint[i];
+    if (tensor.shape.size() == 2 && tensor.type_name == info.weights) return Json::array({info.weights});
+  }
+  return Json::array();
+}
+
 // To which format loading converts the matrices of each element type that isn't that format already. (Norms are held
 // in float whatever they were.)
 Json converted_json(const Checkpoint& checkpoint, const PresetInfo& info) {
@@ -68,13 +77,36 @@ Json converted_json(const Checkpoint& checkpoint, const PresetInfo& info) {
 std::string_view layout_text(CheckpointLayout layout, bool for_people) {
   if (layout == CheckpointLayout::mistral) return for_people ? "Mistral" : "mistral";
   if (layout == CheckpointLayout::gguf) return for_people ? "GGUF" : "gguf";
+  if (layout == CheckpointLayout::packed) return "packed";
   return for_people ? "Hugging Face" : "hugging_face";
 }
 
 bool finds_tokenizer(const InspectArguments& arguments, const Checkpoint& checkpoint) {
   if (!arguments.tokenizer.empty()) return true;
   if (checkpoint.gguf() != nullptr) return has_tokenizer(*checkpoint.gguf());
+  if (checkpoint.packed() != nullptr) return !checkpoint.packed()->tokenizer().empty();
   return path_exists(path_in(arguments.folder, "tokenizer.model"));
+}
+
+// What the tokenizer is; or why it cannot be used, where it is the checkpoint's own: the weights still can.
+Json tokenizer_json(const InspectArguments& arguments, const CheckpointConfig& config) {
+  try {
+    const Tokenizer tokenizer = load_tokenizer(arguments.tokenizer, arguments.folder);
+    return {{"vocab_size", tokenizer.vocab_size()},
+            {"bos_id", tokenizer.bos_id()},
+            {"eos_id", tokenizer.eos_id()},
+            {"fits", static_cast<std::int64_t>(tokenizer.vocab_size()) <= config.vocab_size}};
+  } catch (const Error& error) {
+    if (!arguments.tokenizer.empty()) throw;
+    return {{"error", error.what()}};
+  }
+}
+
+std::string tokenizer_text(const Json& tokenizer) {
+  if (tokenizer.is_null()) return "none";
+  if (tokenizer.contains("error")) return "cannot be used: " + tokenizer["error"].get<std::string>();
+  return tokenizer["vocab_size"].dump() + " pieces, BOS " + tokenizer["bos_id"].dump() + ", EOS " +
+         tokenizer["eos_id"].dump() + (tokenizer["fits"].get<bool>() ? "" : ": too many for the model");
 }
 
 }  // namespace
@@ -82,6 +114,13 @@ bool finds_tokenizer(const InspectArguments& arguments, const Checkpoint& checkp
 void run_inspect(const InspectArguments& arguments) {
   const Checkpoint checkpoint = Checkpoint::open(arguments.folder);
   const CheckpointConfig& config = checkpoint.config();
+  if (arguments.verify) {
+    if (checkpoint.packed() == nullptr) {
+      throw Error("checkpoint", printable(arguments.folder, 1000) + ": --verify", "a packed file, which has checksums",
+                  layout_text(config.layout, true));
+    }
+    checkpoint.packed()->verify();
+  }
   Json json;
   json["layout"] = layout_text(config.layout, false);
   Json& fields = json["config"] = Json::object();
@@ -94,24 +133,22 @@ void run_inspect(const InspectArguments& arguments) {
 
   json["tokenizer"] = nullptr;
   if (finds_tokenizer(arguments, checkpoint)) {
-    const Tokenizer tokenizer = load_tokenizer(arguments.tokenizer, arguments.folder);
-    json["tokenizer"] = {{"vocab_size", tokenizer.vocab_size()},
-                         {"bos_id", tokenizer.bos_id()},
-                         {"eos_id", tokenizer.eos_id()},
-                         {"fits", static_cast<std::int64_t>(tokenizer.vocab_size()) <= config.vocab_size}};
+    json["tokenizer"] = tokenizer_json(arguments, config);
   }
 
-  const AnyPreset* const preset = fitting_preset(arguments.folder, config);
+  const std::string only = only_format(arguments.folder);
+  const AnyPreset* const preset = fitting_preset(arguments.folder, config, only);
   json["preset"] = nullptr;
   if (preset != nullptr) {
     const PresetInfo& info = preset->info();
     json["preset"] = info.name;
     json["weights"] = info.weights;
     json["kv"] = info.kv;
+    json["kept"] = kept_json(checkpoint, info);
     json["converted"] = converted_json(checkpoint, info);
     json["memory_bytes"] = memory_json(info);
   } else {
-    json["why"] = why_none_fits(config);
+    json["why"] = why_none_fits(config, only);
   }
   if (arguments.json) return print_json(json);
 
@@ -128,18 +165,14 @@ void run_inspect(const InspectArguments& arguments) {
   text +=
       line("tensors", json["tensors"]["count"].dump() + " (" + dtypes + "), " + json["tensors"]["parameters"].dump() +
                           " parameters, " + bytes_text(json["tensors"]["bytes"].get<std::size_t>()));
-  const Json& tokenizer = json["tokenizer"];
-  text +=
-      line("tokenizer", tokenizer.is_null() ? "none"
-                                            : tokenizer["vocab_size"].dump() + " pieces, BOS " +
-                                                  tokenizer["bos_id"].dump() + ", EOS " + tokenizer["eos_id"].dump() +
-                                                  (tokenizer["fits"].get<bool>() ? "" : ": too many for the model"));
+  text += line("tokenizer", tokenizer_text(json["tokenizer"]));
   if (preset == nullptr) {
     print(text + line("preset", json["why"].get<std::string>()));
   } else {
     const PresetInfo& info = preset->info();
     text += line("preset", std::string(info.name) + ": weights in " + std::string(info.weights) + ", cache in " +
                                std::string(info.kv));
+    for (const auto& type : json["kept"]) text += line("kept", type.get<std::string>() + " as it is");
     std::string converted;
     for (const auto& [type, format] : json["converted"].items()) {
       converted.append(converted.empty() ? "" : ", ").append(type).append(" to ").append(format.get<std::string>());

@@ -9,8 +9,10 @@ namespace mistral::tool {
 
 Tokenizer load_tokenizer(const std::string& path, const std::string& folder) {
   if (!path.empty()) return Tokenizer::load(path);
-  if (is_gguf_file(folder)) {
-    if (has_tokenizer(Gguf::open(folder))) return Tokenizer::load(folder);
+  if (is_gguf_file(folder) || is_packed_file(folder)) {
+    const bool holds_one =
+        is_gguf_file(folder) ? has_tokenizer(Gguf::open(folder)) : !PackedFile::open(folder).tokenizer().empty();
+    if (holds_one) return Tokenizer::load(folder);
     throw Error("tokenizer", printable(folder, 1000), "a tokenizer in the file, or another by --tokenizer", "neither");
   }
   const std::string standard = path_in(folder, "tokenizer.model");
@@ -24,9 +26,10 @@ Tokenizer load_tokenizer(const std::string& path, const std::string& folder) {
 Tokenizer load_tokenizer(const ModelArguments& arguments, const PresetInfo& info) {
   Tokenizer tokenizer = load_tokenizer(arguments.tokenizer, arguments.folder);
   if (tokenizer.vocab_size() > info.config.vocab_size) {
-    const std::string path = !arguments.tokenizer.empty()     ? arguments.tokenizer
-                             : is_gguf_file(arguments.folder) ? arguments.folder
-                                                              : path_in(arguments.folder, "tokenizer.model");
+    const std::string path = !arguments.tokenizer.empty() ? arguments.tokenizer
+                             : is_gguf_file(arguments.folder) || is_packed_file(arguments.folder)
+                                 ? arguments.folder
+                                 : path_in(arguments.folder, "tokenizer.model");
     throw Error("tokenizer", printable(path, 1000) + ": the vocabulary",
                 "at most the model's " + std::to_string(info.config.vocab_size) + " pieces",
                 std::to_string(tokenizer.vocab_size()));
@@ -56,9 +59,11 @@ void check_tokens(std::span<const TokenId> tokens, const PresetInfo& info) {
 
 std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyPreset& preset) {
   const PresetInfo& info = preset.info();
-  const Progress progress("loading " + bytes_text(info.weight_bytes) + " of weights");
+  Progress progress("loading " + bytes_text(info.weight_bytes) + " of weights", info.weight_bytes);
   try {
-    return preset.load(arguments.folder, {.allow_different_window = !arguments.preset.empty()});
+    return preset.load(arguments.folder, {.allow_different_window = !arguments.preset.empty(),
+                                          .check_memory = arguments.check_memory,
+                                          .progress = progress.hook()});
   } catch (const std::bad_alloc&) {
     throw Error("memory", "preset " + std::string(info.name),
                 bytes_text(info.weight_bytes + info.cache_bytes + info.workspace_bytes) + " of memory", "less");

@@ -71,7 +71,7 @@ void add_text(CLI::App& app, const std::string& name, const std::string& file_na
 
 void add_model(CLI::App& app, ModelArguments& arguments) {
   add_path(app, "--model", arguments.folder,
-           "the checkpoint: a folder of Hugging Face's or Mistral's layout, or a .gguf file")
+           "the checkpoint: a folder of Hugging Face's or Mistral's layout, or a .gguf or packed file")
       ->required();
   add_path(app, "--tokenizer", arguments.tokenizer,
            "a SentencePiece model, or a .gguf file that holds one, where it isn't the checkpoint's own");
@@ -79,6 +79,7 @@ void add_model(CLI::App& app, ModelArguments& arguments) {
                  "the preset to run it by, with the preset's window (see: mistral presets)")
       ->type_name("NAME");
   add_whole(app, "--threads", arguments.threads, 1, 1024, "threads to run on; all processors unless said");
+  app.add_flag("!--no-memory-check", arguments.check_memory, "load a model that doesn't fit in the memory available");
 }
 
 Command add_generate(CLI::App& parent) {
@@ -123,7 +124,8 @@ Command add_tokenize(CLI::App& parent) {
   const auto arguments = std::make_shared<TokenizeArguments>();
   TokenizeArguments& a = *arguments;
   CLI::Option* const tokenizer = add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model");
-  add_path(*app, "--model", a.folder, "a folder with a tokenizer.model, or a .gguf file")->excludes(tokenizer);
+  add_path(*app, "--model", a.folder, "a folder with a tokenizer.model, or a .gguf or packed file")
+      ->excludes(tokenizer);
   add_text(*app, "--text", "--file", a.text, "the text, or the ids; standard input where neither is given");
   CLI::Option* const decode = app->add_flag("--decode", a.decode, "take ids, print their text");
   app->add_flag("--bos", a.bos, "put BOS in front")->excludes(decode);
@@ -184,10 +186,33 @@ Command add_inspect(CLI::App& parent) {
   CLI::App* const app =
       parent.add_subcommand("inspect", "Say what a checkpoint is, which preset fits it, and the memory that it takes");
   const auto arguments = std::make_shared<InspectArguments>();
-  add_path(*app, "--model", arguments->folder, "the checkpoint: a folder, or a .gguf file")->required();
+  add_path(*app, "--model", arguments->folder, "the checkpoint: a folder, or a .gguf or packed file")->required();
   add_path(*app, "--tokenizer", arguments->tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
+  app->add_flag("--verify", arguments->verify, "read a packed file whole, and hold it against its checksums");
   app->add_flag("--json", arguments->json, "print one JSON object");
   return {app, [arguments] { run_inspect(*arguments); }};
+}
+
+Command add_quantize(CLI::App& parent) {
+  CLI::App* const app = parent.add_subcommand("quantize", "Write a checkpoint's weights in another format");
+  const auto arguments = std::make_shared<QuantizeArguments>();
+  QuantizeArguments& a = *arguments;
+  add_path(*app, "model,--model", a.folder, "the checkpoint: a folder, or a .gguf file")->required();
+  app->add_option("--weights", a.weights, "the format: f32, f16, bf16, q8_0, q6_k, q4_k, iq4_nl, q4_0")
+      ->required()
+      ->type_name("FORMAT");
+  add_path(*app, "--out", a.out, "the file to write")->required();
+  app->add_option_function<std::string>(
+         "--to", [&a](const std::string& to) { a.packed = to == "packed"; },
+         "gguf: for any program that reads GGUF (unless said); packed: as this one has it in memory, to start at once")
+      ->check(CLI::IsMember({"gguf", "packed"}))
+      ->type_name("gguf|packed");
+  add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
+  app->add_option("--preset", a.preset, "the preset to pack it for, where it isn't the one that fits")
+      ->type_name("NAME");
+  add_whole(*app, "--threads", a.threads, 1, 1024, "threads to run on; all processors unless said");
+  app->add_flag("--json", a.json, "print what was written as a JSON object");
+  return {app, [arguments] { run_quantize(*arguments); }};
 }
 
 Command add_presets(CLI::App& parent) {
@@ -256,8 +281,8 @@ int run(int argc, const char* const* argv) {
   app.set_version_flag("--version", "mistral " MISTRAL_TOOL_VERSION);
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
-  const Command commands[] = {add_generate(app), add_tokenize(app), add_logits(app), add_perplexity(app),
-                              add_inspect(app),  add_presets(app),  add_bench(app)};
+  const Command commands[] = {add_generate(app), add_tokenize(app), add_logits(app),  add_perplexity(app),
+                              add_inspect(app),  add_quantize(app), add_presets(app), add_bench(app)};
   const auto help_of = [&] {
     std::string help = "mistral";
     for (const CLI::App* parsed : app.get_subcommands()) help.append(" ").append(parsed->get_name());

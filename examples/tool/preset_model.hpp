@@ -76,6 +76,10 @@ class PresetModel final : public AnyPreset {
     std::unique_ptr<AnyBatch> batch(std::size_t sequences) const override {
       return std::make_unique<BatchOf>(model_, sequences);
     }
+    void save_packed(const std::string& path, std::span<const std::byte> tokenizer,
+                     ProgressHook progress) const override {
+      mistral::save_packed(model_, path, tokenizer, progress);
+    }
 
    private:
     Model model_;

@@ -76,9 +76,15 @@ std::string main_type(const Checkpoint& checkpoint) {
   return most != bytes.end() ? std::string(most->first) : std::string();
 }
 
-const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfig& checkpoint) {
+std::string only_format(const std::string& folder) {
+  return is_packed_file(folder) ? PackedFile::open(folder).layout().format : std::string();
+}
+
+const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfig& checkpoint,
+                                std::string_view weights) {
   std::vector<const AnyPreset*> fitting;
   for (const AnyPreset* preset : presets()) {
+    if (!weights.empty() && preset->info().weights != weights) continue;
     if (differences(preset->info().config, checkpoint).empty()) fitting.push_back(preset);
   }
   if (fitting.size() > 1) {
@@ -90,7 +96,7 @@ const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfi
   return fitting.empty() ? nullptr : fitting[0];
 }
 
-std::string why_none_fits(const CheckpointConfig& checkpoint) {
+std::string why_none_fits(const CheckpointConfig& checkpoint, std::string_view weights) {
   struct Candidate {
     const AnyPreset* preset;
     std::vector<Difference> differences;
@@ -98,6 +104,9 @@ std::string why_none_fits(const CheckpointConfig& checkpoint) {
   std::vector<Candidate> candidates;
   for (const AnyPreset* preset : presets()) {
     candidates.push_back({preset, differences(preset->info().config, checkpoint)});
+    if (!weights.empty() && preset->info().weights != weights) {
+      candidates.back().differences.push_back({"weights", std::string(preset->info().weights), printable(weights, 40)});
+    }
   }
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.differences.size() < b.differences.size(); });
@@ -121,14 +130,15 @@ std::string why_none_fits(const CheckpointConfig& checkpoint) {
   return line;
 }
 
-const AnyPreset& choose_preset(const std::string& folder, const std::string& name) {
+const AnyPreset& choose_preset(const std::string& folder, const std::string& name, std::string_view weights) {
   if (!name.empty()) {
     if (const AnyPreset* preset = find_preset(name)) return *preset;
     throw UsageError("--preset: expected one of " + preset_names() + ", got '" + printable(name) + "'");
   }
   const CheckpointConfig checkpoint = CheckpointConfig::read(folder);
-  if (const AnyPreset* preset = fitting_preset(folder, checkpoint)) return *preset;
-  throw Error("checkpoint", printable(folder, 1000) + ": " + why_none_fits(checkpoint));
+  const std::string format = weights.empty() ? only_format(folder) : std::string(weights);
+  if (const AnyPreset* preset = fitting_preset(folder, checkpoint, format)) return *preset;
+  throw Error("checkpoint", printable(folder, 1000) + ": " + why_none_fits(checkpoint, format));
 }
 
 }  // namespace mistral::tool

@@ -20,6 +20,7 @@
 #include <mistral/generate/sampler.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/io/load.hpp>
+#include <mistral/io/save_packed.hpp>
 #include <mistral/nn/tape.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/text/stream_decoder.hpp>

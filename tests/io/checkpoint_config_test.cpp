@@ -216,7 +216,7 @@ TEST_CASE("a folder's layout is told by its files") {
   const auto detecting = [&] { return error_of([&] { mistral::detect_layout(folder); }); };
   const std::string wanted =
       ": expected a folder with config.json and model.safetensors (Hugging Face) or params.json and "
-      "consolidated.safetensors (Mistral), or a .gguf file, got ";
+      "consolidated.safetensors (Mistral), or a .gguf or a packed file, got ";
   CHECK(detecting() == "[checkpoint] " + folder + wanted + "neither config.json nor params.json in it");
   CHECK(error_of([&] { mistral::detect_layout(folder + "x"); }) ==
         "[checkpoint] " + folder + "x" + wanted + "nothing at that path");

@@ -174,7 +174,9 @@ TEST_CASE("a GGUF file is told by its first bytes, whatever it is called") {
   CHECK(CheckpointConfig::read(path).layout == CheckpointLayout::gguf);
   CHECK(test::error_of([&] { load<Model>(path); }) == "no error");
   const std::string other = scratch.write("model.safetensors", "12345678");
-  CHECK(test::error_of([&] { detect_layout(other); }).ends_with(", or a .gguf file, got a file that isn't GGUF"));
+  CHECK(test::error_of([&] {
+          detect_layout(other);
+        }).ends_with(", or a .gguf or a packed file, got a file that is neither"));
   const std::string named = scratch.write("bad.gguf", "GGML");
   CHECK(test::error_of([&] { CheckpointConfig::read(named); }) ==
         "[gguf] " + named + ": the magic: expected 'GGUF', got 'GGML'");

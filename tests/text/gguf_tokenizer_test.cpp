@@ -202,3 +202,48 @@ TEST_CASE("the tokenizer of a GGUF file gives the same ids as the SentencePiece 
   CHECK(all >= 100);
   CHECK(2 * equal > all);
 }
+
+TEST_CASE("a tokenizer.model written as GGUF metadata is the same tokenizer") {
+  for (const char* const name : {"tokenizer/mistral_v1.model", "tokenizer/mistral_v3.model", "tokenizer/tok512.model",
+                                 "tokenizer/bpe600.model"}) {
+    const auto path = mistral::test::golden(name);
+    if (path.empty()) continue;
+    CAPTURE(name);
+    const mistral::MappedFile file = mistral::MappedFile::open(path.string(), "test");
+    const SentencePieceModel model = mistral::parse_sentencepiece_model(file.bytes(), name);
+    const std::string bytes = mistral::gguf_tokenizer_metadata(model, name).header({});
+    const Tokenizer written = Tokenizer::from_bytes(std::as_bytes(std::span(bytes)), "f");
+    const Tokenizer original(model, name);
+    REQUIRE(written.vocab_size() == original.vocab_size());
+    CHECK(written.bos_id() == original.bos_id());
+    CHECK(written.eos_id() == original.eos_id());
+    CHECK(written.unk_id() == original.unk_id());
+    CHECK(written.pad_id() == original.pad_id());
+    std::vector<TokenId> ids;
+    for (TokenId id = 0; static_cast<std::size_t>(id) < original.vocab_size(); ++id) {
+      // GGUF has no key for what an unknown piece is decoded to
+      if (!original.is_unknown(id)) ids.push_back(id);
+      CHECK(written.piece(id) == original.piece(id));
+      CHECK(written.type(id) == original.type(id));
+      CHECK(written.score(id) == original.score(id));
+    }
+    CHECK(written.decode(ids) == original.decode(ids));
+    for (const char* const text :
+         {"Once upon a time", "  two  spaces ", "\xEF\xBC\xA1\xC3\xA9\t\xF0\x9F\x98\x80 [INST] 1234\n\n</s>"}) {
+      CHECK(written.encode(text) == original.encode(text));
+    }
+
+    // and copied from file to file
+    const mistral::Gguf gguf = mistral::Gguf::from_bytes(std::as_bytes(std::span(bytes)), "f");
+    const std::string copy = mistral::gguf_tokenizer_metadata(gguf).header({});
+    CHECK(Tokenizer::from_bytes(std::as_bytes(std::span(copy)), "f").encode("Once upon") ==
+          original.encode("Once upon"));
+  }
+}
+
+TEST_CASE("rules for spaces that GGUF has no key for are refused") {
+  SentencePieceModel model;
+  model.treat_whitespace_as_suffix = true;
+  CHECK(error_of([&] { mistral::gguf_tokenizer_metadata(model, "f"); }) ==
+        "[tokenizer] f: expected spaces that are put in front of words as U+2581, got other rules, which GGUF lacks");
+}

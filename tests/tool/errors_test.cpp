@@ -104,7 +104,7 @@ TEST_CASE("a path where there is nothing to read") {
   const std::string nowhere = scratch.path("nowhere");
   const std::string layouts =
       ": expected a folder with config.json and model.safetensors (Hugging Face) or params.json and "
-      "consolidated.safetensors (Mistral), or a .gguf file, got ";
+      "consolidated.safetensors (Mistral), or a .gguf or a packed file, got ";
   for (const std::string command : {"generate", "inspect"}) {
     check_error({command, "--model", nowhere}, 1, "[checkpoint] " + nowhere + layouts + "nothing at that path");
   }

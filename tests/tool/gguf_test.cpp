@@ -1,4 +1,6 @@
 // The tool with a GGUF file in place of a folder.
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -48,6 +50,30 @@ TEST_CASE("inspect of a GGUF file without a tokenizer, in the format of its pres
   CHECK(run.exit_code == 1);
   CHECK(run.err == "mistral: error: [tokenizer] " + path.string() +
                        ": expected a tokenizer in the file, or another by --tokenizer, got neither\n");
+}
+
+TEST_CASE("inspect says what a file is whose tokenizer is of another kind, and what is wrong with that") {
+  const auto path = golden("gguf/gqa_w8_f32.gguf");
+  if (test::tool_path() == nullptr || path.empty()) return;
+  std::ifstream file(path, std::ios::binary);
+  std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  const std::string none = "no_vocab";
+  REQUIRE(bytes.find(none) != std::string::npos);
+  bytes.replace(bytes.find(none), none.size(), "gpt2-bpe");
+  const Scratch scratch;
+  const std::string other = scratch.write("m.gguf", bytes);
+  const std::string error =
+      "[gguf] " + other + ": key 'tokenizer.ggml.model': expected 'llama' (SentencePiece BPE), got 'gpt2-bpe'";
+  const Run run = run_tool({"inspect", "--model", other, "--json"});
+  CHECK(run.exit_code == 0);
+  const json made = json::parse(run.out);
+  CHECK(made["tokenizer"] == json{{"error", error}});
+  CHECK(made["preset"] == "tiny");
+  CHECK(made["kept"] == json{"F32"});
+  CHECK(run_tool({"inspect", "--model", other}).out.find("\ntokenizer     cannot be used: " + error + "\n") !=
+        std::string::npos);
+  // and where it is needed, it is an error
+  CHECK(run_tool({"tokenize", "--model", other, "--text", "a"}).err == "mistral: error: " + error + "\n");
 }
 
 TEST_CASE("logits of a GGUF file are the golden ones") {

@@ -92,7 +92,9 @@ TEST_CASE("inspect reads like this") {
                           "config        dim 64, n_layers 3, head_dim 16, hidden_dim 160, n_heads 4, n_kv_heads 2, "
                           "window_size 8, context_len 512, vocab_size 97, rope_theta 10000, norm_eps 1e-05\n"
                           "tensors       30 (F32 x 30), "));
-  CHECK(run.out.find("\npreset        tiny: weights in F32, cache in float\nmemory        ") != std::string::npos);
+  CHECK(run.out.find(
+            "\npreset        tiny: weights in F32, cache in float\nkept          F32 as it is\nmemory        ") !=
+        std::string::npos);
 }
 
 TEST_CASE("presets lists what the tool is compiled for") {

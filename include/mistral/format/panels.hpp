@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
+#include <utility>
 
 #include <mistral/core/buffer.hpp>
 #include <mistral/format/weight_format.hpp>
@@ -32,8 +35,9 @@ struct PanelsView {
   const std::byte* panel(std::size_t i) const noexcept { return data + i * panel_bytes(); }
 };
 
-/// A weight matrix (rows, cols) in the format F, packed in panels. Its weights have no particular value until every
-/// panel is packed: a matrix of a 7B isn't worth being written twice.
+/// A weight matrix (rows, cols) in the format F, packed in panels: in memory of its own, or where somebody else holds
+/// them, such as a mapped file. Its weights have no particular value until every panel is packed: a matrix of a 7B
+/// isn't worth being written twice.
 template <WeightFormat F>
 class Panels {
  public:
@@ -42,12 +46,24 @@ class Panels {
 
   std::size_t rows() const noexcept { return rows_; }
   std::size_t cols() const noexcept { return cols_; }
-  PanelsView<F> view() const noexcept { return {bytes_.data(), rows_, cols_}; }
+  PanelsView<F> view() const noexcept { return {owner_ ? adopted_ : bytes_.data(), rows_, cols_}; }
+
+  /// The packed bytes, one panel after the other.
+  std::span<const std::byte> bytes() const noexcept { return {view().data, PanelsView<F>::bytes(rows_, cols_)}; }
+
+  /// Gives up its own memory for panels that stand elsewhere: as many bytes as bytes() has, in this format's layout, at
+  /// the start of a cache line. They are read only, and `owner` keeps them alive.
+  void adopt(const std::byte* panels, std::shared_ptr<const void> owner) noexcept {
+    assert(owner && reinterpret_cast<std::uintptr_t>(panels) % Buffer<std::byte>::alignment == 0);
+    bytes_ = {};
+    adopted_ = panels;
+    owner_ = std::move(owner);
+  }
 
   /// Encodes panel `i` from its rows: `rows[r]` holds the (cols) weights of output 16 i + r. Threads may pack different
   /// panels at the same time.
   void pack(std::size_t i, std::span<const float* const> rows) noexcept {
-    assert(rows.size() == std::min(panel_rows, rows_ - i * panel_rows));
+    assert(!owner_ && rows.size() == std::min(panel_rows, rows_ - i * panel_rows));
     // Several small blocks are turned at once: turning works on squares of 8.
     constexpr std::size_t turned = std::max<std::size_t>(32, F::block_inputs);
     static_assert(turned % F::block_inputs == 0);
@@ -120,6 +136,8 @@ class Panels {
 
  private:
   Buffer<std::byte> bytes_;
+  const std::byte* adopted_ = nullptr;
+  std::shared_ptr<const void> owner_;  // of adopted_; null where the memory is its own
   std::size_t rows_;
   std::size_t cols_;
 };

@@ -16,6 +16,7 @@
 #include <mistral/io/dequantize.hpp>
 #include <mistral/io/ggml_types.hpp>
 #include <mistral/io/gguf.hpp>
+#include <mistral/io/packed_file.hpp>
 #include <mistral/io/tensor_files.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -41,7 +42,7 @@ struct CheckpointTensor {
   }
 };
 
-/// A model on the disk, opened and checked: a folder of Hugging Face's or Mistral's layout, or a GGUF file.
+/// A model on the disk, opened and checked: a folder of Hugging Face's or Mistral's layout, or a GGUF or packed file.
 class Checkpoint {
  public:
   /// Throws Error where the path holds no checkpoint, or one that contradicts itself.
@@ -50,18 +51,27 @@ class Checkpoint {
     if (layout == CheckpointLayout::gguf) {
       Gguf file = Gguf::open(path);
       CheckpointConfig config = CheckpointConfig::from_gguf(file);
-      Checkpoint checkpoint(std::move(config), path);
+      Checkpoint checkpoint(std::move(config), path, path);
       checkpoint.gguf_.emplace(std::move(file));
+      return checkpoint;
+    }
+    if (layout == CheckpointLayout::packed) {
+      PackedFile file = PackedFile::open(path);
+      Checkpoint checkpoint(CheckpointConfig::from_packed(file), path, path);
+      checkpoint.packed_.emplace(std::move(file));
       return checkpoint;
     }
     CheckpointConfig config = CheckpointConfig::read(path);
     const LayoutFiles names = files_of(config.layout);
-    Checkpoint checkpoint(std::move(config), path_in(path, names.config));
+    Checkpoint checkpoint(std::move(config), path, path_in(path, names.config));
     checkpoint.files_.emplace(TensorFiles::open(path, names.tensors));
     return checkpoint;
   }
 
   const CheckpointConfig& config() const noexcept { return config_; }
+
+  /// What was opened.
+  const std::string& path() const noexcept { return path_; }
 
   /// The file that the configuration comes from, for messages.
   const std::string& config_file() const noexcept { return config_file_; }
@@ -69,11 +79,18 @@ class Checkpoint {
   /// The GGUF file, null where the checkpoint is none.
   const Gguf* gguf() const noexcept { return gguf_ ? &*gguf_ : nullptr; }
 
-  std::size_t size() const noexcept { return gguf_ ? gguf_->tensors().size() : files_->size(); }
+  /// The packed file, null where the checkpoint is none. Its matrices are no rows to be read, but panels.
+  const PackedFile* packed() const noexcept { return packed_ ? &*packed_ : nullptr; }
+
+  std::size_t size() const noexcept {
+    return gguf_ ? gguf_->tensors().size() : packed_ ? packed_->tensors().size() : files_->size();
+  }
 
   /// The i-th tensor, in an order of the file's.
   CheckpointTensor operator[](std::size_t i) const noexcept {
-    return gguf_ ? tensor(gguf_->tensors()[i]) : tensor((*files_)[i]);
+    return gguf_     ? tensor(gguf_->tensors()[i])
+           : packed_ ? tensor(packed_->tensors()[i], packed_->layout())
+                     : tensor((*files_)[i]);
   }
 
   /// The tensor of a weight, by Mistral's name (`layers.0.attention.wq.weight`) whatever the layout; the output's is
@@ -81,31 +98,37 @@ class Checkpoint {
   CheckpointTensor get(std::string_view weight) const {
     if (weight == "output.weight" && config_.tied_embeddings) weight = "tok_embeddings.weight";
     const std::string name = weight_name(config_.layout, weight);
-    return gguf_ ? tensor(gguf_->get(name)) : tensor(files_->get(name));
+    return gguf_     ? tensor(gguf_->get(name))
+           : packed_ ? tensor(packed_->get(name), packed_->layout())
+                     : tensor(files_->get(name));
   }
 
   /// `[gguf] file: tensor 'name': expected ..., got ...`
   Error error(const CheckpointTensor& of, std::string_view expected, std::string_view found) const {
-    std::string what = gguf_ ? gguf_->file() : files_->file_of(of.name);
+    std::string what = files_ ? files_->file_of(of.name) : config_file_;
     what = printable(what, 1000) + ": tensor '" + printable(of.name) + "'";
-    return Error(gguf_ ? "gguf" : "safetensors", what, expected, found);
+    return Error(gguf_ ? "gguf" : packed_ ? "packed" : "safetensors", what, expected, found);
   }
 
   /// Gives back the memory of a tensor's pages; see MappedFile::release.
   void release(const CheckpointTensor& of) const noexcept {
     if (gguf_) {
       if (const GgufTensor* const found = gguf_->find(of.name)) gguf_->release(*found);
-    } else if (const SafetensorsTensor* const found = files_->find(of.name)) {
-      files_->release(*found);
+    } else if (files_) {
+      if (const SafetensorsTensor* const found = files_->find(of.name)) files_->release(*found);
     }
   }
 
  private:
-  Checkpoint(CheckpointConfig config, std::string config_file)
-      : config_(std::move(config)), config_file_(std::move(config_file)) {}
+  Checkpoint(CheckpointConfig config, std::string path, std::string config_file)
+      : config_(std::move(config)), path_(std::move(path)), config_file_(std::move(config_file)) {}
 
   static CheckpointTensor tensor(const GgufTensor& t) noexcept {
     return {t.name, info(t.type).name, t.type, t.shape, t.data};
+  }
+  static CheckpointTensor tensor(const PackedTensor& t, const PackedLayout& layout) noexcept {
+    if (t.shape.size() == 1) return {t.name, info(GgmlType::f32).name, GgmlType::f32, t.shape, t.data};
+    return {t.name, layout.format, std::nullopt, t.shape, t.data};
   }
   static CheckpointTensor tensor(const SafetensorsTensor& t) noexcept {
     std::optional<GgmlType> type;
@@ -116,9 +139,11 @@ class Checkpoint {
   }
 
   CheckpointConfig config_;
+  std::string path_;
   std::string config_file_;
-  std::optional<TensorFiles> files_;  // this one or the other
+  std::optional<TensorFiles> files_;  // one of these three
   std::optional<Gguf> gguf_;
+  std::optional<PackedFile> packed_;
 };
 
 }  // namespace mistral::inline MISTRAL_ABI

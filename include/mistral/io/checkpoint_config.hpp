@@ -16,6 +16,7 @@
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/mapped_file.hpp>
+#include <mistral/io/packed_file.hpp>
 #include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors.hpp>
 #include <mistral/io/tensor_files.hpp>
@@ -40,10 +41,18 @@ struct CheckpointConfig {
   bool tied_embeddings = false;  // the output's weights are the embedding's
   std::string dtype;             // as the file calls it ("bfloat16"), empty where it does not say
 
-  /// Reads the configuration of a folder or of a GGUF file.
+  /// The shape of a weight, by Mistral's name (`layers.0.attention.wq.weight`); empty for a name that there isn't.
+  std::vector<std::uint64_t> shape_of(std::string_view weight) const {
+    const std::string name = weight_name(CheckpointLayout::gguf, weight);
+    const bool in_layer = name.starts_with("blk.");
+    return gguf_shape(std::string_view(name).substr(in_layer ? name.find('.', 4) + 1 : 0), in_layer);
+  }
+
+  /// Reads the configuration of a folder, or of a GGUF or a packed file.
   static CheckpointConfig read(const std::string& path) {
     const CheckpointLayout layout = detect_layout(path);
     if (layout == CheckpointLayout::gguf) return from_gguf(Gguf::open(path));
+    if (layout == CheckpointLayout::packed) return from_packed(PackedFile::open(path));
     const std::string file = path_in(path, files_of(layout).config);
     return parse(MappedFile::open(file, where).bytes(), layout, file);
   }
@@ -94,6 +103,26 @@ struct CheckpointConfig {
     config.tied_embeddings = file.find("output.weight") == nullptr;
     config.vocab_size = gguf_vocab_size(file, key("vocab_size"));
     for (const GgufTensor& tensor : file.tensors()) config.check_gguf_tensor(tensor, metadata.file());
+    return config;
+  }
+
+  /// Reads the config of a packed file, whose fields are ModelConfig's.
+  static CheckpointConfig from_packed(const PackedFile& file) {
+    const JsonObject& json = file.config();
+    CheckpointConfig config;
+    config.layout = CheckpointLayout::packed;
+    config.dim = size(json, "dim");
+    config.n_layers = size(json, "n_layers");
+    config.head_dim = size(json, "head_dim");
+    config.hidden_dim = size(json, "hidden_dim");
+    config.n_heads = size(json, "n_heads");
+    config.n_kv_heads = size(json, "n_kv_heads");
+    config.window = json.integer("window_size", 0, max_size);
+    config.context_len = size(json, "context_len");
+    config.vocab_size = size(json, "vocab_size");
+    config.rope_theta = positive(json, "rope_theta");
+    config.norm_eps = positive(json, "norm_eps");
+    check_heads(json, config, "head_dim", "n_heads", "n_kv_heads");
     return config;
   }
 

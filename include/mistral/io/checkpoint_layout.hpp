@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <iterator>
 #include <string>
@@ -11,20 +12,22 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/io/gguf.hpp>
+#include <mistral/io/packed_file.hpp>
 #include <mistral/io/printable.hpp>
 #include <mistral/io/tensor_files.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// The three ways in which a model is kept. They differ in the names of files, fields and tensors, and in the order of
-/// the rows of wq and wk: Hugging Face's are permuted for rotate-half RoPE, Mistral's and GGUF's are interleaved.
+/// The ways in which a model is kept. They differ in the names of files, fields and tensors, and in the order of the
+/// rows of wq and wk: Hugging Face's are permuted for rotate-half RoPE, the others' are interleaved.
 enum class CheckpointLayout : std::uint8_t {
   hugging_face,  // config.json, model.safetensors
   mistral,       // params.json, consolidated.safetensors
   gguf,          // one file that holds everything
+  packed,        // the same, of this library's own: see PackedFile
 };
 
-/// What the files of a folder's layout are called; GGUF has no folder.
+/// What the files of a folder's layout are called; the others have no folder.
 struct LayoutFiles {
   std::string config;
   std::string tensors;  // for TensorFiles::open
@@ -36,13 +39,14 @@ inline LayoutFiles files_of(CheckpointLayout layout) {
   return {};
 }
 
-/// Which layout stands at a path: GGUF is told by a file's first bytes or its name, the others by the files in a
-/// folder. Where a folder holds both configurations (Mistral's own releases do), the one that has its tensors too,
-/// Hugging Face's first. Throws Error where there is nothing of the kind.
+/// Which layout stands at a path: a packed file is told by its first bytes, GGUF by them or its name, the others by the
+/// files in a folder. Where a folder holds both configurations (Mistral's own releases do), the one that has its
+/// tensors too, Hugging Face's first. Throws Error where there is nothing of the kind.
 inline CheckpointLayout detect_layout(const std::string& path) {
   struct ::stat status = {};
   const bool exists = ::stat(path.c_str(), &status) == 0;
   const bool is_file = exists && S_ISREG(status.st_mode);
+  if (is_file && is_packed_file(path)) return CheckpointLayout::packed;
   if (is_file && (is_gguf_file(path) || path.ends_with(".gguf"))) return CheckpointLayout::gguf;
 
   const LayoutFiles hugging_face = files_of(CheckpointLayout::hugging_face);
@@ -58,9 +62,9 @@ inline CheckpointLayout detect_layout(const std::string& path) {
   if (has_mistral) return CheckpointLayout::mistral;
   throw Error("checkpoint", printable(path, 1000),
               "a folder with config.json and model.safetensors (Hugging Face) or params.json and "
-              "consolidated.safetensors (Mistral), or a .gguf file",
+              "consolidated.safetensors (Mistral), or a .gguf or a packed file",
               !exists   ? "nothing at that path"
-              : is_file ? "a file that isn't GGUF"
+              : is_file ? "a file that is neither"
                         : "neither config.json nor params.json in it");
 }
 
@@ -90,12 +94,19 @@ inline constexpr WeightNames layer_weight_names[] = {
     {"feed_forward.w3.weight", "mlp.up_proj.weight", "ffn_up.weight"},
 };
 
+/// Row of a tensor that holds output `row` of wq or wk. Hugging Face holds a head's rows as the first of all pairs,
+/// then the second of all (rotate-half RoPE); ours, as Mistral's own and GGUF's, lie pair by pair.
+constexpr std::size_t hugging_face_row(std::size_t row, std::size_t head_dim) noexcept {
+  const std::size_t in_head = row % head_dim;
+  return row - in_head + in_head % 2 * (head_dim / 2) + in_head / 2;
+}
+
 }  // namespace detail
 
 /// What a layout calls a weight, from Mistral's name for it: `layers.0.attention.wq.weight` is
 /// `model.layers.0.self_attn.q_proj.weight` and `blk.0.attn_q.weight`.
 inline std::string weight_name(CheckpointLayout layout, std::string_view name) {
-  if (layout == CheckpointLayout::mistral) return std::string(name);
+  if (layout == CheckpointLayout::mistral || layout == CheckpointLayout::packed) return std::string(name);
   const bool gguf = layout == CheckpointLayout::gguf;
   for (const detail::WeightNames& names : detail::model_weight_names) {
     if (name == names.mistral) return std::string(gguf ? names.gguf : names.hugging_face);

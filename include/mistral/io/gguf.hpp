@@ -1,8 +1,5 @@
 #pragma once
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstddef>
@@ -42,15 +39,7 @@ inline bool starts_as_gguf(std::span<const std::byte> bytes) noexcept {
 }
 
 /// Whether the file at `path` can be read and starts as a GGUF file does.
-inline bool is_gguf_file(const std::string& path) noexcept {
-  // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file < 0) return false;
-  std::byte start[4] = {};
-  const bool whole = ::read(file, start, sizeof start) == static_cast<::ssize_t>(sizeof start);
-  ::close(file);
-  return whole && starts_as_gguf(start);
-}
+inline bool is_gguf_file(const std::string& path) noexcept { return file_starts_with(path, "GGUF"); }
 
 /// A GGUF file of version 2 or 3, little-endian, checked whole when it is opened
 /// (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). Every error is an Error `[gguf] file: ...`.

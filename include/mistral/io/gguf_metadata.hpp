@@ -228,6 +228,13 @@ class GgufMetadata {
     return all;
   }
 
+  /// An array of u8, or of i8, which writers in languages without unsigned bytes make.
+  std::string octets(std::string_view key) const {
+    const GgufEntry& entry = get(key, GgufType::array, "an array of u8");
+    if (entry.element > GgufType::i8) throw unexpected(key, "an array of u8");
+    return {reinterpret_cast<const char*>(entry.bytes.data()), entry.bytes.size()};
+  }
+
   /// An array of integers of any width, from `low` to `high` each.
   std::vector<std::int64_t> integers(std::string_view key, std::int64_t low, std::int64_t high) const {
     const GgufEntry& entry = get(key, GgufType::array, "an array of integers");

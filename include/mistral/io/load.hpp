@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,8 +14,12 @@
 
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/progress.hpp>
 #include <mistral/io/checkpoint.hpp>
 #include <mistral/io/checkpoint_config.hpp>
+#include <mistral/io/memory.hpp>
+#include <mistral/io/packed_file.hpp>
+#include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/nn/weights.hpp>
@@ -21,9 +27,12 @@
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// What `load` lets pass.
+/// What `load` lets pass, and whom it tells of its progress.
 struct LoadOptions {
   bool allow_different_window = false;  ///< the type's window counts, whatever the checkpoint says of its own
+  bool check_memory = true;             ///< refuse what doesn't fit in memory; false: try all the same
+  std::uint64_t max_memory = 0;         ///< bytes that it must fit in; 0: what the system has available
+  ProgressHook progress = {};           ///< counts the bytes of the model's weights
 };
 
 namespace detail {
@@ -72,19 +81,45 @@ inline void check_config(const CheckpointConfig& file, const ModelConfig& type, 
 
 namespace detail {
 
-/// Row of a tensor that holds output `row` of wq or wk. Hugging Face holds a head's rows as the first of all pairs,
-/// then the second of all (rotate-half RoPE); ours, as Mistral's own and GGUF's, lie pair by pair.
-constexpr std::size_t hugging_face_row(std::size_t row, std::size_t head_dim) noexcept {
-  const std::size_t in_head = row % head_dim;
-  return row - in_head + in_head % 2 * (head_dim / 2) + in_head / 2;
+/// Refuses a model that would not fit: its weights, and the largest tensor of a file that is converted, whose pages are
+/// in memory meanwhile.
+inline void check_memory(const Checkpoint& checkpoint, std::uint64_t weights, std::string_view format,
+                         const LoadOptions& options) {
+  if (!options.check_memory) return;
+  const std::optional<std::uint64_t> available =
+      options.max_memory != 0 ? std::optional(options.max_memory) : available_memory();
+  if (!available) return;
+  std::uint64_t largest = 0;
+  for (std::size_t i = 0; checkpoint.packed() == nullptr && i < checkpoint.size(); ++i) {
+    largest = std::max<std::uint64_t>(largest, checkpoint[i].data.size());
+  }
+  if (weights + largest <= *available) return;
+  throw Error("memory", printable(checkpoint.path(), 1000) + ": the weights in " + std::string(format),
+              "at most " + std::to_string(*available) + " bytes of memory",
+              std::to_string(weights + largest) + " needed");
 }
 
-/// A visitor of a model's weights over a checkpoint's tensors: holds each against its shape, or packs it.
+/// Holds a packed file's panels against those of a format.
+inline void check_layout(const PackedFile& file, const PackedLayout& expected) {
+  const PackedLayout& found = file.layout();
+  if (found == expected) return;
+  const std::string what = printable(file.file(), 1000) + ": the weights";
+  if (found.format != expected.format) throw Error("packed", what, expected.format, printable(found.format, 40));
+  const auto text = [](const PackedLayout& layout) {
+    return std::to_string(layout.panel_rows) + " rows x " + std::to_string(layout.block_inputs) + " inputs in " +
+           std::to_string(layout.block_bytes) + " bytes, fingerprint " + printable(layout.fingerprint, 40);
+  };
+  throw Error("packed", what + " in " + expected.format, text(expected) + " (pack the checkpoint again)", text(found));
+}
+
+/// A visitor of a model's weights over a checkpoint's tensors: holds each against its shape, or packs it, or takes it
+/// as it stands in a packed file.
 class CheckpointReader {
  public:
   enum class Step { check, pack };
 
-  explicit CheckpointReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  CheckpointReader(const Checkpoint& checkpoint, ProgressHook progress, std::uint64_t total)
+      : checkpoint_(checkpoint), progress_(progress), total_(total) {}
 
   CheckpointReader& in(Step step) noexcept {
     step_ = step;
@@ -92,9 +127,30 @@ class CheckpointReader {
   }
 
   template <WeightFormat F>
-  void operator()(const std::string& name, Panels<F>& matrix, std::size_t heads) const {
+  void operator()(const std::string& name, Panels<F>& matrix, std::size_t heads) {
     const CheckpointTensor tensor = checkpoint_.get(name);
     if (step_ == Step::check) return check(tensor, {matrix.rows(), matrix.cols()});
+    if (const PackedFile* const file = checkpoint_.packed()) {
+      matrix.adopt(tensor.data.data(), file->owner());
+    } else {
+      pack(tensor, matrix, heads);
+    }
+    progress_(done_ += matrix.bytes().size(), total_);
+  }
+
+  void operator()(const std::string& name, Buffer<float>& norm) {
+    const CheckpointTensor tensor = checkpoint_.get(name);
+    if (step_ == Step::check) return check(tensor, {norm.size()});
+    tensor.read_row(0, norm.span());
+    progress_(done_ += norm.size() * sizeof(float), total_);
+  }
+
+ private:
+  template <WeightFormat F>
+  void pack(const CheckpointTensor& tensor, Panels<F>& matrix, std::size_t heads) const {
+    if constexpr (FileFormat<F>) {
+      if (tensor.type == GgmlType{F::file_type}) return keep_blocks(tensor, matrix);
+    }
     const bool permuted = heads != 0 && checkpoint_.config().layout == CheckpointLayout::hugging_face;
     const std::size_t head_dim = permuted ? matrix.rows() / heads : 0;
     parallel::for_ranges(matrix.view().panel_count(), 1, [&](std::size_t begin, std::size_t end) {
@@ -114,37 +170,59 @@ class CheckpointReader {
     checkpoint_.release(tensor);
   }
 
-  void operator()(const std::string& name, Buffer<float>& norm) const {
-    const CheckpointTensor tensor = checkpoint_.get(name);
-    if (step_ == Step::check) return check(tensor, {norm.size()});
-    tensor.read_row(0, norm.span());
+  /// Takes the blocks of a GGUF file that has the format's own type, bit by bit.
+  template <FileFormat F>
+  void keep_blocks(const CheckpointTensor& tensor, Panels<F>& matrix) const {
+    static_assert(info(GgmlType{F::file_type}).block == F::block_inputs);
+    static_assert(info(GgmlType{F::file_type}).bytes == F::file_block_bytes);
+    parallel::for_ranges(matrix.view().panel_count(), 1, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t panel = begin; panel < end; ++panel) {
+        const std::byte* rows[panel_rows];
+        const std::size_t count = std::min(panel_rows, matrix.rows() - panel * panel_rows);
+        for (std::size_t r = 0; r < count; ++r) {
+          rows[r] = tensor.data.data() + (panel * panel_rows + r) * matrix.file_row_bytes();
+        }
+        matrix.pack_file(panel, std::span<const std::byte* const>(rows, count));
+      }
+    });
+    checkpoint_.release(tensor);
   }
 
- private:
   void check(const CheckpointTensor& tensor, std::vector<std::uint64_t> shape) const {
     if (!std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end())) {
       throw checkpoint_.error(tensor, shape_text(shape), shape_text(tensor.shape));
     }
-    if (!tensor.type) throw checkpoint_.error(tensor, "F32, BF16 or F16", tensor.type_name);
+    if (!tensor.type && checkpoint_.packed() == nullptr)
+      throw checkpoint_.error(tensor, "F32, BF16 or F16", tensor.type_name);
   }
 
   const Checkpoint& checkpoint_;
+  ProgressHook progress_;
+  std::uint64_t total_;
+  std::uint64_t done_ = 0;
   Step step_ = Step::check;
 };
 
 }  // namespace detail
 
 /// Loads a checkpoint into a model: a folder in Hugging Face's layout (config.json, model.safetensors or its shards) or
-/// Mistral's (params.json, consolidated.safetensors), or a GGUF file. Tensors of any type that is read (F32, BF16, F16;
-/// GGUF's blocks) go into any format, by way of floats.
-/// Throws Error where the checkpoint doesn't hold what the type's config asks for, field by field and tensor by tensor,
-/// before any weight is read.
+/// Mistral's (params.json, consolidated.safetensors), or a GGUF file, or a packed one. Tensors of any type that is read
+/// (F32, BF16, F16; GGUF's blocks) go into any format, by way of floats; blocks of the format's own type are kept bit
+/// by bit. A packed file holds one format, and the model's matrices stay in it, where it is mapped: it must not be
+/// changed while the model lives. Throws Error before any weight is read where the checkpoint doesn't hold what the
+/// type's config asks for, field by field and tensor by tensor, or doesn't fit in memory: that message names the bytes
+/// that it needs.
 template <class Model>
 Model load(const std::string& path, const LoadOptions& options = {}) {
   const Checkpoint checkpoint = Checkpoint::open(path);
   check_config(checkpoint.config(), Model::config, checkpoint.config_file(), options);
+  if (const PackedFile* const file = checkpoint.packed()) {
+    detail::check_layout(*file, packed_layout<typename Model::Format>());
+    file->prefetch();
+  }
+  detail::check_memory(checkpoint, Model::memory_bytes, Model::Format::name, options);
   Model model;
-  detail::CheckpointReader reader(checkpoint);
+  detail::CheckpointReader reader(checkpoint, options.progress, Model::memory_bytes);
   visit_weights(model, reader.in(detail::CheckpointReader::Step::check));
   visit_weights(model, reader.in(detail::CheckpointReader::Step::pack));
   return model;

@@ -61,6 +61,13 @@ class MappedFile {
   /// The whole file. The first byte stands at the start of a page.
   std::span<const std::byte> bytes() const noexcept { return bytes_; }
 
+  /// Asks the system to bring in `part`, a part of bytes(), while the caller goes on.
+  void prefetch(std::span<const std::byte> part) const noexcept {
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    const std::size_t before = static_cast<std::size_t>(part.data() - bytes_.data()) % page;
+    if (!part.empty()) ::madvise(address(part.data() - before), part.size() + before, MADV_WILLNEED);
+  }
+
   /// Gives back the memory of the whole pages inside `part`, a part of bytes(): for a loader that has converted it.
   /// The bytes stay readable; touching them again reads them from the file again.
   void release(std::span<const std::byte> part) const noexcept {
@@ -92,5 +99,16 @@ class MappedFile {
 
   std::span<const std::byte> bytes_;
 };
+
+/// Whether the file at `path` can be read and starts with `start`, of at most 8 bytes.
+inline bool file_starts_with(const std::string& path, std::string_view start) noexcept {
+  // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0) return false;
+  char bytes[8] = {};
+  const auto count = ::read(file, bytes, start.size());
+  ::close(file);
+  return count == static_cast<::ssize_t>(start.size()) && std::string_view(bytes, start.size()) == start;
+}
 
 }  // namespace mistral::inline MISTRAL_ABI

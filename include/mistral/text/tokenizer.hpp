@@ -13,6 +13,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/mapped_file.hpp>
+#include <mistral/io/packed_file.hpp>
 #include <mistral/text/gguf_tokenizer.hpp>
 #include <mistral/text/normalizer.hpp>
 #include <mistral/text/piece_merger.hpp>
@@ -27,9 +28,9 @@ namespace mistral::inline MISTRAL_ABI {
 /// and share the vocabulary.
 class Tokenizer {
  public:
-  /// Reads a SentencePiece `tokenizer.model`, or the tokenizer in a GGUF file. Throws Error `[tokenizer] path: ...` (or
-  /// `[gguf] path: ...`) where the file cannot be read, is no such model, contradicts itself, or is of another type
-  /// than BPE.
+  /// Reads a SentencePiece `tokenizer.model`, or the tokenizer in a GGUF or packed file. Throws Error
+  /// `[tokenizer] path: ...` (or `[gguf]`, `[packed]`) where the file cannot be read, is no such model, contradicts
+  /// itself, or is of another type than BPE.
   static Tokenizer load(const std::string& path) {
     const MappedFile file = MappedFile::open(path, "tokenizer");
     return from_bytes(file.bytes(), printable(path, 1000));
@@ -37,6 +38,12 @@ class Tokenizer {
 
   /// The same from memory. `name` stands for the path in messages.
   static Tokenizer from_bytes(std::span<const std::byte> bytes, std::string_view name) {
+    if (starts_as_packed(bytes)) {
+      const auto own = PackedFile::from_bytes(bytes, std::string(name)).tokenizer();
+      // a packed file in a packed file, and so on, would go as deep as its maker likes
+      if (own.empty() || starts_as_packed(own)) throw Error("tokenizer", name, "a tokenizer in the file", "none");
+      return from_bytes(own, name);
+    }
     if (starts_as_gguf(bytes)) return Tokenizer(gguf_tokenizer(Gguf::from_bytes(bytes, std::string(name))), name);
     return Tokenizer(parse_sentencepiece_model(bytes, name), name);
   }

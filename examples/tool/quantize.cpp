@@ -1,0 +1,140 @@
+#include <algorithm>
+#include <cctype>
+#include <iterator>
+
+#include <nlohmann/json.hpp>
+
+#include <mistral/format/iq4_nl.hpp>
+#include <mistral/format/q4_k.hpp>
+#include <mistral/format/q6_k.hpp>
+#include <mistral/io/write_gguf.hpp>
+#include <mistral/model.hpp>
+
+#include "commands.hpp"
+#include "console.hpp"
+#include "load.hpp"
+#include "presets.hpp"
+
+namespace mistral::tool {
+
+namespace {
+
+struct Format {
+  std::string_view name;
+  GgufWritten (*write)(const Checkpoint&, const std::string&, std::string_view, const GgufMetadataWriter&,
+                       ProgressHook);
+};
+
+template <class F>
+constexpr Format format{F::name, &write_gguf<F>};
+
+// What the library has a format of, and GGUF a type for.
+constexpr Format formats[] = {format<F32>,  format<F16>,  format<BF16>,   format<Q8_0>,
+                              format<Q6_K>, format<Q4_K>, format<IQ4_NL>, format<Q4_0>};
+
+const Format& format_of(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
+  std::string names;
+  for (const Format& candidate : formats) {
+    if (candidate.name == name) return candidate;
+    names.append(names.empty() ? "" : ", ").append(candidate.name);
+  }
+  throw UsageError("--weights: expected one of " + names + ", got '" + printable(name, 40) + "'");
+}
+
+// The last part of a path, without what follows a dot: what a model is called that has no other name.
+std::string name_of(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path.substr(path.rfind('/') + 1);
+}
+
+// Where the tokenizer of a folder is, or the one that was asked for; empty for none, and for a file's own.
+std::string tokenizer_path(const QuantizeArguments& arguments) {
+  if (!arguments.tokenizer.empty() || is_gguf_file(arguments.folder)) return arguments.tokenizer;
+  const std::string standard = path_in(arguments.folder, "tokenizer.model");
+  return path_exists(standard) ? standard : std::string();
+}
+
+// As metadata of GGUF: of the file at `path`.
+GgufMetadataWriter tokenizer_metadata(const std::string& path) {
+  if (path.empty()) return {};
+  if (is_gguf_file(path)) return gguf_tokenizer_metadata(Gguf::open(path));
+  const MappedFile file = MappedFile::open(path, "tokenizer");
+  const std::string name = printable(path, 1000);
+  const SentencePieceModel model = parse_sentencepiece_model(file.bytes(), name);
+  const Tokenizer checked(model, name);  // a file that others would choke on isn't passed on
+  return gguf_tokenizer_metadata(model, name);
+}
+
+// As a packed file carries it: the bytes of a tokenizer.model, or a GGUF file of metadata alone.
+std::string tokenizer_bytes(const std::string& path, const std::string& folder) {
+  const std::string& holder = path.empty() && is_gguf_file(folder) ? folder : path;
+  if (holder.empty()) return {};
+  if (is_gguf_file(holder)) {
+    const Gguf file = Gguf::open(holder);
+    return has_tokenizer(file) ? gguf_tokenizer_metadata(file).header({}) : std::string();
+  }
+  return read_all(holder, "tokenizer");
+}
+
+void report(const QuantizeArguments& arguments, std::string_view format, std::uint64_t bytes,
+            const std::vector<std::string>& in_f16) {
+  if (arguments.json) {
+    nlohmann::ordered_json json;
+    json["out"] = arguments.out;
+    json["kind"] = arguments.packed ? "packed" : "gguf";
+    json["weights"] = format;
+    json["tensor_bytes"] = bytes;
+    json["in_f16"] = in_f16;
+    return print(json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  }
+  std::string text = printable(arguments.out, 1000) + ": " + bytes_text(static_cast<std::size_t>(bytes)) +
+                     " of tensors in " + std::string(format);
+  std::string names;
+  for (const std::string& name : in_f16) names.append(names.empty() ? "" : ", ").append(name);
+  if (!names.empty()) text += "; in F16, for their rows are no whole blocks: " + names;
+  print(text + "\n");
+}
+
+}  // namespace
+
+void run_quantize(const QuantizeArguments& arguments) {
+  const Format& format = format_of(arguments.weights);
+  const Threads threads(arguments.threads);
+  const std::string tokenizer = tokenizer_path(arguments);
+  if (!arguments.packed) {
+    if (!arguments.preset.empty()) throw UsageError("--preset: expected --to packed with it");
+    const Checkpoint checkpoint = Checkpoint::open(arguments.folder);
+    const GgufMetadataWriter metadata = tokenizer_metadata(tokenizer);
+    Progress progress("writing " + std::string(format.name), 1);
+    const GgufWritten written =
+        format.write(checkpoint, arguments.out, name_of(arguments.folder), metadata, progress.hook());
+    return report(arguments, format.name, written.bytes, written.in_f16);
+  }
+
+  if (is_packed_file(arguments.folder)) {
+    throw Error("packed", printable(arguments.folder, 1000), "a checkpoint to pack", "a packed file");
+  }
+  const AnyPreset& preset = choose_preset(arguments.folder, arguments.preset, format.name);
+  const PresetInfo& info = preset.info();
+  if (info.weights != format.name) {
+    throw UsageError("--preset: expected one in " + std::string(format.name) + ", got '" + std::string(info.name) +
+                     "', in " + std::string(info.weights));
+  }
+  const std::string carried = tokenizer_bytes(tokenizer, arguments.folder);
+  if (!carried.empty()) {
+    const Tokenizer checked = Tokenizer::from_bytes(std::as_bytes(std::span(carried)),
+                                                    printable(tokenizer.empty() ? arguments.folder : tokenizer, 1000));
+  }
+  ModelArguments source;
+  source.folder = arguments.folder;
+  source.preset = arguments.preset;
+  const std::unique_ptr<AnyModel> model = load_model(source, preset);
+  {
+    Progress progress("packing " + bytes_text(info.weight_bytes), 1);
+    model->save_packed(arguments.out, std::as_bytes(std::span(carried)), progress.hook());
+  }
+  report(arguments, format.name, info.weight_bytes, {});
+}
+
+}  // namespace mistral::tool

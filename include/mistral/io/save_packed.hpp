@@ -1,0 +1,135 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <mistral/core/buffer.hpp>
+#include <mistral/core/config.hpp>
+#include <mistral/core/error.hpp>
+#include <mistral/core/progress.hpp>
+#include <mistral/format/panels.hpp>
+#include <mistral/io/atomic_file.hpp>
+#include <mistral/io/checksum.hpp>
+#include <mistral/io/json.hpp>
+#include <mistral/io/packed_file.hpp>
+#include <mistral/nn/weights.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+namespace detail {
+
+/// A visitor that notes where a model's weights lie.
+struct WeightList {
+  std::vector<PackedTensor> tensors;
+
+  template <WeightFormat F>
+  void operator()(std::string name, const Panels<F>& matrix, std::size_t) {
+    tensors.push_back({std::move(name), {matrix.rows(), matrix.cols()}, matrix.bytes()});
+  }
+  void operator()(std::string name, const Buffer<float>& norm) {
+    tensors.push_back({std::move(name), {norm.size()}, std::as_bytes(norm.span())});
+  }
+};
+
+inline std::string packed_config(const ModelConfig& c) {
+  const auto float_text = [](float x) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.9g", static_cast<double>(x));  // 9 digits give back any float
+    return std::string(text);
+  };
+  std::string json = "{";
+  const auto field = [&](std::string_view name, const std::string& value) {
+    json.append(json.size() > 1 ? "," : "").append(json_quoted(name)).append(":").append(value);
+  };
+  field("dim", std::to_string(c.dim));
+  field("n_layers", std::to_string(c.n_layers));
+  field("head_dim", std::to_string(c.head_dim));
+  field("hidden_dim", std::to_string(c.hidden_dim));
+  field("n_heads", std::to_string(c.n_heads));
+  field("n_kv_heads", std::to_string(c.n_kv_heads));
+  field("window_size", std::to_string(c.window_size));
+  field("context_len", std::to_string(c.context_len));
+  field("vocab_size", std::to_string(c.vocab_size));
+  field("rope_theta", float_text(c.rope_theta));
+  field("norm_eps", float_text(c.norm_eps));
+  return json += "}";
+}
+
+/// A part of the data as the header describes it, without the braces; moves `offset` behind it.
+inline std::string packed_place(const PackedTensor& part, std::uint64_t& offset) {
+  std::string json = R"("offset":)" + std::to_string(offset) + R"(,"bytes":)" + std::to_string(part.data.size()) +
+                     R"(,"checksum":)" + json_quoted(checksum_text(checksum(part.data)));
+  offset = PackedFile::aligned(offset + part.data.size());
+  return json;
+}
+
+inline void write_packed(const std::string& path, const ModelConfig& config, const PackedLayout& layout,
+                         std::span<const std::byte> tokenizer, std::span<const PackedTensor> tensors,
+                         ProgressHook progress) {
+  AtomicFile file(path, "packed");
+  std::uint64_t total = 0;
+  std::uint64_t done = 0;
+  for (const PackedTensor& tensor : tensors) total += 2 * tensor.data.size();  // read for the sum, then to be written
+  const auto advance = [&](std::uint64_t bytes) { progress(done += bytes, total); };
+
+  std::string header = R"({"config":)" + packed_config(config) + R"(,"layout":{"format":)" +
+                       json_quoted(layout.format) + R"(,"panel_rows":)" + std::to_string(layout.panel_rows) +
+                       R"(,"block_inputs":)" + std::to_string(layout.block_inputs) + R"(,"block_bytes":)" +
+                       std::to_string(layout.block_bytes) + R"(,"fingerprint":)" + json_quoted(layout.fingerprint) +
+                       "}";
+  std::uint64_t offset = 0;
+  if (!tokenizer.empty()) header += R"(,"tokenizer":{)" + packed_place({{}, {}, tokenizer}, offset) + "}";
+  for (const PackedTensor& tensor : tensors) {
+    header += (&tensor == tensors.data() ? R"(,"tensors":{)" : ",") + json_quoted(tensor.name) + R"(:{"shape":)" +
+              shape_text(tensor.shape) + "," + packed_place(tensor, offset) + "}";
+    advance(tensor.data.size());
+  }
+  header += "}}";
+
+  const auto number = [&](auto value) { file.write(std::as_bytes(std::span(&value, 1))); };
+  file.write(PackedFile::magic);
+  number(PackedFile::version);
+  number(std::uint32_t{0});
+  number(std::uint64_t{header.size()});
+  number(checksum(std::as_bytes(std::span<const char>(header))));
+  file.write(header);
+  std::uint64_t position = PackedFile::preamble_bytes + header.size();
+  const auto write = [&](std::span<const std::byte> data) {
+    const std::uint64_t start = PackedFile::aligned(position);
+    file.write(std::string(static_cast<std::size_t>(start - position), '\0'));
+    file.write(data);
+    position = start + data.size();
+  };
+  if (!tokenizer.empty()) write(tokenizer);
+  for (const PackedTensor& tensor : tensors) {
+    write(tensor.data);
+    advance(tensor.data.size());
+  }
+  file.commit();
+}
+
+}  // namespace detail
+
+/// Writes a model as it lies in memory to a file that `load` uses where it is mapped (see PackedFile): the second start
+/// of a large model then takes no conversion, and processes that run the same file share its memory. The file appears
+/// whole or not at all.
+///   tokenizer  what Tokenizer::from_bytes takes: the bytes of a tokenizer.model, say; none unless given
+///   progress   counts each byte twice: it is summed, then written
+/// Throws Error `[packed] path: cannot write: ...`.
+template <class Model>
+void save_packed(const Model& model, const std::string& path, std::span<const std::byte> tokenizer = {},
+                 ProgressHook progress = {}) {
+  detail::WeightList weights;
+  visit_weights(model, weights);
+  detail::write_packed(path, Model::config, packed_layout<typename Model::Format>(), tokenizer, weights.tensors,
+                       progress);
+}
+
+}  // namespace mistral::inline MISTRAL_ABI
