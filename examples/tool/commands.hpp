@@ -49,6 +49,8 @@ struct TokenizeArguments {
   std::string tokenizer;  // empty: tokenizer.model in `folder`
   std::string folder;
   TextArguments text;
+  std::string chat_file;      // empty: a text, or ids, instead of conversations
+  std::string chat_template;  // "v1", "v3"; empty: the tokenizer's
   bool decode = false;
   bool bos = false;
   bool pieces = false;

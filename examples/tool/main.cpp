@@ -131,6 +131,20 @@ Command add_tokenize(CLI::App& parent) {
   app->add_flag("--bos", a.bos, "put BOS in front")->excludes(decode);
   app->add_flag("--pieces", a.pieces, "print a line for each token: its id, a tab, its piece")->excludes(decode);
   app->add_flag("--json", a.json, "print a JSON array, or a string with --decode");
+  CLI::Option* const chat = add_path(*app, "--chat", a.chat_file,
+                                     "a file of conversations, a JSON object a line: {\"messages\": [{\"role\": ..., "
+                                     "\"content\": ...}, ...]}, - for standard input. Prints a line for each: the JSON "
+                                     "array of its ids, or {\"error\": ...}");
+  for (const char* const other : {"--text", "--file", "--decode", "--bos", "--pieces"}) {
+    chat->excludes(app->get_option(other));
+  }
+  app->add_option(
+         "--template", a.chat_template,
+         "how --chat writes them down: v1 (Mistral 7B Instruct v0.1, v0.2) or v3 (v0.3); what the tokenizer is "
+         "made for unless said")
+      ->check(CLI::IsMember({"v1", "v3"}))
+      ->type_name("NAME")
+      ->needs(chat);
   return {app, [arguments] {
             if (arguments->tokenizer.empty() && arguments->folder.empty()) {
               throw UsageError("--tokenizer or --model is required");

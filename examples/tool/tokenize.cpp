@@ -1,4 +1,13 @@
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
 #include <nlohmann/json.hpp>
+
+#include <mistral/text/chat_json.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"
@@ -12,10 +21,43 @@ std::string dump(const nlohmann::json& json) {
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
+// A line of output for every line of input. A conversation that its template refuses is a result; a line that holds no
+// conversation is a fault of the file, which all the lines behind it need not suffer from: the first is thrown at the
+// end.
+void print_chats(const Tokenizer& tokenizer, const TokenizeArguments& arguments) {
+  const ChatTemplate chat_template = arguments.chat_template.empty()   ? chat_template_of(tokenizer)
+                                     : arguments.chat_template == "v1" ? ChatTemplate::v1
+                                                                       : ChatTemplate::v3;
+  encode_chat(tokenizer, chat_template, {{"user", ""}});  // a tokenizer that doesn't fit is no fault of a line's
+  const std::string name = arguments.chat_file == "-" ? "standard input" : printable(arguments.chat_file, 900);
+  const std::string file = read_all(arguments.chat_file, "chat");
+  std::string lines;
+  std::optional<Error> fault;
+  std::size_t number = 0;
+  for (std::string_view rest = file; !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    ++number;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    std::optional<ChatRequest> request;
+    try {
+      request = parse_chat(line, name + ": line " + std::to_string(number));
+      lines += dump(encode_chat(tokenizer, chat_template, request->messages, request->options));
+    } catch (const Error& error) {
+      lines += dump({{"error", error.what()}});
+      if (!request && !fault) fault = error;
+    }
+    if (lines.size() >= std::size_t{1} << 16) print(std::exchange(lines, {}));  // few writes, and little memory
+  }
+  print(lines);
+  if (fault) throw *fault;
+}
+
 }  // namespace
 
 void run_tokenize(const TokenizeArguments& arguments) {
   const Tokenizer tokenizer = load_tokenizer(arguments.tokenizer, arguments.folder);
+  if (!arguments.chat_file.empty()) return print_chats(tokenizer, arguments);
   const std::string text = text_of(arguments.text, "tokenize");
   if (arguments.decode) {
     const std::string decoded = tokenizer.decode(parse_ids(text));

@@ -23,5 +23,6 @@
 #include <mistral/io/save_packed.hpp>
 #include <mistral/nn/tape.hpp>
 #include <mistral/nn/transformer.hpp>
+#include <mistral/text/chat_template.hpp>
 #include <mistral/text/stream_decoder.hpp>
 #include <mistral/text/tokenizer.hpp>

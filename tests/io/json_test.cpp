@@ -42,6 +42,18 @@ TEST_CASE("fields come with their types") {
   CHECK(parsed("{}").names().empty());
 }
 
+TEST_CASE("an array of objects gives each, and its errors say which it is") {
+  const JsonObject json = parsed(R"({"a": [{"s": "x"}, {"s": 3}], "none": [], "mixed": [{}, 3]})");
+  const std::vector<JsonObject> all = json.objects("a");
+  REQUIRE(all.size() == 2);
+  CHECK(all[0].string("s") == "x");
+  CHECK(error_of([&] { all[1].string("s"); }) == "[test] a.json: a[1]: field 's': expected a string, got 3");
+  CHECK(json.objects("none").empty());
+  CHECK(error_of([&] { json.objects("mixed"); }) ==
+        "[test] a.json: field 'mixed': expected an array of objects, got 3");
+  CHECK(error_of([&] { json.objects("absent"); }) == "[test] a.json: field 'absent' is missing");
+}
+
 TEST_CASE("an object outlives the one that it came from") {
   const JsonObject inner = parsed(R"({"o": {"s": "text"}})").object("o");
   CHECK(inner.string("s") == "text");

@@ -57,6 +57,12 @@ TEST_CASE("a wrong command line") {
   check_error({"logits", "--model", "m", "--tokens", "1", "--prompt", "a", "--out", "o"}, 2,
               "--tokens excludes --prompt (see: mistral logits --help)");
   check_error({"tokenize", "--text", "a"}, 2, "--tokenizer or --model is required (see: mistral tokenize --help)");
+  check_error({"tokenize", "--tokenizer", "t", "--chat", "c", "--text", "a"}, 2,
+              "--text excludes --chat (see: mistral tokenize --help)");
+  check_error({"tokenize", "--tokenizer", "t", "--template", "v1"}, 2,
+              "--template requires --chat (see: mistral tokenize --help)");
+  check_error({"tokenize", "--tokenizer", "t", "--chat", "c", "--template", "v2"}, 2,
+              "--template: v2 not in {v1,v3} (see: mistral tokenize --help)");
   check_error({"inspect"}, 2, "--model is required (see: mistral inspect --help)");
 }
 

@@ -1,5 +1,6 @@
 #include <cstddef>
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -79,4 +80,91 @@ TEST_CASE("decode undoes tokenize") {
   CHECK(output({"--decode", "--text", ids}) == text + "\n");
   CHECK(nlohmann::json::parse(output({"--decode", "--json"}, ids)) == text);
   CHECK(output({"--decode"}, "") == "\n");
+}
+
+TEST_CASE("tokenize --chat prints the ids of every golden conversation, and an error for what is refused") {
+  const auto chat = mistral::test::golden("chat/chat.jsonl");
+  if (mistral::test::tool_path() == nullptr || chat.empty()) return;
+  const Scratch scratch;
+  for (const std::string version : {"v1", "v3"}) {
+    const auto model = mistral::test::golden("tokenizer/mistral_" + version + ".model");
+    if (model.empty()) return;
+    std::string lines;
+    std::vector<nlohmann::json> expected;
+    std::ifstream golden(chat);
+    for (std::string line; std::getline(golden, line);) {
+      const auto json = nlohmann::json::parse(line);
+      if (json["version"] != version) continue;
+      expected.push_back(json);
+      lines += line + "\n";
+    }
+    CHECK(expected.size() == 142);
+    const std::string file = scratch.write("chat.jsonl", lines);
+    const std::vector<std::string> arguments{"tokenize", "--tokenizer", model.string(), "--chat", file};
+    std::vector<std::string> with_template = arguments;
+    with_template.insert(with_template.end(), {"--template", version});
+    const Run run = run_tool(with_template);
+    CHECK(run.exit_code == 0);
+    CHECK(run.err == "");
+    std::istringstream out(run.out);
+    std::string line;
+    for (const auto& json : expected) {
+      CAPTURE(json.dump());
+      REQUIRE(std::getline(out, line));
+      const auto printed = nlohmann::json::parse(line);
+      if (json.contains("error")) {
+        CHECK(printed.at("error").is_string());
+      } else {
+        CHECK(printed == json["tokens"]);
+      }
+    }
+    CHECK(!std::getline(out, line));
+    CHECK(run_tool(arguments).out == run.out);  // the template that the tokenizer is made for
+  }
+}
+
+TEST_CASE("tokenize --chat names the line that holds no conversation, and goes on behind it") {
+  if (mistral::test::tool_path() == nullptr || model_file().empty()) return;
+  const std::string good = R"({"messages": [{"role": "user", "content": "the cat"}]})";
+  const std::string refused = R"({"messages": [{"role": "robot", "content": "the cat"}]})";
+  const std::string ids = nlohmann::json::parse(output({"--text", "[INST] the cat [/INST]", "--bos", "--json"})).dump();
+  CHECK(output({"--chat", "-"}, good) == ids + "\n");
+  CHECK(output({"--chat", "-"}, "\n" + good + "\r\n \n\n" + good + "\n") == ids + "\n" + ids + "\n");
+  CHECK(output({"--chat", "-", "--template", "v1"}, "") == "");
+  const std::string refusal =
+      R"({"error":"[chat] messages[0]: role: expected 'system', 'user' or 'assistant', got 'robot'"})";
+  CHECK(output({"--chat", "-"}, refused + "\n" + good) == refusal + "\n" + ids + "\n");
+
+  const Scratch scratch;
+  for (const std::string& bad :
+       {std::string("{\"messages\": ["), std::string("[]"), std::string("{}"), std::string("\xff"),
+        std::string("a\0b", 3), std::string(R"({"messages": [{"role": "user"}]})"), std::string(R"({"messages": "a"})"),
+        std::string(1 << 20, '['), R"({"messages": [], "a": ")" + std::string(1 << 20, 'x')}) {
+    CAPTURE(bad.substr(0, 60));
+    const std::string file = scratch.write("a.jsonl", good + "\n\n" + bad + "\n" + refused + "\n" + bad + "\n" + good);
+    const Run run = run_tool({"tokenize", "--tokenizer", model_file(), "--chat", file});
+    CHECK(run.exit_code == 1);
+    const std::string start = "mistral: error: [chat] " + file + ": line 3: ";
+    REQUIRE(run.err.size() > start.size());
+    CHECK(run.err.substr(0, start.size()) == start);
+    const std::string message = run.err.substr(16, run.err.size() - 17);
+    std::istringstream out(run.out);
+    std::vector<std::string> lines;
+    for (std::string line; std::getline(out, line);) lines.push_back(line);
+    REQUIRE(lines.size() == 5);
+    CHECK(lines[0] == ids);
+    CHECK(nlohmann::json::parse(lines[1]).at("error") == message);
+    CHECK(lines[2] == refusal);
+    CHECK(nlohmann::json::parse(lines[3]).at("error").get<std::string>().find(": line 5: ") != std::string::npos);
+    CHECK(lines[4] == ids);
+  }
+}
+
+TEST_CASE("tokenize --chat takes a long conversation") {
+  if (mistral::test::tool_path() == nullptr || model_file().empty()) return;
+  const std::string text(5'000'000, 'a');
+  const std::string line = R"({"messages": [{"role": "user", "content": ")" + text + R"("}]})";
+  const auto ids = nlohmann::json::parse(output({"--chat", "-"}, line)).get<std::vector<int>>();
+  CHECK(ids.size() > 1000);
+  CHECK(ids.front() == 1);
 }

@@ -101,6 +101,18 @@ class JsonObject {
             subject_ + ": " + std::string(kind).append(" '").append(printable(name)).append("'")};
   }
 
+  /// The field's array of objects; the errors of each call it `name[i]`.
+  std::vector<JsonObject> objects(const std::string& name) const {
+    constexpr std::string_view expected = "an array of objects";
+    std::vector<JsonObject> all;
+    for (const JsonValue& element : document_->children(get(name, Type::array, expected))) {
+      if (element.type != Type::object) throw unexpected(name, expected, element);
+      all.push_back(
+          {document_, element, where_, subject_ + ": " + printable(name) + "[" + std::to_string(all.size()) + "]"});
+    }
+    return all;
+  }
+
   /// For the caller's own checks: `[where] file: field 'name': expected ..., got <the value>`.
   Error unexpected(const std::string& name, std::string_view expected) const {
     const JsonValue* const value = find(name);

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <mistral/core/abi.hpp>
+#include <mistral/io/json.hpp>
+#include <mistral/text/chat_template.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// A conversation as it stands in a file.
+struct ChatRequest {
+  std::vector<Message> messages;
+  ChatOptions options;
+};
+
+/// Reads a conversation from the JSON object that chat servers take, a line of a JSONL file for one:
+/// `{"messages": [{"role": "user", "content": "Hi"}, ...], "continue_final_message": false}`. The second field may be
+/// missing or null; fields of other names are passed over, but for those that would change what is said: tools, and an
+/// assistant's `tool_calls` and `prefix`. Roles and their order are left to encode_chat. Throws Error `[chat] name:
+/// ...` for what is not JSON, fields that are missing, of another type or not supported, and ill-formed UTF-8.
+inline ChatRequest parse_chat(std::string_view json, std::string_view name) {
+  const JsonObject object = JsonObject::parse(std::as_bytes(std::span(json)), "chat", name);
+  ChatRequest request;
+  for (const JsonObject& message : object.objects("messages")) {
+    if (message.has("tool_calls") && !message.objects("tool_calls").empty()) {
+      throw message.unexpected("tool_calls", "a message without");
+    }
+    if (message.has("prefix") && message.boolean("prefix")) {
+      throw message.unexpected("prefix", "false (and continue_final_message where the answer goes on)");
+    }
+    request.messages.push_back({message.string("role"), message.string("content")});
+  }
+  if (object.has("tools") && !object.objects("tools").empty()) throw object.unexpected("tools", "none");
+  if (object.has("continue_final_message")) {
+    request.options.continue_final_message = object.boolean("continue_final_message");
+  }
+  return request;
+}
+
+}  // namespace mistral::inline MISTRAL_ABI
