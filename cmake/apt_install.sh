@@ -8,9 +8,12 @@ apt_install() {
     echo "no apt on this system: you need what Debian calls $*" >&2
     return 0
   fi
-  local missing=() package
+  # a package may be there for several architectures: its own, or `all`, is what counts
+  local missing=() package arch
   for package in "$@"; do
-    if [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
+    case $package in *:*) arch=${package#*:} ;; *) arch=$(dpkg --print-architecture) ;; esac
+    if ! dpkg-query -W -f '${Architecture} ${db:Status-Status}\n' "$package" 2>/dev/null |
+      grep -qxE "($arch|all) installed"; then
       missing+=("$package")
     fi
   done
