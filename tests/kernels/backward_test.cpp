@@ -1,6 +1,7 @@
 // Every gradient against central differences of the same layer in double.
 
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 
 #include <doctest/doctest.h>
@@ -138,7 +139,7 @@ TEST_CASE("the weights' gradient is the sum over the rows, and the same bits in 
 
 TEST_CASE("the gradients of a norm are those of finite differences") {
   Random random(3);
-  for (const std::size_t n : {1, 7, 16, 50}) {
+  for (const std::size_t n : std::initializer_list<std::size_t>{1, 7, 16, 50}) {
     CAPTURE(n);
     const Matrix x(3, n, random);
     const Matrix weight(1, n, random);
@@ -267,7 +268,7 @@ TEST_CASE("the gradients of attention are those of finite differences, past the 
 
 TEST_CASE("cross-entropy and its gradient are those of finite differences, for few tokens and for many") {
   Random random(7);
-  for (const std::size_t vocab : {1, 5, 97, 3000}) {
+  for (const std::size_t vocab : std::initializer_list<std::size_t>{1, 5, 97, 3000}) {
     CAPTURE(vocab);
     Matrix logits(2, vocab, random);
     const std::vector<TokenId> targets{0, static_cast<TokenId>(vocab - 1)};

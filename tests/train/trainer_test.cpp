@@ -57,7 +57,6 @@ Model trainable(std::uint64_t seed, float dropout = 0.0f) {
 TEST_CASE_TEMPLATE("training learns what it is shown, on any base", Model, MISTRAL_MODELS) {
   auto model = trainable<Model>(1);
   Trainer trainer{model, {.learning_rate = 0.01f, .weight_decay = 0.0f}};
-  Random random(1);
   // Each token is followed by another one of its own: what a model without any context can learn.
   std::vector<TokenId> text{1};
   while (text.size() < 16) text.push_back(static_cast<TokenId>((text.back() * 5 + 3) % 29));
@@ -74,7 +73,9 @@ TEST_CASE_TEMPLATE("a step is the same bits on one thread and on two, and howeve
   // Longer than some models' context without a window? Those of 60 tokens fit all of them.
   std::vector<float> expected;
   std::vector<float> losses;
-  for (const auto& [threads, rows] : {std::pair<std::size_t, std::size_t>{1, 2048}, {2, 2048}, {2, 1}, {1, 70}}) {
+  for (const auto& setting : {std::pair<std::size_t, std::size_t>{1, 2048}, {2, 2048}, {2, 1}, {1, 70}}) {
+    const std::size_t threads = setting.first;
+    const std::size_t rows = setting.second;
     CAPTURE(threads);
     CAPTURE(rows);
     const parallel::ThreadLimit limit(threads);
