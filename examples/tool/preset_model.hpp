@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <mistral/cache/random_cache.hpp>
+#include <mistral/io/save_packed.hpp>
 #include <mistral/model.hpp>
 #include <mistral/nn/weights.hpp>
 

@@ -9,6 +9,7 @@
 #include <mistral/format/q6_k.hpp>
 #include <mistral/io/write_gguf.hpp>
 #include <mistral/model.hpp>
+#include <mistral/text/gguf_tokenizer_writer.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"

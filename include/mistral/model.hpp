@@ -20,7 +20,6 @@
 #include <mistral/generate/sampler.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/io/load.hpp>
-#include <mistral/io/save_packed.hpp>
 #include <mistral/nn/tape.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/text/chat_template.hpp>

@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <mistral/io/save_packed.hpp>
 #include <mistral/model.hpp>
 
 #include "../support/data.hpp"

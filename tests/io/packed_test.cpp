@@ -10,6 +10,7 @@
 #include <mistral/format/iq4_nl.hpp>
 #include <mistral/format/q4_k.hpp>
 #include <mistral/format/q6_k.hpp>
+#include <mistral/io/save_packed.hpp>
 #include <mistral/model.hpp>
 
 #include "../support/golden.hpp"

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include <mistral/text/gguf_tokenizer_writer.hpp>
 #include <mistral/text/tokenizer.hpp>
 
 #include "../support/data.hpp"

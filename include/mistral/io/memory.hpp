@@ -4,13 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 #include <mistral/core/abi.hpp>
 
@@ -34,9 +33,14 @@ inline std::optional<std::uint64_t> number_after(std::string_view text, std::str
     std::string_view rest = text.substr(line);
     if (!rest.starts_with(key)) continue;
     rest.remove_prefix(std::min(rest.find_first_not_of(" \t", key.size()), rest.size()));
+    if (rest.empty() || rest[0] < '0' || rest[0] > '9') return std::nullopt;
     std::uint64_t number = 0;
-    if (std::from_chars(rest.data(), rest.data() + rest.size(), number).ec == std::errc()) return number;
-    return std::nullopt;
+    for (; !rest.empty() && rest[0] >= '0' && rest[0] <= '9'; rest.remove_prefix(1)) {
+      const auto digit = static_cast<std::uint64_t>(rest[0] - '0');
+      if (number > (std::numeric_limits<std::uint64_t>::max() - digit) / 10) return std::nullopt;
+      number = number * 10 + digit;
+    }
+    return number;
   }
   return std::nullopt;
 }

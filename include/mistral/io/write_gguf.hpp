@@ -288,7 +288,7 @@ class GgufQuantizer {
 /// whose rows are no whole blocks is F16, as llama.cpp does it. Blocks that are in the format already are copied. The
 /// file appears whole or not at all.
 ///   name       general.name, where the source has none of its own
-///   tokenizer  tokenizer.* (see gguf_tokenizer_metadata); empty: a GGUF file's own
+///   tokenizer  tokenizer.* (see gguf_tokenizer_metadata of text/gguf_tokenizer_writer.hpp); empty: a GGUF file's own
 ///   progress   counts the bytes of the source's tensors
 /// Throws Error where the checkpoint lacks a tensor or has one of another shape, before anything is written.
 template <WeightFormat F>
