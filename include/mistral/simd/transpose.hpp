@@ -18,7 +18,7 @@ inline void transpose_words(const std::byte* const* rows, std::size_t words, std
   std::size_t w = 0;
 #if defined(__AVX2__)
   // Eight rows by four words at a time: the lower halves of the registers hold rows 0 to 3, the upper ones 4 to 7.
-  for (; w + 4 <= words; w += 4) {
+  for (; w < words / 4 * 4; w += 4) {
     for (std::size_t half = 0; half < lanes; half += 8) {
       __m256 r[4];
 #pragma GCC unroll 4
@@ -43,7 +43,7 @@ inline void transpose_words(const std::byte* const* rows, std::size_t words, std
   }
 #elif defined(__aarch64__)
   // Four rows by four words at a time.
-  for (; w + 4 <= words; w += 4) {
+  for (; w < words / 4 * 4; w += 4) {
     for (std::size_t first = 0; first < lanes; first += 4) {
       uint32x4_t r[4];
       for (std::size_t i = 0; i < 4; ++i) {

@@ -125,7 +125,10 @@ inline void check_conversation(const std::vector<Message>& messages, ChatOptions
     std::string where = "messages[" + std::to_string(i) + "]";
     throw Error("chat", where.append(what), expected, found);
   };
-  const auto quoted = [&](std::size_t i) { return "'" + printable(messages[i].role, 40) + "'"; };
+  const auto quoted = [&](std::size_t i) {
+    std::string role = "'";  // not "'" + ..., of which gcc 12 warns in error (its bug 105651)
+    return role.append(printable(messages[i].role, 40)).append("'");
+  };
 
   bool any_user = false;
   for (std::size_t i = 0; i < messages.size(); ++i) {
