@@ -11,6 +11,7 @@
 #include <mistral/cache/random_cache.hpp>
 
 #include "../support/allocations.hpp"
+#include "../support/resident.hpp"
 
 using namespace mistral;
 
@@ -32,12 +33,7 @@ constexpr ModelConfig full = [] {
   return config;
 }();
 
-std::size_t resident_bytes() {
-  std::ifstream statm("/proc/self/statm");
-  std::size_t size = 0, resident = 0;
-  statm >> size >> resident;
-  return resident * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-}
+using test::resident_bytes;
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include <mistral/model.hpp>
 
 #include "../support/golden.hpp"
+#include "../support/golden_configs.hpp"
 #include "../support/models.hpp"
 #include "../support/scratch.hpp"
 
@@ -13,15 +14,7 @@ using namespace mistral;
 
 namespace {
 
-constexpr ModelConfig stories{.dim = 64,
-                              .n_layers = 5,
-                              .head_dim = 8,
-                              .hidden_dim = 172,
-                              .n_heads = 8,
-                              .n_kv_heads = 4,
-                              .window_size = 0,
-                              .context_len = 512,
-                              .vocab_size = 512};
+constexpr ModelConfig stories = test::stories_260k;
 
 // The same weights through a window of 24 tokens.
 constexpr ModelConfig windowed() {

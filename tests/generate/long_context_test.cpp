@@ -17,6 +17,7 @@
 
 #include "../support/allocations.hpp"
 #include "../support/models.hpp"
+#include "../support/resident.hpp"
 
 using namespace mistral;
 
@@ -33,12 +34,7 @@ constexpr ModelConfig narrow{.dim = 32,
                              .vocab_size = 50};
 using Model = Transformer<narrow, F32>;
 
-std::size_t resident_bytes() {
-  std::ifstream statm("/proc/self/statm");
-  std::size_t size = 0, resident = 0;
-  statm >> size >> resident;
-  return resident * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-}
+using test::resident_bytes;
 
 }  // namespace
 

@@ -12,6 +12,7 @@
 #include <mistral/io/load.hpp>
 
 #include "../support/golden.hpp"
+#include "../support/golden_configs.hpp"
 #include "../support/models.hpp"
 #include "../support/scratch.hpp"
 
@@ -19,15 +20,7 @@ using namespace mistral;
 
 namespace {
 
-constexpr ModelConfig stories{.dim = 64,
-                              .n_layers = 5,
-                              .head_dim = 8,
-                              .hidden_dim = 172,
-                              .n_heads = 8,
-                              .n_kv_heads = 4,
-                              .window_size = 0,
-                              .context_len = 512,
-                              .vocab_size = 512};
+constexpr ModelConfig stories = test::stories_260k;
 constexpr ModelConfig stories_w24 = [] {
   ModelConfig config = stories;
   config.window_size = 24;

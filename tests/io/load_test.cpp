@@ -6,79 +6,20 @@
 #include <mistral/model.hpp>
 
 #include "../support/golden.hpp"
+#include "../support/golden_configs.hpp"
 #include "../support/models.hpp"
 
 using namespace mistral;
 
 namespace {
 
-constexpr ModelConfig odd_w5{.dim = 108,
-                             .n_layers = 2,
-                             .head_dim = 18,
-                             .hidden_dim = 131,
-                             .n_heads = 6,
-                             .n_kv_heads = 2,
-                             .window_size = 5,
-                             .context_len = 512,
-                             .vocab_size = 101,
-                             .rope_theta = 1e6f};
-constexpr ModelConfig full_w64{.dim = 64,
-                               .n_layers = 3,
-                               .head_dim = 8,
-                               .hidden_dim = 96,
-                               .n_heads = 8,
-                               .n_kv_heads = 8,
-                               .window_size = 64,
-                               .context_len = 512,
-                               .vocab_size = 89};
-constexpr ModelConfig nowin_mqa{.dim = 72,
-                                .n_layers = 2,
-                                .head_dim = 20,
-                                .hidden_dim = 130,
-                                .n_heads = 5,
-                                .n_kv_heads = 1,
-                                .window_size = 0,
-                                .context_len = 512,
-                                .vocab_size = 67,
-                                .rope_theta = 1e6f};
-constexpr ModelConfig long_w16{.dim = 32,
-                               .n_layers = 4,
-                               .head_dim = 8,
-                               .hidden_dim = 48,
-                               .n_heads = 4,
-                               .n_kv_heads = 1,
-                               .window_size = 16,
-                               .context_len = 512,
-                               .vocab_size = 61};
-constexpr ModelConfig w1{.dim = 16,
-                         .n_layers = 2,
-                         .head_dim = 8,
-                         .hidden_dim = 24,
-                         .n_heads = 2,
-                         .n_kv_heads = 1,
-                         .window_size = 1,
-                         .context_len = 512,
-                         .vocab_size = 31};
-
-constexpr ModelConfig kmix{.dim = 256,
-                           .n_layers = 2,
-                           .head_dim = 64,
-                           .hidden_dim = 256,
-                           .n_heads = 4,
-                           .n_kv_heads = 1,
-                           .window_size = 0,
-                           .context_len = 512,
-                           .vocab_size = 300,
-                           .rope_theta = 1e6f};
-constexpr ModelConfig stories_260k{.dim = 64,
-                                   .n_layers = 5,
-                                   .head_dim = 8,
-                                   .hidden_dim = 172,
-                                   .n_heads = 8,
-                                   .n_kv_heads = 4,
-                                   .window_size = 0,
-                                   .context_len = 512,
-                                   .vocab_size = 512};
+using test::full_w64;
+using test::kmix;
+using test::long_w16;
+using test::nowin_mqa;
+using test::odd_w5;
+using test::stories_260k;
+using test::w1;
 
 // The oracles differ among themselves by up to 3.3e-5 on these cases (measured_max_abs_differences in expected.json).
 constexpr float tolerance = 1e-4f;

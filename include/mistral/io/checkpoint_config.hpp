@@ -111,12 +111,7 @@ struct CheckpointConfig {
     const JsonObject& json = file.config();
     CheckpointConfig config;
     config.layout = CheckpointLayout::packed;
-    config.dim = size(json, "dim");
-    config.n_layers = size(json, "n_layers");
-    config.head_dim = size(json, "head_dim");
-    config.hidden_dim = size(json, "hidden_dim");
-    config.n_heads = size(json, "n_heads");
-    config.n_kv_heads = size(json, "n_kv_heads");
+    config.read_sizes(json);
     config.window = json.integer("window_size", 0, max_size);
     config.context_len = size(json, "context_len");
     config.vocab_size = size(json, "vocab_size");
@@ -133,6 +128,16 @@ struct CheckpointConfig {
   }
 
  private:
+  /// The sizes that Mistral's params.json and packed files name alike.
+  void read_sizes(const JsonObject& json) {
+    dim = size(json, "dim");
+    n_layers = size(json, "n_layers");
+    head_dim = size(json, "head_dim");
+    hidden_dim = size(json, "hidden_dim");
+    n_heads = size(json, "n_heads");
+    n_kv_heads = size(json, "n_kv_heads");
+  }
+
   static constexpr std::string_view where = "config";
   static constexpr std::int64_t max_size = INT32_MAX;
 
@@ -184,12 +189,7 @@ struct CheckpointConfig {
 
     CheckpointConfig config;
     config.layout = CheckpointLayout::mistral;
-    config.dim = size(json, "dim");
-    config.n_layers = size(json, "n_layers");
-    config.head_dim = size(json, "head_dim");
-    config.hidden_dim = size(json, "hidden_dim");
-    config.n_heads = size(json, "n_heads");
-    config.n_kv_heads = size(json, "n_kv_heads");
+    config.read_sizes(json);
     config.vocab_size = size(json, "vocab_size");
     config.window = window_of(json);
     if (json.has("max_seq_len")) config.context_len = size(json, "max_seq_len");
