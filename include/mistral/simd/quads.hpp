@@ -262,12 +262,16 @@ struct Dot {
   static Register pair_products(Register w, Register x) noexcept { return _mm256_maddubs_epi16(w, x); }
   static Register word_products(Register w, Register x) noexcept { return _mm256_madd_epi16(w, x); }
   // In the register that the sum is in: gcc would leave it in that of x and copy it back, a fifth of a loop's
-  // instructions.
+  // instructions. On a copy: of a sum whose address an asm takes, gcc keeps an array in memory throughout a loop.
   static void add_words(Register& sum, Register x) noexcept {
-    asm("vpaddw {%1, %0, %0|%0, %0, %1}" : "+x"(sum) : "x"(x));
+    Register s = sum;
+    asm("vpaddw {%1, %0, %0|%0, %0, %1}" : "+x"(s) : "x"(x));
+    sum = s;
   }
   static void add_sums(Register& sum, Register x) noexcept {
-    asm("vpaddd {%1, %0, %0|%0, %0, %1}" : "+x"(sum) : "x"(x));
+    Register s = sum;
+    asm("vpaddd {%1, %0, %0|%0, %0, %1}" : "+x"(s) : "x"(x));
+    sum = s;
   }
   static Register even_bytes(Register w) noexcept { return _mm256_and_si256(w, all(0x00ff00ff)); }
   static Register odd_bytes(Register w) noexcept { return _mm256_srli_epi16(w, 8); }
