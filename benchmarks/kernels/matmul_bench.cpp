@@ -11,6 +11,7 @@
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/format/iq4_nl.hpp>
+#include <mistral/format/nf4.hpp>
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q4_k.hpp>
 #include <mistral/format/q6_k.hpp>
@@ -116,6 +117,7 @@ BENCHMARK_TEMPLATE(matmul, Q4_0)->Apply(shapes);
 BENCHMARK_TEMPLATE(matmul, IQ4_NL)->Apply(shapes);
 BENCHMARK_TEMPLATE(matmul, Q4_K)->Apply(shapes);
 BENCHMARK_TEMPLATE(matmul, Q6_K)->Apply(shapes);
+BENCHMARK_TEMPLATE(matmul, NF4)->Apply(shapes);
 
 // How fast weights are encoded, on all threads: what loading a checkpoint of another format costs beside reading it.
 template <WeightFormat F>
@@ -146,6 +148,7 @@ BENCHMARK_TEMPLATE(encode, Q4_0)->Apply(once);
 BENCHMARK_TEMPLATE(encode, IQ4_NL)->Apply(once);
 BENCHMARK_TEMPLATE(encode, Q4_K)->Apply(once);
 BENCHMARK_TEMPLATE(encode, Q6_K)->Apply(once);
+BENCHMARK_TEMPLATE(encode, NF4)->Apply(once);
 
 }  // namespace
 

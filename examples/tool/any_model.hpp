@@ -77,6 +77,8 @@ class AnyModel {
                            ProgressHook progress) const = 0;
 };
 
+class AnyTraining;  // any_trainer.hpp
+
 /// A config and a format that the tool is compiled for.
 class AnyPreset {
  public:
@@ -86,6 +88,9 @@ class AnyPreset {
 
   /// A model of random weights, for benchmarks.
   virtual std::unique_ptr<AnyModel> random(std::uint64_t seed) const = 0;
+
+  /// How it is trained; null where it isn't compiled for that.
+  virtual const AnyTraining* training() const noexcept = 0;
 };
 
 }  // namespace mistral::tool

@@ -1,12 +1,10 @@
 // mistral bench: how fast a preset's shape runs with random weights, each figure beside the machine's limit.
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cstdarg>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -19,6 +17,7 @@
 #include <mistral/core/error.hpp>
 
 #include "../../benchmarks/limits.hpp"
+#include "bench_figures.hpp"
 #include "commands.hpp"
 #include "console.hpp"
 #include "load.hpp"
@@ -27,23 +26,6 @@
 namespace mistral::tool {
 
 namespace {
-
-// Median, least and greatest of some figures.
-struct Spread {
-  double median = 0.0;
-  double min = 0.0;
-  double max = 0.0;
-};
-
-Spread spread(std::vector<double> figures) {
-  if (figures.empty()) return {};
-  std::sort(figures.begin(), figures.end());
-  const std::size_t n = figures.size();
-  return {(figures[(n - 1) / 2] + figures[n / 2]) / 2.0, figures.front(), figures.back()};
-}
-
-nlohmann::json to_json(const Spread& s) { return {{"median", s.median}, {"min", s.min}, {"max", s.max}}; }
-nlohmann::json to_json(const std::vector<double>& figures) { return to_json(spread(figures)); }
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -63,12 +45,6 @@ const AnyPreset& preset_for(const BenchArguments& a) {
                    ": no such preset is compiled in (there are " + preset_names() + ")");
 }
 
-std::size_t peak_resident_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
-}
-
 // 0 where the system doesn't say.
 std::size_t resident_bytes() {
   std::ifstream statm("/proc/self/statm");
@@ -80,21 +56,6 @@ std::size_t resident_bytes() {
 std::size_t growth_since(std::size_t before) {
   const std::size_t now = resident_bytes();
   return now > before ? now - before : 0;
-}
-
-// The limit of what a preset multiplies in: bytes or pairs of bfloat16, where the machine has dot products of them, or
-// floats.
-double peak_of(const PresetInfo& info, std::size_t threads) {
-  const double own = info.multiplies_integers ? bench::int8_peak(threads)
-                     : info.multiplies_pairs  ? bench::bf16_peak(threads)
-                                              : 0.0;
-  return own > 0.0 ? own : bench::fp32_peak(threads);
-}
-
-std::vector<TokenId> some_tokens(std::size_t count, std::size_t vocab_size) {
-  std::vector<TokenId> tokens(count);
-  for (std::size_t i = 0; i < count; ++i) tokens[i] = static_cast<TokenId>((i * 7919 + 1) % vocab_size);
-  return tokens;
 }
 
 // What a model does, in bytes and operations.
@@ -127,14 +88,6 @@ class Work {
   double head_ = 0.0;
   double layers_ = 0.0;
 };
-
-// A run between two measurements of its limit, which is their mean.
-template <class Measure, class Run>
-auto between(const Measure& measure, const Run& run) {
-  const double before = measure();
-  auto made = run();
-  return std::pair((before + measure()) / 2.0, std::move(made));
-}
 
 // What the repeats gave for the decode from one depth.
 struct Decode {
@@ -297,10 +250,6 @@ class Bench {
   Figures figures_;
 };
 
-const char* peak_name(const PresetInfo& info) {
-  return info.multiplies_integers ? "int8" : info.multiplies_pairs ? "bf16" : "fp32";
-}
-
 nlohmann::ordered_json json_of(const PresetInfo& info, const BenchArguments& a, std::size_t threads, const Figures& f) {
   const Work work(info);
   const auto decode_json = [&](const Decode& d) {
@@ -353,15 +302,6 @@ nlohmann::ordered_json json_of(const PresetInfo& info, const BenchArguments& a, 
   out["kv_cache_resident_bytes"] = f.cache_resident_bytes;
   out["workspace_bytes"] = info.workspace_bytes;
   return out;
-}
-
-[[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...) {
-  char text[512];
-  std::va_list arguments;
-  va_start(arguments, pattern);
-  std::vsnprintf(text, sizeof text, pattern, arguments);
-  va_end(arguments);
-  return text;
 }
 
 std::string text_of(const PresetInfo& info, const BenchArguments& a, std::size_t threads, const Figures& f) {
@@ -422,6 +362,7 @@ std::string text_of(const PresetInfo& info, const BenchArguments& a, std::size_t
 void run_bench(const BenchArguments& a) {
   const AnyPreset& preset = preset_for(a);
   const PresetInfo& info = preset.info();
+  if (a.finetune) return run_bench_finetune(preset, a);
   const std::size_t deepest = *std::max_element(a.depths.begin(), a.depths.end());
   const std::size_t most = std::max(a.prompt_tokens, deepest + a.generate_tokens);
   if (info.config.window_size == 0 && most > info.config.context_len) {

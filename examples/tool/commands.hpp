@@ -94,6 +94,8 @@ struct BenchArguments {
   std::size_t generate_tokens = 64;
   std::vector<std::size_t> depths{0};  // tokens in the cache before the first that is timed
   std::size_t sequences = 0;           // that go through the model together, a row of each; 0: not timed
+  bool finetune = false;               // time steps of training instead, with adapters of `rank`
+  std::size_t rank = 32;
   std::size_t repeats = 5;
   std::size_t threads = 0;  // 0: as many as there are processors
   bool json = false;

@@ -212,7 +212,8 @@ Command add_quantize(CLI::App& parent) {
   const auto arguments = std::make_shared<QuantizeArguments>();
   QuantizeArguments& a = *arguments;
   add_path(*app, "model,--model", a.folder, "the checkpoint: a folder, or a .gguf file")->required();
-  app->add_option("--weights", a.weights, "the format: f32, f16, bf16, q8_0, q6_k, q4_k, iq4_nl, q4_0")
+  app->add_option("--weights", a.weights,
+                  "the format: f32, f16, bf16, q8_0, q6_k, q4_k, iq4_nl, q4_0, and, packed, nf4")
       ->required()
       ->type_name("FORMAT");
   add_path(*app, "--out", a.out, "the file to write")->required();
@@ -258,10 +259,21 @@ Command add_bench(CLI::App& parent) {
       ->allow_extra_args(false)
       ->check(CLI::Range(std::size_t{0}, std::size_t{100'000'000}))
       ->type_name("N[,N...]");
-  app->add_option("--sequences", a.sequences,
-                  "time forwards of a row of each of N sequences too, from depth 0; not timed unless said")
+  app->add_option(
+         "--sequences", a.sequences,
+         "time forwards of a row of each of N sequences too, from depth 0; not timed unless said. With --finetune: "
+         "sequences of a step")
       ->check(CLI::Range(std::size_t{1}, std::size_t{512}))
       ->type_name("N");
+  CLI::Option* const finetune = app->add_flag(
+      "--finetune", a.finetune,
+      "time steps of training adapters instead, of --sequences (1 unless said) x --prompt-tokens tokens, and say the "
+      "memory that they take");
+  for (const char* const other : {"--generate-tokens", "--depth"}) finetune->excludes(app->get_option(other));
+  app->add_option("--rank", a.rank, "of the adapters beside all matrices; 32 unless said")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{512}))
+      ->type_name("N")
+      ->needs(finetune);
   add_count("--repeats", a.repeats, 1, "how often all are timed");
   app->add_option("--threads", a.threads, "threads to run on; all processors unless said")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1024}))

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <mistral/cache/random_cache.hpp>
+#include <mistral/format/nf4.hpp>
 #include <mistral/io/save_packed.hpp>
 #include <mistral/model.hpp>
 #include <mistral/nn/weights.hpp>
@@ -13,81 +14,96 @@
 #include "any_model.hpp"
 #include "configs.hpp"
 
+/// \file
+/// What is compiled for each preset: nothing but the hand-over from run-time to compile-time types.
+
 namespace mistral::tool {
 
-/// What is compiled for each preset: nothing but the hand-over from run-time to compile-time types.
 template <class Model, KvElement KV>
-class PresetModel final : public AnyPreset {
-  using Session = mistral::Session<Model, KV>;
-
+class SessionOf final : public AnySession {
   struct LogitsHook {
     const std::function<void()>& function;
     void logits(std::span<float>) { function(); }
   };
 
-  class SessionOf final : public AnySession {
-   public:
-    explicit SessionOf(const Model& model) : session_(model) {}
+ public:
+  explicit SessionOf(const Model& model) : session_(model) {}
 
-    std::span<const float> prefill(std::span<const TokenId> prompt) override { return session_.prefill(prompt); }
-    std::span<const float> decode(TokenId token) override { return session_.decode(token); }
-    Rows<const float> forward(std::span<const TokenId> tokens) override { return session_.forward(tokens); }
-    Generated generate(const Tokenizer& tokenizer, std::span<const TokenId> prompt, const GenerateOptions& options,
-                       const std::function<bool(std::string_view)>& on_text,
-                       const std::function<void()>& on_logits) override {
-      return mistral::generate(session_, tokenizer, prompt, options, on_text, LogitsHook{on_logits});
-    }
-    std::int64_t position() const noexcept override { return session_.position(); }
-    std::int64_t wraps() const noexcept override { return session_.cache().wraps(); }
-    void clear() noexcept override { session_.clear(); }
-    void randomize_cache(std::int64_t position) override { randomize(session_.cache(), position, 1); }
+  std::span<const float> prefill(std::span<const TokenId> prompt) override { return session_.prefill(prompt); }
+  std::span<const float> decode(TokenId token) override { return session_.decode(token); }
+  Rows<const float> forward(std::span<const TokenId> tokens) override { return session_.forward(tokens); }
+  Generated generate(const Tokenizer& tokenizer, std::span<const TokenId> prompt, const GenerateOptions& options,
+                     const std::function<bool(std::string_view)>& on_text,
+                     const std::function<void()>& on_logits) override {
+    return mistral::generate(session_, tokenizer, prompt, options, on_text, LogitsHook{on_logits});
+  }
+  std::int64_t position() const noexcept override { return session_.position(); }
+  std::int64_t wraps() const noexcept override { return session_.cache().wraps(); }
+  void clear() noexcept override { session_.clear(); }
+  void randomize_cache(std::int64_t position) override { randomize(session_.cache(), position, 1); }
 
-   private:
-    Session session_;
-  };
+ private:
+  Session<Model, KV> session_;
+};
 
-  class BatchOf final : public AnyBatch {
-   public:
-    BatchOf(const Model& model, std::size_t sequences)
-        : model_(model), caches_(sequences), work_(sequences), logits_(sequences) {
-      for (auto& cache : caches_) sequences_.push_back({&cache, 1});
-      logits_.resize(sequences);
-    }
-    Rows<const float> forward(std::span<const TokenId> tokens) override {
-      model_.forward(tokens, std::span<const Sequence<Model::config, KV>>(sequences_), work_);
-      model_.logits(work_, 0, logits_.view());
-      return logits_.view();
-    }
-    void randomize_caches(std::int64_t position) override {
-      for (auto& cache : caches_) randomize(cache, position, 1);
-    }
+template <class Model, KvElement KV>
+class BatchOf final : public AnyBatch {
+ public:
+  BatchOf(const Model& model, std::size_t sequences)
+      : model_(model), caches_(sequences), work_(sequences), logits_(sequences) {
+    for (auto& cache : caches_) sequences_.push_back({&cache, 1});
+    logits_.resize(sequences);
+  }
+  Rows<const float> forward(std::span<const TokenId> tokens) override {
+    model_.forward(tokens, std::span<const Sequence<Model::config, KV>>(sequences_), work_);
+    model_.logits(work_, 0, logits_.view());
+    return logits_.view();
+  }
+  void randomize_caches(std::int64_t position) override {
+    for (auto& cache : caches_) randomize(cache, position, 1);
+  }
 
-   private:
-    const Model& model_;
-    std::vector<KvCache<Model::config, KV>> caches_;
-    std::vector<Sequence<Model::config, KV>> sequences_;
-    Workspace<Model::config, typename Model::Format, KV> work_;
-    Batch<Model::config.vocab_size> logits_;
-  };
+ private:
+  const Model& model_;
+  std::vector<KvCache<Model::config, KV>> caches_;
+  std::vector<Sequence<Model::config, KV>> sequences_;
+  Workspace<Model::config, typename Model::Format, KV> work_;
+  Batch<Model::config.vocab_size> logits_;
+};
 
-  class ModelOf final : public AnyModel {
-   public:
-    explicit ModelOf(Model&& model) : model_(std::move(model)) {}
-    std::unique_ptr<AnySession> session() const override { return std::make_unique<SessionOf>(model_); }
-    std::unique_ptr<AnyBatch> batch(std::size_t sequences) const override {
-      return std::make_unique<BatchOf>(model_, sequences);
-    }
-    void save_packed(const std::string& path, std::span<const std::byte> tokenizer,
-                     ProgressHook progress) const override {
-      mistral::save_packed(model_, path, tokenizer, progress);
-    }
+/// Interface: AnyModel, or what stands below it.
+template <class Interface, class Model, KvElement KV>
+class ModelOf : public Interface {
+ public:
+  explicit ModelOf(Model&& model) : model_(std::move(model)) {}
+  std::unique_ptr<AnySession> session() const override { return std::make_unique<SessionOf<Model, KV>>(model_); }
+  std::unique_ptr<AnyBatch> batch(std::size_t sequences) const override {
+    return std::make_unique<BatchOf<Model, KV>>(model_, sequences);
+  }
+  void save_packed(const std::string& path, std::span<const std::byte> tokenizer,
+                   ProgressHook progress) const override {
+    mistral::save_packed(model_, path, tokenizer, progress);
+  }
 
-   private:
-    Model model_;
-  };
+ protected:
+  Model model_;
+};
+
+template <class Model>
+Model random_model(std::uint64_t seed) {
+  Model model;
+  randomize(model, seed);
+  return model;
+}
+
+template <class Model, KvElement KV>
+class PresetModel final : public AnyPreset {
+  using Session = mistral::Session<Model, KV>;
+  using AnyOf = ModelOf<AnyModel, Model, KV>;
 
  public:
-  PresetModel(std::string_view name, std::string_view weights, std::string_view kv, std::string_view comment)
+  PresetModel(std::string_view name, std::string_view weights, std::string_view kv, std::string_view comment,
+              const AnyTraining* training)
       : info_{name,
               weights,
               kv,
@@ -98,22 +114,23 @@ class PresetModel final : public AnyPreset {
               IntegerFormat<typename Model::Format>,
               PairFormat<typename Model::Format>,
               Session::cache_bytes,
-              Session::workspace_bytes} {}
+              Session::workspace_bytes},
+        training_(training) {}
 
   const PresetInfo& info() const noexcept override { return info_; }
+  const AnyTraining* training() const noexcept override { return training_; }
 
   std::unique_ptr<AnyModel> load(const std::string& folder, const LoadOptions& options) const override {
-    return std::make_unique<ModelOf>(mistral::load<Model>(folder, options));
+    return std::make_unique<AnyOf>(mistral::load<Model>(folder, options));
   }
 
   std::unique_ptr<AnyModel> random(std::uint64_t seed) const override {
-    Model model;
-    randomize(model, seed);
-    return std::make_unique<ModelOf>(std::move(model));
+    return std::make_unique<AnyOf>(random_model<Model>(seed));
   }
 
  private:
   PresetInfo info_;
+  const AnyTraining* training_;
 };
 
 }  // namespace mistral::tool

@@ -80,11 +80,12 @@ std::string only_format(const std::string& folder) {
   return is_packed_file(folder) ? PackedFile::open(folder).layout().format : std::string();
 }
 
-const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfig& checkpoint,
-                                std::string_view weights) {
+const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfig& checkpoint, std::string_view weights,
+                                bool trainable) {
   std::vector<const AnyPreset*> fitting;
   for (const AnyPreset* preset : presets()) {
     if (!weights.empty() && preset->info().weights != weights) continue;
+    if (trainable && preset->training() == nullptr) continue;
     if (differences(preset->info().config, checkpoint).empty()) fitting.push_back(preset);
   }
   if (fitting.size() > 1) {
@@ -139,6 +140,24 @@ const AnyPreset& choose_preset(const std::string& folder, const std::string& nam
   const std::string format = weights.empty() ? only_format(folder) : std::string(weights);
   if (const AnyPreset* preset = fitting_preset(folder, checkpoint, format)) return *preset;
   throw Error("checkpoint", printable(folder, 1000) + ": " + why_none_fits(checkpoint, format));
+}
+
+const AnyPreset& choose_trainable(const std::string& folder, const std::string& name, std::string_view weights) {
+  const AnyPreset& preset = choose_preset(folder, name, weights);
+  if (preset.training() != nullptr) return preset;
+  if (name.empty()) {
+    const std::string format = weights.empty() ? only_format(folder) : std::string(weights);
+    const AnyPreset* const other = fitting_preset(folder, CheckpointConfig::read(folder), format, true);
+    if (other != nullptr) return *other;
+  }
+  std::string names;
+  for (const AnyPreset* known : presets()) {
+    if (known->training() != nullptr) names.append(names.empty() ? "" : ", ").append(known->info().name);
+  }
+  throw Error("trainer", "preset " + std::string(preset.info().name),
+              "one that is compiled for training (" + (names.empty() ? "there is none" : names) +
+                  "; its line in examples/tool/presets.txt says 'train')",
+              "one that is not");
 }
 
 }  // namespace mistral::tool

@@ -36,9 +36,10 @@ struct Difference {
 std::vector<Difference> differences(const ModelConfig& preset, const CheckpointConfig& checkpoint);
 
 /// The preset that fits a checkpoint; of several, the one whose format is the tensors' own, else the first. Where
-/// `weights` isn't empty, only presets in that format fit. Null where none does.
+/// `weights` isn't empty, only presets in that format fit, and of those that are `trainable`, only presets compiled for
+/// training. Null where none does.
 const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfig& checkpoint,
-                                std::string_view weights = "");
+                                std::string_view weights = "", bool trainable = false);
 
 /// Why none fits, and what to do about it: one line.
 std::string why_none_fits(const CheckpointConfig& checkpoint, std::string_view weights = "");
@@ -49,6 +50,9 @@ std::string only_format(const std::string& folder);
 /// The preset for a checkpoint: the one named, or the one that fits where `name` is empty, of those in the format
 /// `weights` where that isn't empty. Throws Error where none does, UsageError where there is none of that name.
 const AnyPreset& choose_preset(const std::string& folder, const std::string& name, std::string_view weights = "");
+
+/// The same of the presets that are compiled for training. Throws Error where the one named, or all that fit, are not.
+const AnyPreset& choose_trainable(const std::string& folder, const std::string& name, std::string_view weights = "");
 
 /// The element type that most of a checkpoint's bytes have, as its file calls it.
 std::string main_type(const Checkpoint& checkpoint);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <mistral/format/iq4_nl.hpp>
+#include <mistral/format/nf4.hpp>
 #include <mistral/format/q4_k.hpp>
 #include <mistral/format/q6_k.hpp>
 #include <mistral/io/write_gguf.hpp>
@@ -29,9 +30,9 @@ struct Format {
 template <class F>
 constexpr Format format{F::name, &write_gguf<F>};
 
-// What the library has a format of, and GGUF a type for.
-constexpr Format formats[] = {format<F32>,  format<F16>,  format<BF16>,   format<Q8_0>,
-                              format<Q6_K>, format<Q4_K>, format<IQ4_NL>, format<Q4_0>};
+// What the library has a format of. GGUF has no type for NF4.
+constexpr Format formats[] = {format<F32>,  format<F16>,    format<BF16>, format<Q8_0>,        format<Q6_K>,
+                              format<Q4_K>, format<IQ4_NL>, format<Q4_0>, {NF4::name, nullptr}};
 
 const Format& format_of(std::string name) {
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
@@ -105,6 +106,10 @@ void run_quantize(const QuantizeArguments& arguments) {
   const std::string tokenizer = tokenizer_path(arguments);
   if (!arguments.packed) {
     if (!arguments.preset.empty()) throw UsageError("--preset: expected --to packed with it");
+    if (format.write == nullptr) {
+      throw UsageError("--weights " + std::string(format.name) +
+                       ": expected --to packed with it, for GGUF has no such type, got --to gguf");
+    }
     const Checkpoint checkpoint = Checkpoint::open(arguments.folder);
     const GgufMetadataWriter metadata = tokenizer_metadata(tokenizer);
     Progress progress("writing " + std::string(format.name), 1);

@@ -1,8 +1,10 @@
 #pragma once
 
 /// \file
-/// Everything that trains a model, beside all that runs one: adapters, gradients, optimizers, the trainer.
+/// Everything that trains a model, beside all that runs one: the 4-bit format of QLoRA, adapters,
+/// gradients, optimizers, the trainer.
 
+#include <mistral/format/nf4.hpp>
 #include <mistral/io/adapter_folder.hpp>
 #include <mistral/model.hpp>
 #include <mistral/nn/adapter.hpp>

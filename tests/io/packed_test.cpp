@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include <mistral/format/iq4_nl.hpp>
+#include <mistral/format/nf4.hpp>
 #include <mistral/format/q4_k.hpp>
 #include <mistral/format/q6_k.hpp>
 #include <mistral/io/save_packed.hpp>
@@ -239,6 +240,7 @@ TEST_CASE("the layouts of the formats are what files in use hold") {
   CHECK(packed_layout<F16>().fingerprint == "13aafb3d23c5a465");
   CHECK(packed_layout<Q8_0>().fingerprint == "bb11d5d962dd4de5");
   CHECK(packed_layout<IQ4_NL>().fingerprint == "c63105b5ab4075a5");
+  CHECK(packed_layout<NF4>().fingerprint == "");
   CHECK(packed_layout<Q4_K>().fingerprint == "db668afd366022f7");
   CHECK(packed_layout<Q6_K>().fingerprint == "6191af553d912317");
   CHECK(packed_layout<Q4_0>().fingerprint == "0e5d057d51852b25");

@@ -9,6 +9,7 @@
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f16.hpp>
 #include <mistral/format/f32.hpp>
+#include <mistral/format/nf4.hpp>
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q8_0.hpp>
 #include <mistral/kernels/attention.hpp>
@@ -66,7 +67,7 @@ Matrix rows_of_panels(std::span<const float> panels, std::size_t outputs, std::s
 }  // namespace
 
 TEST_CASE_TEMPLATE("the inputs' gradient is the product with the transposed weights, whatever the format", F, F32, BF16,
-                   F16, Q8_0, Q4_0) {
+                   F16, Q8_0, Q4_0, NF4) {
   Random random(1);
   for (int round = 0; round < 30; ++round) {
     const std::size_t rows = test::uniform(random, 1, 600);

@@ -8,6 +8,7 @@
 #include <mistral/format/f16.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/format/iq4_nl.hpp>
+#include <mistral/format/nf4.hpp>
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q4_k.hpp>
 #include <mistral/format/q6_k.hpp>
@@ -96,7 +97,7 @@ Matrix quantized(const Matrix& x) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a matmul is its naive twin within the error of a sum in order, and one row its own bits", F, F32,
-                   BF16, Exact<BF16>, F16, Exact<Q8_0>, Exact<Q4_0>, Exact<IQ4_NL>, Exact<Q4_K>, Exact<Q6_K>) {
+                   BF16, Exact<BF16>, F16, Exact<Q8_0>, Exact<Q4_0>, Exact<IQ4_NL>, Exact<Q4_K>, Exact<Q6_K>, NF4) {
   Random random(1);
   for (int round = 0; round < 60; ++round) {
     const std::size_t rows = test::uniform(random, 1, 200);

@@ -65,6 +65,23 @@ TEST_CASE("bench reads like this") {
   }
 }
 
+TEST_CASE("bench times steps of training, and says the memory that they take") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Run run = bench({"--config", "stories-260k", "--finetune", "--rank", "4", "--sequences", "2", "--json"});
+  CHECK(run.exit_code == 0);
+  CHECK(run.err == "");
+  const json made = json::parse(run.out);
+  CHECK(made["sequences"] == 2);
+  CHECK(made["sequence_tokens"] == 8);
+  // rank x (inputs + outputs) of each matrix: dim 64, 32 key and value outputs, 172 hidden, 512 tokens, 5 layers
+  CHECK(made["trained_parameters"] == 4 * (5 * (2 * 128 + 2 * 96 + 3 * 236) + 576));
+  CHECK(made["finetune_tps"]["median"].get<double>() > 0.0);
+  CHECK(made["finetune_fraction_of_peak"]["median"].get<double>() > 0.0);
+  CHECK(made["finetune_fraction_of_peak"]["median"].get<double>() < 1.0);
+  CHECK(made["limits"]["fp32_peak"]["median"].get<double>() > 1e8);
+  CHECK(made["peak_rss_bytes"].get<double>() > made["weight_bytes"].get<double>());
+}
+
 TEST_CASE("bench refuses what a preset doesn't hold") {
   if (mistral::test::tool_path() == nullptr) return;
   const auto error_of = [](const std::vector<std::string>& options) {
@@ -80,5 +97,9 @@ TEST_CASE("bench refuses what a preset doesn't hold") {
   CHECK(error_of({"--config", "tiny", "--weights", "q1_0"})
             .starts_with("mistral: error: --config tiny --weights q1_0: no such preset is compiled in (there are "));
   CHECK(error_of({"--config", "tiny", "--depth", "8,x"}).starts_with("mistral: error: --depth: "));
+  CHECK(error_of({"--config", "stories-260k-bf16", "--finetune"})
+            .starts_with("mistral: error: --finetune: preset stories-260k-bf16 isn't compiled for training"));
+  CHECK(
+      error_of({"--config", "stories-260k", "--rank", "8"}).starts_with("mistral: error: --rank requires --finetune"));
   CHECK(error_of({"--config", "tiny", "--sequences", "0"}).starts_with("mistral: error: --sequences: "));
 }

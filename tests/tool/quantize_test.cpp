@@ -99,7 +99,9 @@ TEST_CASE("what cannot be quantized or packed ends in one line, and leaves nothi
     CHECK(run.out == "");
   };
   check({folder, "--weights", "q9", "--out", out}, 2,
-        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0");
+        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4");
+  check({folder, "--weights", "nf4", "--out", out}, 2,
+        "--weights NF4: expected --to packed with it, for GGUF has no such type, got --to gguf");
   check({folder, "--weights", "f32", "--out", out, "--to", "tar"}, 2, "--to: tar not in {gguf,packed}");
   check({folder, "--weights", "f32", "--out", out, "--preset", "tiny"}, 2, "--preset: expected --to packed with it");
   check({folder, "--weights", "q8_0", "--out", out, "--to", "packed", "--preset", "tiny"}, 2,

@@ -52,7 +52,7 @@ Model trainable(std::uint64_t seed, float dropout = 0.0f) {
 
 #define MISTRAL_MODELS                                                                           \
   Transformer<test::tiny, F32>, Transformer<test::odd, F32>, Transformer<test::full, Lora<F32>>, \
-      Transformer<test::tiny, Lora<Q4_0>>, Transformer<test::odd, Lora<Q8_0>>, Transformer<test::alone, Lora<BF16>>
+      Transformer<test::tiny, Lora<Q4_0>>, Transformer<test::odd, Lora<NF4>>, Transformer<test::alone, Lora<BF16>>
 
 TEST_CASE_TEMPLATE("training learns what it is shown, on any base", Model, MISTRAL_MODELS) {
   auto model = trainable<Model>(1);

@@ -85,15 +85,15 @@ template <class F>
 inline void unpack_integers(const std::byte* block, simd::Lanes (&w)[F::block_inputs]) noexcept {
   typename F::Terms terms[F::block_inputs / scale_inputs];
   F::terms(block, terms);
+  const simd::Lanes zero = simd::Lanes::broadcast(static_cast<float>(F::zero));
   for (std::size_t i = 0; i < F::block_inputs; i += simd::quad) {
-    std::byte codes[simd::Quads::bytes];
-    F::quads(block + i / F::step_inputs * F::step_bytes, i % F::step_inputs / simd::quad).store(codes);
+    std::byte bytes[simd::Quads::bytes];
+    F::quads(block + i / F::step_inputs * F::step_bytes, i % F::step_inputs / simd::quad).store(bytes);
+    const simd::Words codes = simd::Words::load(bytes);
+#pragma GCC unroll 4
     for (std::size_t k = 0; k < simd::quad; ++k) {
-      float numbers[panel_rows];
-      for (std::size_t lane = 0; lane < panel_rows; ++lane) {
-        numbers[lane] = static_cast<float>(std::to_integer<int>(codes[lane * simd::quad + k]) - F::zero);
-      }
-      w[i + k] = terms[i / scale_inputs].weight(simd::Lanes::load(numbers), i % scale_inputs);
+      const simd::Lanes code = codes.bits(static_cast<int>(8 * k), 8).to_lanes() - zero;
+      w[i + k] = terms[i / scale_inputs].weight(code, i % scale_inputs);
     }
   }
 }

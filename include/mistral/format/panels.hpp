@@ -15,6 +15,19 @@
 
 namespace mistral::inline MISTRAL_ABI {
 
+/// Encodes a panel's blocks one after the other.
+template <WeightFormat F>
+struct BlockPacker {
+  explicit BlockPacker(std::size_t) noexcept {}
+  void pack(const float (&in)[F::block_inputs][panel_rows], std::byte* block) noexcept { F::pack(in, block); }
+  void finish() noexcept {}
+};
+
+template <GroupedFormat F>
+struct BlockPacker<F> : F::Packer {
+  explicit BlockPacker(std::size_t rows) noexcept : F::Packer(rows) {}
+};
+
 /// A view of a packed matrix (rows, cols): what the matmul kernel takes.
 template <WeightFormat F>
 struct PanelsView {
@@ -69,6 +82,7 @@ class Panels {
     static_assert(turned % F::block_inputs == 0);
     static constexpr float no_weights[turned] = {};  // of rows past the last
     std::byte* block = bytes_.data() + i * view().panel_bytes();
+    BlockPacker<F> packer(rows.size());
     for (std::size_t col = 0; col < cols_; col += turned) {
       alignas(64) float in[turned / F::block_inputs][F::block_inputs][panel_rows] = {};
       const std::byte* inputs[panel_rows];
@@ -77,8 +91,9 @@ class Panels {
       }
       const std::size_t count = std::min(turned, cols_ - col);
       simd::transpose_words(inputs, count, reinterpret_cast<std::byte*>(in));
-      for (std::size_t j = 0; j * F::block_inputs < count; ++j, block += F::block_bytes) F::pack(in[j], block);
+      for (std::size_t j = 0; j * F::block_inputs < count; ++j, block += F::block_bytes) packer.pack(in[j], block);
     }
+    packer.finish();
   }
 
   /// Takes panel `i` as it stands in a file: `rows[r]` is row 16 i + r in the file's blocks, `file_row_bytes()` at any

@@ -49,4 +49,32 @@ concept FileFormat = WeightFormat<F> && requires(const std::byte* const (&from)[
   noexcept;
 };
 
+/// A format whose blocks share something beyond a block: a panel's blocks are encoded in order by one object.
+///
+///   Packer(rows)      for a panel of which the first `rows` rows are the matrix's
+///   pack(in, block)   as WeightFormat's; the block may be complete only later
+///   finish()          completes all blocks
+template <class F>
+concept GroupedFormat = WeightFormat<F> &&
+    requires(typename F::Packer& packer, const float (&in)[F::block_inputs][panel_rows], std::byte* block) {
+  { packer.pack(in, block) }
+  noexcept;
+  { packer.finish() }
+  noexcept;
+} && std::constructible_from<typename F::Packer, std::size_t>;
+
+/// A format multiplied in floats whose blocks are too large to be decoded to registers whole.
+///
+///   scales(block)                    what all weights of a block need to be decoded
+///   step_inputs                      inputs that are decoded together
+///   unpack_step(block, i, scales, w) as unpack, of inputs i * step_inputs ... (i + 1) * step_inputs - 1
+template <class F>
+concept SteppedFormat = WeightFormat<F> &&
+    requires(const std::byte* block, std::size_t i, const simd::Lanes& scales, simd::Lanes (&w)[F::step_inputs]) {
+  { F::scales(block) }
+  noexcept->std::same_as<simd::Lanes>;
+  { F::unpack_step(block, i, scales, w) }
+  noexcept;
+} && F::block_inputs % F::step_inputs == 0;
+
 }  // namespace mistral::inline MISTRAL_ABI

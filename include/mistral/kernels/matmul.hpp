@@ -49,6 +49,48 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
   }
 }
 
+/// The same for blocks that are decoded in steps, so that their weights stay in registers.
+template <std::size_t P, SteppedFormat F>
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const Inputs<F>& all, float* y) noexcept {
+  constexpr std::size_t prefetch_bytes = 2048;
+  constexpr std::size_t steps = F::block_inputs / F::step_inputs;
+  constexpr std::size_t share = F::block_bytes / steps;  // of the prefetches
+  simd::Lanes acc[P];
+  for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
+  const std::byte* block = w.panel(first_panel);
+  const std::size_t panel_bytes = w.panel_bytes();
+  const std::size_t whole = w.cols / F::block_inputs * F::block_inputs;
+  for (std::size_t k = 0; k < whole; k += F::block_inputs) {
+    const float* const x = all.x.data() + k;
+    simd::Lanes scales[P];
+    for (std::size_t p = 0; p < P; ++p) scales[p] = F::scales(block + p * panel_bytes);
+#pragma GCC unroll 2
+    for (std::size_t step = 0; step < steps; ++step) {
+#pragma GCC unroll 4
+      for (std::size_t p = 0; p < P; ++p) {
+        __builtin_prefetch(block + p * panel_bytes + prefetch_bytes + step * share);
+        simd::Lanes weights[F::step_inputs];
+        F::unpack_step(block + p * panel_bytes, step, scales[p], weights);
+        for (std::size_t i = 0; i < F::step_inputs; ++i) {
+          acc[p] = simd::fma(weights[i], simd::Lanes::broadcast(x[step * F::step_inputs + i]), acc[p]);
+        }
+      }
+    }
+    block += F::block_bytes;
+  }
+  for (std::size_t p = 0; whole < w.cols && p < P; ++p) {
+    simd::Lanes weights[F::block_inputs];
+    F::unpack(block + p * panel_bytes, weights);
+    for (std::size_t k = whole; k < w.cols; ++k) {
+      acc[p] = simd::fma(weights[k - whole], simd::Lanes::broadcast(all.x.data()[k]), acc[p]);
+    }
+  }
+  for (std::size_t p = 0; p < P; ++p) {
+    const std::size_t output = (first_panel + p) * panel_rows;
+    acc[p].store_some(y + output, w.rows - output);
+  }
+}
+
 /// Unpacks inputs [k, k + depth) of one panel to floats: out[(i - k) * 16 + lane]. k is a multiple of a block's inputs.
 template <WeightFormat F>
 inline void unpack_panel(const PanelsView<F>& w, std::size_t panel, std::size_t k, std::size_t depth,
