@@ -4,7 +4,8 @@
 set -uo pipefail
 build=$1
 shift
-ctest --test-dir "$build" --output-on-failure --no-tests=error "$@"
+. "$(dirname "${BASH_SOURCE[0]}")/../cmake/apt_install.sh"
+ctest --test-dir "$build" --output-on-failure --no-tests=error --parallel "$(mistral_jobs)" "$@"
 result=$?
 log=$build/Testing/Temporary/LastTest.log
 if [ -e "$log" ]; then

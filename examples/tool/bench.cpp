@@ -92,12 +92,11 @@ class Work {
 // What the repeats gave for the decode from one depth.
 struct Decode {
   std::size_t depth = 0;
-  std::vector<double> tps, seconds, bandwidths, fractions;
+  std::vector<double> tps, seconds, fractions;
   std::vector<double> tps_over_first;   // over that of the first depth, in the same repeat
   std::vector<double> added_per_layer;  // seconds that a layer takes longer than at depth 0
   std::vector<double> over_read_time;   // the same, over the time to read the keys and values that are added
   std::array<std::vector<double>, 10> tenths_tps;
-  std::size_t resident_growth = 0;
 };
 
 struct Figures {
@@ -106,6 +105,7 @@ struct Figures {
       bandwidths, batch_tps, batch_fractions;
   std::size_t cache_resident_bytes = 0;
   std::size_t peak_rss_bytes = 0;
+  std::size_t resident_growth = 0;  // after the first tenth of a decode
 };
 
 class Bench {
@@ -120,16 +120,17 @@ class Bench {
 
   Figures run() {
     measure_cache();
-    session_ = model_.session();
+    sessions_.push_back(model_.session());
     for (const std::size_t depth : a_.depths) figures_.decodes.emplace_back().depth = depth;
     // What a depth adds needs to be told from what a token takes anyway.
     const bool deep = std::any_of(a_.depths.begin(), a_.depths.end(), [](std::size_t d) { return d > 0; });
     if (deep && std::find(a_.depths.begin(), a_.depths.end(), 0u) == a_.depths.end()) figures_.decodes.emplace_back();
 
     prefill();  // a first run that isn't counted: it touches the memory that a run takes
-    session_->randomize_cache(static_cast<std::int64_t>(figures_.decodes.front().depth));
-    session_->decode(tokens_.front());
-    figures_.peak_rss_bytes = peak_resident_bytes();
+    sessions_.front()->randomize_cache(static_cast<std::int64_t>(figures_.decodes.front().depth));
+    sessions_.front()->decode(tokens_.front());
+    figures_.peak_rss_bytes = peak_resident_bytes();  // with one session
+    while (sessions_.size() < figures_.decodes.size()) sessions_.push_back(model_.session());
 
     Progress progress("measuring", a_.repeats + (a_.sequences > 0 ? 1 : 0));
     {
@@ -153,47 +154,49 @@ class Bench {
   }
 
   double prefill() {
-    session_->clear();
+    sessions_.front()->clear();
     const double begin = bench::seconds();
-    session_->prefill(std::span(tokens_).first(a_.prompt_tokens));
+    sessions_.front()->prefill(std::span(tokens_).first(a_.prompt_tokens));
     return bench::seconds() - begin;
   }
 
-  // Seconds of each tenth of the tokens, from the first on.
-  std::array<double, 10> decode(Decode& figures) {
-    std::array<double, 10> seconds{};
+  // Seconds of each tenth of the tokens of each depth. The depths take turns with every token, so that what slows the
+  // machine for a while slows them all.
+  std::vector<std::array<double, 10>> decode() {
+    std::vector<std::array<double, 10>> seconds(figures_.decodes.size());
+    for (std::size_t d = 0; d < seconds.size(); ++d) {
+      sessions_[d]->randomize_cache(static_cast<std::int64_t>(figures_.decodes[d].depth));
+    }
     std::size_t resident = 0;
-    for (std::size_t tenth = 0, i = 0; tenth < seconds.size(); ++tenth) {
-      const std::size_t end = a_.generate_tokens * (tenth + 1) / seconds.size();
-      const double begin = bench::seconds();
-      for (; i < end; ++i) session_->decode(tokens_[i % a_.prompt_tokens]);
-      seconds[tenth] = bench::seconds() - begin;
+    for (std::size_t tenth = 0, i = 0; tenth < 10; ++tenth) {
+      for (const std::size_t end = a_.generate_tokens * (tenth + 1) / 10; i < end; ++i) {
+        for (std::size_t d = 0; d < seconds.size(); ++d) {
+          const double begin = bench::seconds();
+          sessions_[d]->decode(tokens_[i % a_.prompt_tokens]);
+          seconds[d][tenth] += bench::seconds() - begin;
+        }
+      }
       if (tenth == 0) resident = resident_bytes();
     }
-    figures.resident_growth = std::max(figures.resident_growth, growth_since(resident));
+    figures_.resident_growth = std::max(figures_.resident_growth, growth_since(resident));
     return seconds;
   }
 
   void repeat(const bench::ReadBandwidth& bandwidth) {
     const auto tokens = static_cast<double>(a_.generate_tokens);
-    double limit_before = bandwidth.measure();
-    for (Decode& d : figures_.decodes) {
-      session_->randomize_cache(static_cast<std::int64_t>(d.depth));
-      const std::array<double, 10> tenths = decode(d);
-      const double limit_after = bandwidth.measure();
-      const double limit = (limit_before + limit_after) / 2.0;
-      limit_before = limit_after;
+    const auto [limit, tenths] = between([&] { return bandwidth.measure(); }, [&] { return decode(); });
+    figures_.bandwidths.push_back(limit);
+    for (std::size_t k = 0; k < tenths.size(); ++k) {
+      Decode& d = figures_.decodes[k];
       double seconds = 0.0;
-      for (std::size_t i = 0; i < tenths.size(); ++i) {
-        seconds += tenths[i] / tokens;
+      for (std::size_t i = 0; i < tenths[k].size(); ++i) {
+        seconds += tenths[k][i] / tokens;
         const std::size_t n = a_.generate_tokens * (i + 1) / 10 - a_.generate_tokens * i / 10;
-        if (n > 0) d.tenths_tps[i].push_back(static_cast<double>(n) / tenths[i]);
+        if (n > 0) d.tenths_tps[i].push_back(static_cast<double>(n) / tenths[k][i]);
       }
       d.seconds.push_back(seconds);
       d.tps.push_back(1.0 / seconds);
-      d.bandwidths.push_back(limit);
       d.fractions.push_back(work_.decode_bytes(d.depth, a_.generate_tokens) / seconds / limit);
-      figures_.bandwidths.push_back(limit);
     }
     const Decode* const shallow = at_depth_0();
     for (Decode& d : figures_.decodes) {
@@ -203,7 +206,7 @@ class Bench {
       const double bytes = work_.kv_bytes(d.depth, a_.generate_tokens) - work_.kv_bytes(0, a_.generate_tokens);
       if (bytes <= 0.0) continue;  // so many tokens that the window filled from depth 0 as well
       d.added_per_layer.push_back(added / static_cast<double>(info_.config.n_layers));
-      d.over_read_time.push_back(added / (bytes / d.bandwidths.back()));
+      d.over_read_time.push_back(added / (bytes / limit));
     }
     const auto [peak, seconds] = between([&] { return peak_of(info_, threads_); }, [&] { return prefill(); });
     const double rate = work_.operations(a_.prompt_tokens, 1) / seconds;
@@ -246,7 +249,7 @@ class Bench {
   const AnyModel& model_;
   Work work_;
   std::vector<TokenId> tokens_;
-  std::unique_ptr<AnySession> session_;
+  std::vector<std::unique_ptr<AnySession>> sessions_;  // of each depth
   Figures figures_;
 };
 
@@ -259,9 +262,9 @@ nlohmann::ordered_json json_of(const PresetInfo& info, const BenchArguments& a, 
         {"decode_bytes_per_second", spread(d.tps).median * work.decode_bytes(d.depth, a.generate_tokens)},
         {"decode_fraction_of_bandwidth", to_json(d.fractions)},
         {"decode_tps_over_first", to_json(d.tps_over_first)},
-        {"read_bandwidth", to_json(d.bandwidths)},
+        {"read_bandwidth", to_json(f.bandwidths)},
         {"kv_bytes_seen", work.kv_bytes(d.depth, a.generate_tokens)},
-        {"resident_growth_bytes", d.resident_growth}};
+        {"resident_growth_bytes", f.resident_growth}};
     if (!d.over_read_time.empty()) {
       out["attention_seconds_per_layer"] = to_json(d.added_per_layer);
       out["attention_over_read_time"] = to_json(d.over_read_time);
@@ -326,7 +329,7 @@ std::string text_of(const PresetInfo& info, const BenchArguments& a, std::size_t
     const Spread tps = spread(d.tps);
     text += rate_line("decode at depth " + std::to_string(d.depth), tps,
                       tps.median * work.decode_bytes(d.depth, a.generate_tokens), "GB/s");
-    text += limit_line("read bandwidth", spread(d.bandwidths).median, "GB/s", spread(d.fractions));
+    text += limit_line("read bandwidth", spread(f.bandwidths).median, "GB/s", spread(d.fractions));
     if (&d != &f.decodes.front()) {
       const Spread over = spread(d.tps_over_first);
       text += format("    tokens/s over those at depth %zu: %.3f (%.3f ... %.3f)\n", f.decodes.front().depth,
@@ -341,7 +344,7 @@ std::string text_of(const PresetInfo& info, const BenchArguments& a, std::size_t
     if (a.generate_tokens >= 1000) {
       text += "    tokens/s by tenths:";
       for (const auto& tenth : d.tenths_tps) text += format(" %.0f", spread(tenth).median);
-      text += format("; resident memory grew by %s after the first\n", bytes_text(d.resident_growth).c_str());
+      text += format("; resident memory grew by %s after the first\n", bytes_text(f.resident_growth).c_str());
     }
   }
   if (a.sequences > 0) {

@@ -1,25 +1,33 @@
 #!/usr/bin/env bash
 # compile_time.sh ROOT COMPILER FLAG...: the compile time of #include <mistral/model.hpp>, and of a program with the 7B
 # in one format, against the limits of DESIGN section 8. Processor time, so that other work on the machine doesn't count;
-# the best of three, since other work slows a shared core all the same.
+# the best of three, since other work slows a shared core all the same. And since machines differ, and the same one by
+# the hour, limits are stretched by what reference.cpp, in which nothing is ours, takes right before: docs/decisions/0003.
 set -euo pipefail
 root=$1 compiler=$2
 shift 2
-TIMEFORMAT='%U %S %R'
+TIMEFORMAT='%U %S'
+reference_seconds=4.6  # where the limits are DESIGN's own
 failed=0
 
+seconds_of() {  # seconds_of SOURCE FLAG...: of processor time
+  local source=$1 user system
+  shift
+  read -r user system < <( { time "$compiler" -std=c++20 -O3 -DNDEBUG -I"$root/include" "$@" -c "$source" -o /dev/null 2>&3; } 2>&1 )
+  awk "BEGIN {print $user + $system}"
+}
+
 measure() {  # measure WHAT LIMIT SOURCE FLAG...
-  local what=$1 limit=$2 source=$3 best='' wall='' user system real
+  local what=$1 limit=$2 source=$3 good='' reference seconds stretched
   shift 3
   for _ in 1 2 3; do
-    read -r user system real < <( { time "$compiler" -std=c++20 -O3 -DNDEBUG -I"$root/include" "$@" -c "$source" -o /dev/null 2>&3; } 2>&1 )
-    if [ -z "$best" ] || awk "BEGIN {exit !($user + $system < $best)}"; then
-      best=$(awk "BEGIN {print $user + $system}") wall=$real
-    fi
-    if awk "BEGIN {exit !($best < $limit)}"; then break; fi
+    reference=$(seconds_of "$root/tests/structure/compile_time/reference.cpp" "$@")
+    seconds=$(seconds_of "$source" "$@")
+    stretched=$(awk "BEGIN {s = $reference / $reference_seconds; printf \"%.1f\", $limit * (s > 1 ? s : 1)}")
+    if awk "BEGIN {exit !($seconds < $stretched)}"; then good=1; break; fi
   done
-  echo "$what: $best s of processor time ($wall s passed), limit $limit s"
-  awk "BEGIN {exit !($best < $limit)}" || failed=1
+  echo "$what: $seconds s of processor time beside $reference of the reference, limit $stretched s ($limit s where that takes $reference_seconds)"
+  [ -n "$good" ] || failed=1
 }
 
 exec 3>&2

@@ -10,8 +10,7 @@ compile() {  # compile FIELDS...: what the compiler says to the good config with
   local changes=''
   for change in "$@"; do changes+="config.$change; "; done
   "$compiler" -std=c++20 -fsyntax-only -I"$root/include" "${flags[@]}" -x c++ - 2>&1 <<CPP || true
-#include <mistral/nn/transformer.hpp>
-#include <mistral/format/f32.hpp>
+#include <mistral/core/config.hpp>
 constexpr mistral::ModelConfig good{.dim = 64, .n_layers = 3, .head_dim = 16, .hidden_dim = 160, .n_heads = 4,
                                     .n_kv_heads = 2, .window_size = 8, .context_len = 64, .vocab_size = 97,
                                     .rope_theta = 10000.0f, .norm_eps = 1e-5f};
@@ -43,13 +42,22 @@ expect n_heads "ModelConfig::n_heads must be divisible by ModelConfig::n_kv_head
 expect rope_theta "ModelConfig::rope_theta must be positive" "rope_theta = 0.0f"
 expect norm_eps "ModelConfig::norm_eps must be positive" "norm_eps = -1e-5f"
 
+# the transformer itself holds its config against this too
 said=$("$compiler" -std=c++20 -fsyntax-only -I"$root/include" "${flags[@]}" -x c++ - 2>&1 <<CPP || true
 #include <mistral/train.hpp>
 constexpr mistral::ModelConfig good{.dim = 64, .n_layers = 3, .head_dim = 16, .hidden_dim = 160, .n_heads = 4,
                                     .n_kv_heads = 2, .window_size = 8, .context_len = 64, .vocab_size = 97};
+constexpr mistral::ModelConfig changed() { mistral::ModelConfig config = good; config.head_dim = 15; return config; }
+mistral::Transformer<changed(), mistral::F32>* odd() { return new mistral::Transformer<changed(), mistral::F32>(); }
 void train(mistral::Transformer<good, mistral::Q4_0>& model) { mistral::Trainer trainer{model}; }
 CPP
 )
+if grep -qF "ModelConfig::head_dim must be even" <<<"$said"; then
+  echo "ok: a transformer of an impossible config"
+else
+  echo "FAILED: a transformer of an impossible config: the compiler said: $(head -n 3 <<<"$said")"
+  failed=1
+fi
 if grep -qF "this model's weights can't be trained" <<<"$said"; then
   echo "ok: a trainer of Q4_0"
 else
