@@ -67,20 +67,24 @@ TEST_CASE_TEMPLATE("training learns what it is shown, on any base", Model, MISTR
   CHECK(trainer.steps() == 81);
 }
 
-TEST_CASE_TEMPLATE("a step is the same bits on one thread and on two, and however many rows go together", Model,
+TEST_CASE_TEMPLATE("a step is the same bits on any threads, however many rows go together, and whatever is kept", Model,
                    MISTRAL_MODELS) {
   const auto batch = random_examples(6, Model::config.vocab_size < 40 ? 29 : 67, 2);
   // Longer than some models' context without a window? Those of 60 tokens fit all of them.
   std::vector<float> expected;
   std::vector<float> losses;
-  for (const auto& setting : {std::pair<std::size_t, std::size_t>{1, 2048}, {2, 2048}, {2, 1}, {1, 70}}) {
-    const std::size_t threads = setting.first;
-    const std::size_t rows = setting.second;
+  struct Setting {
+    std::size_t threads, rows;
+    bool keeps;
+  };
+  for (const auto& [threads, rows, keeps] :
+       {Setting{1, 2048, false}, Setting{2, 2048, true}, Setting{2, 1, false}, Setting{1, 70, true}}) {
     CAPTURE(threads);
     CAPTURE(rows);
+    CAPTURE(keeps);
     const parallel::ThreadLimit limit(threads);
     auto model = trainable<Model>(2, 0.1f);
-    Trainer trainer{model, {.max_grad_norm = 1.0f, .seed = 4, .rows = rows}};
+    Trainer trainer{model, {.max_grad_norm = 1.0f, .seed = 4, .rows = rows, .keep_activations = keeps}};
     const float loss = trainer.step(batch);
     trainer.step(batch);
     if (expected.empty()) {

@@ -20,7 +20,7 @@ struct Block {
 
   static constexpr std::size_t bytes = 2 * RmsNorm<C.dim>::bytes + Attention<C, F>::bytes + FeedForward<C, F>::bytes;
 
-  /// work.x (tokens, dim) goes in and comes out.
+  /// work.x (tokens, dim) goes in and comes out; with a tape that ends before w2, as it is between the branches.
   template <KvElement T, class Tape>
   void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,
                Tape& tape) const noexcept {
@@ -30,7 +30,7 @@ struct Block {
     if constexpr (requires { tape.between(work.x.view()); }) tape.between(work.x.view());
     ffn_norm.forward(work.x, C.norm_eps, work.branch);
     feed_forward.forward(work, tape);
-    kernels::add(work.x.view(), work.branch.view());
+    if constexpr (!requires { Tape::ends_before_w2; }) kernels::add(work.x.view(), work.branch.view());
   }
 };
 

@@ -18,7 +18,8 @@ struct FeedForward {
 
   static constexpr std::size_t bytes = decltype(w1)::bytes + decltype(w2)::bytes + decltype(w3)::bytes;
 
-  /// work.branch (tokens, dim) goes in and comes out. A tape is shown w1 x.
+  /// work.branch (tokens, dim) goes in and comes out. A tape is shown w1 x, and may end here before w2's product:
+  /// work.branch is then as it was, and work.gate what w2 takes.
   template <KvElement T, class Tape>
   void forward(Workspace<C, F, T>& work, Tape& tape) const noexcept {
     const auto x = work.inputs.prepare(work.branch.view());
@@ -26,6 +27,7 @@ struct FeedForward {
     w3.forward(x, work.up);
     if constexpr (requires { tape.gate(work.gate.view()); }) tape.gate(work.gate.view());
     kernels::swiglu(work.gate.view(), work.up.view());
+    if constexpr (requires { Tape::ends_before_w2; }) return;
     w2.forward(work.inputs.prepare(work.gate.view()), work.branch);
   }
 };

@@ -23,6 +23,8 @@ struct Residual {
 ///   residual(const Residual&)   may throw; the forward's sequences are then to be reset
 ///   between(Rows<float> x)      noexcept: the residual stream of all rows between a block's two branches
 ///   gate(Rows<float> gate)      noexcept: w1 x of all rows, before SwiGLU
+///   ends_before_w2              a static constant: a block is left before w2's product, when all that its backward
+///                               needs stands in the workspace; for a block's own forward, not a whole model's
 /// NoTape watches nothing.
 struct NoTape {};
 

@@ -20,7 +20,8 @@ namespace mistral::inline MISTRAL_ABI {
 inline constexpr std::size_t loss_rows = 128;
 
 /// A forward and a backward over rows of any number of sequences, up to `capacity` rows together. Memory grows by one
-/// residual row a layer and row, whatever the sequences' lengths.
+/// residual row a layer and row, whatever the sequences' lengths; or by all that a block's backward needs, where a
+/// block's forward isn't to be taken again.
 template <class Model>
 class Backward {
   using F = typename Model::Format;
@@ -28,10 +29,9 @@ class Backward {
 
  public:
   /// For up to `capacity` rows, and adapters of up to `rank`.
-  explicit Backward(std::size_t capacity, std::size_t rank = 0)
+  explicit Backward(std::size_t capacity, std::size_t rank = 0, bool keep_activations = false)
       : work_(capacity),
         tape_(capacity),
-        between_(capacity),
         gate_(capacity),
         dx_(capacity),
         dbranch_(capacity),
@@ -44,7 +44,11 @@ class Backward {
         scratch_(is_lora<F> ? capacity : 0, rank, Workspace<C, F, float>::widest),
         head_rows_(std::min(capacity, loss_rows)),
         dhead_(head_rows_.capacity()),
-        logits_(head_rows_.capacity()) {}
+        logits_(head_rows_.capacity()) {
+    if (!keep_activations) return;
+    kept_.reserve(C.n_layers);
+    for (std::size_t i = 0; i < C.n_layers; ++i) kept_.emplace_back(capacity);
+  }
 
   std::size_t capacity() const noexcept { return work_.capacity(); }
 
@@ -62,7 +66,7 @@ class Backward {
   double run(const Model& model, Gradients<Model>& gradients, std::span<const TokenId> tokens,
              std::span<const std::size_t> lengths, std::span<const Target> targets,
              std::span<const std::uint64_t> row_keys) {
-    forward(model, tokens, lengths, row_keys, gradients.adapter);
+    forward(model, tokens, lengths, row_keys, gradients.adapter, !kept_.empty());
     dx_.resize(tokens.size());
     std::fill_n(dx_.view().data(), tokens.size() * C.dim, 0.0f);
     const double loss = head(model, targets, row_keys, &gradients);
@@ -78,30 +82,77 @@ class Backward {
   /// The sum of the targets' cross-entropies alone, without dropout.
   double loss(const Model& model, std::size_t adapter, std::span<const TokenId> tokens,
               std::span<const std::size_t> lengths, std::span<const Target> targets) {
-    forward(model, tokens, lengths, {}, adapter);
+    forward(model, tokens, lengths, {}, adapter, false);
     return head(model, targets, {}, nullptr);
   }
 
  private:
   using SumFrom = kernels::SumFrom;
 
-  /// What the recomputed forward of a block would write over.
-  struct BlockTape {
-    Batch<C.dim>& kept_between;
-    Batch<C.hidden_dim>& kept_gate;
-    void between(Rows<const float> x) noexcept { keep(x, kept_between); }
-    void gate(Rows<const float> x) noexcept { keep(x, kept_gate); }
+  /// What a block's backward needs of its forward, beside its input.
+  struct Activations {
+    Rows<const float> q, k, v;  // q and k as RoPE turned them
+    Rows<const float> attended;
+    Rows<const float> between;  // the residual stream between the branches
+    Rows<const float> gate;     // w1 x
+    Rows<float> up;             // w3 x; its gradient is written over it
+  };
 
-   private:
-    template <class Kept>
-    static void keep(Rows<const float> x, Kept& kept) noexcept {
-      kept.resize(x.rows());
-      std::memcpy(kept.view().data(), x.data(), x.rows() * x.cols() * sizeof(float));
+  /// The same, of a block whose forward isn't taken again.
+  struct KeptActivations {
+    explicit KeptActivations(std::size_t capacity)
+        : q(capacity), k(capacity), v(capacity), attended(capacity), between(capacity), gate(capacity), up(capacity) {}
+
+    Batch<C.query_dim()> q;
+    Batch<C.kv_dim()> k;
+    Batch<C.kv_dim()> v;
+    Batch<C.query_dim()> attended;
+    Batch<C.dim> between;
+    Batch<C.hidden_dim> gate;
+    Batch<C.hidden_dim> up;
+  };
+
+  template <class Kept>
+  static void keep(Rows<const float> x, Kept& kept) noexcept {
+    kept.resize(x.rows());
+    std::memcpy(kept.view().data(), x.data(), x.rows() * x.cols() * sizeof(float));
+  }
+
+  /// Of the forward of all blocks.
+  struct FirstTape {
+    Backward& of;
+    bool keeps;
+    std::size_t layer = 0;
+
+    void residual(const Residual& x) noexcept {
+      layer = x.layer;
+      of.tape_.residual(x);
+    }
+    void between(Rows<const float> x) noexcept {
+      if (!keeps) return;
+      KeptActivations& kept = of.kept_[layer];
+      keep(of.work_.q.view(), kept.q);
+      keep(of.work_.k.view(), kept.k);
+      keep(of.work_.v.view(), kept.v);
+      keep(of.work_.attended.view(), kept.attended);
+      keep(x, kept.between);
+    }
+    void gate(Rows<const float> x) noexcept {
+      if (!keeps) return;
+      keep(x, of.kept_[layer].gate);
+      keep(of.work_.up.view(), of.kept_[layer].up);
     }
   };
 
+  /// Of a block's forward that is taken again: SwiGLU would write over w1 x.
+  struct SecondTape {
+    static constexpr bool ends_before_w2 = true;
+    Batch<C.hidden_dim>& kept;
+    void gate(Rows<const float> x) noexcept { keep(x, kept); }
+  };
+
   void forward(const Model& model, std::span<const TokenId> tokens, std::span<const std::size_t> lengths,
-               std::span<const std::uint64_t> row_keys, [[maybe_unused]] std::size_t adapter) {
+               std::span<const std::uint64_t> row_keys, [[maybe_unused]] std::size_t adapter, bool keeps) {
     sequences_.clear();
     spans_.clear();
     std::size_t first = 0;
@@ -112,7 +163,7 @@ class Backward {
     }
     drop(row_keys);
     if constexpr (is_lora<F>) work_.inputs.choose(adapter);
-    model.forward(tokens, std::span<const Sequence<C, float>>(sequences_), work_, tape_);
+    model.forward(tokens, std::span<const Sequence<C, float>>(sequences_), work_, FirstTape{*this, keeps});
   }
 
   void drop(std::span<const std::uint64_t> row_keys) {
@@ -165,38 +216,53 @@ class Backward {
     return total;
   }
 
-  /// The backward of one block: its forward again, from its input on, then each step back. dx_ goes in and comes out.
+  /// The block's forward again, from its input on, as far as w2's product. Leaves what w2 takes in work_.gate, and what
+  /// w1 and w3 take in work_.branch.
+  Activations take_again(const Block<C, F>& block, std::size_t layer) noexcept {
+    keep(tape_.block_input(layer), work_.x);
+    SecondTape tape{gate_};
+    block.forward(layer, std::span<const Sequence<C, float>>(sequences_), work_, tape);
+    return {work_.q.view(), work_.k.view(), work_.v.view(), work_.attended.view(),
+            work_.x.view(), gate_.view(),   work_.up.view()};
+  }
+
+  /// The same where they were kept.
+  Activations from_kept(const Block<C, F>& block, std::size_t layer) noexcept {
+    KeptActivations& kept = kept_[layer];
+    keep(kept.gate.view(), work_.gate);
+    kernels::swiglu(work_.gate.view(), kept.up.view());
+    block.ffn_norm.forward(kept.between, C.norm_eps, work_.branch);
+    return {kept.q.view(),       kept.k.view(),    kept.v.view(), kept.attended.view(),
+            kept.between.view(), kept.gate.view(), kept.up.view()};
+  }
+
+  /// The backward of one block, each step of its forward back. dx_ goes in and comes out.
   void block(const Model& model, Gradients<Model>& gradients, std::size_t layer) noexcept {
     const Block<C, F>& block = model.layers[layer];
     BlockGradient<F>& g = gradients.layers[layer];
     const Rows<const float> input = tape_.block_input(layer);
     const std::size_t rows = input.rows();
-    work_.x.resize(rows);
-    std::memcpy(work_.x.view().data(), input.data(), rows * C.dim * sizeof(float));
-    BlockTape kept{between_, gate_};
-    block.forward(layer, std::span<const Sequence<C, float>>(sequences_), work_, kept);
+    const Activations a = kept_.empty() ? take_again(block, layer) : from_kept(block, layer);
 
     const auto back = [&](const auto& linear, auto& gradient, Rows<const float> x, Rows<const float> dy, Rows<float> dx,
                           SumFrom from) { backward(linear, gradient, gradients.adapter, x, dy, dx, from, scratch_); };
     dbranch_.resize(rows);
     dhidden_.resize(rows);
     back(block.feed_forward.w2, g.w2, work_.gate.view(), dx_.view(), dhidden_.view(), SumFrom::zero);
-    kernels::swiglu_backward(gate_.view(), work_.up.view(), dhidden_.view());
-    block.ffn_norm.forward(between_, C.norm_eps, work_.branch);
+    kernels::swiglu_backward(a.gate, a.up, dhidden_.view());
     back(block.feed_forward.w1, g.w1, work_.branch.view(), dhidden_.view(), dbranch_.view(), SumFrom::zero);
-    back(block.feed_forward.w3, g.w3, work_.branch.view(), work_.up.view(), dbranch_.view(), SumFrom::y);
-    norm(block.ffn_norm, g.ffn_norm, between_.view());
+    back(block.feed_forward.w3, g.w3, work_.branch.view(), a.up, dbranch_.view(), SumFrom::y);
+    norm(block.ffn_norm, g.ffn_norm, a.between);
 
     dattended_.resize(rows);
     dq_.resize(rows);
     dk_.resize(rows);
     dv_.resize(rows);
     statistics_.resize(rows);
-    back(block.attention.wo, g.wo, work_.attended.view(), dx_.view(), dattended_.view(), SumFrom::zero);
+    back(block.attention.wo, g.wo, a.attended, dx_.view(), dattended_.view(), SumFrom::zero);
     kernels::attention_backward(
         {.head_dim = C.head_dim, .n_heads = C.n_heads, .n_kv_heads = C.n_kv_heads, .window = C.window_size},
-        {work_.q.view(), work_.k.view(), work_.v.view(), work_.attended.view(), dattended_.view(), dq_.view(),
-         dk_.view(), dv_.view(), statistics_.view()},
+        {a.q, a.k, a.v, a.attended, dattended_.view(), dq_.view(), dk_.view(), dv_.view(), statistics_.view()},
         spans_.size(), [&](std::size_t i) { return spans_[i]; });
     kernels::rope_backward(dq_.view(), work_.turns.view());
     kernels::rope_backward(dk_.view(), work_.turns.view());
@@ -218,16 +284,16 @@ class Backward {
   GradTape<C> tape_;
   std::vector<Sequence<C, float>> sequences_;
   std::vector<kernels::SequenceSpan> spans_;
-  Batch<C.dim> between_;             // (rows, dim) the residual stream between a block's branches
-  Batch<C.hidden_dim> gate_;         // (rows, hidden_dim) w1 x
-  Batch<C.dim> dx_;                  // (rows, dim) gradient of the residual stream
-  Batch<C.dim> dbranch_;             // (rows, dim) of what goes into a branch, normed
-  Batch<C.hidden_dim> dhidden_;      // (rows, hidden_dim)
-  Batch<C.query_dim()> dq_;          // (rows, n_heads * head_dim)
-  Batch<C.kv_dim()> dk_;             // (rows, n_kv_heads * head_dim)
-  Batch<C.kv_dim()> dv_;             // (rows, n_kv_heads * head_dim)
-  Batch<C.query_dim()> dattended_;   // (rows, n_heads * head_dim)
-  Batch<2 * C.n_heads> statistics_;  // (rows, 2 * n_heads)
+  std::vector<KeptActivations> kept_;  // of each block, or none
+  Batch<C.hidden_dim> gate_;           // (rows, hidden_dim) w1 x
+  Batch<C.dim> dx_;                    // (rows, dim) gradient of the residual stream
+  Batch<C.dim> dbranch_;               // (rows, dim) of what goes into a branch, normed
+  Batch<C.hidden_dim> dhidden_;        // (rows, hidden_dim)
+  Batch<C.query_dim()> dq_;            // (rows, n_heads * head_dim)
+  Batch<C.kv_dim()> dk_;               // (rows, n_kv_heads * head_dim)
+  Batch<C.kv_dim()> dv_;               // (rows, n_kv_heads * head_dim)
+  Batch<C.query_dim()> dattended_;     // (rows, n_heads * head_dim)
+  Batch<2 * C.n_heads> statistics_;    // (rows, 2 * n_heads)
   LinearScratch scratch_;
   Batch<C.dim> head_rows_;      // (loss_rows, dim) the rows with targets, as they leave the last block
   Batch<C.dim> dhead_;          // (loss_rows, dim)

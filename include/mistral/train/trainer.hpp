@@ -309,7 +309,7 @@ class Trainer {
         });
       }
       backward_.reset();  // before the new one is made
-      backward_.emplace(rows, rank);
+      backward_.emplace(rows, rank, options_.keep_activations);
     }
     return *backward_;
   }

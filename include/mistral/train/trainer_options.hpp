@@ -43,6 +43,9 @@ struct TrainerOptions {
   std::size_t adapter = 0;         ///< which one of a Lora model's is trained
   std::size_t rows = 2048;         ///< tokens that go through the model together: memory against speed, not a bit of
                                    ///< the result; one example is never cut
+  bool keep_activations = false;   ///< memory against speed, not a bit of the result: all that a block's backward needs
+                                   ///< is kept, 2 (n_heads + n_kv_heads) head_dim + dim + 2 hidden_dim floats a layer
+                                   ///< and row, and no forward is taken again
 };
 
 namespace detail {
