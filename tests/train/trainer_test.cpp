@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -112,6 +114,32 @@ TEST_CASE("a batch in parts is the batch, and its mean is over all targets") {
   }
 }
 
+TEST_CASE("a loss over several answers is that over each of them, by their targets") {
+  using Model = Transformer<test::tiny, Lora<F32>>;
+  auto model = trainable<Model>(3);
+  Trainer trainer{model, {.seed = 1}};
+  Random random(3);
+  const std::vector<TokenId> tokens = test::random_tokens(30, 97, random);
+  const auto mean = [&](const Example& example) { return trainer.evaluate(std::vector<Example>{example}); };
+  // The token behind a target changes nothing of its loss: each row sees what is before it.
+  const auto up_to = [&](std::size_t end) {
+    return std::vector<TokenId>(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(end));
+  };
+  const double expected =
+      (4.0 * mean({up_to(9), 5, {}}) + 1.0 * mean({up_to(10), 9, {}}) + 10.0 * mean({tokens, 20, {}})) / 15.0;
+  CHECK(mean({tokens, 1, {{5, 9}, {9, 10}, {20, 30}}}) == doctest::Approx(expected).epsilon(1e-6));  // sums in double
+  CHECK(mean({tokens, 1, {{0, 30}}}) == mean({tokens, 0, {}}));
+  CHECK(target_count({tokens, 1, {{0, 9}, {9, 10}}}) == 9);
+
+  const auto error = [&](std::vector<TokenRange> answers) {
+    return test::error_of([&] { trainer.step(std::vector<Example>{{{1, 2, 3}, 1, std::move(answers)}}); });
+  };
+  CHECK(error({{1, 4}}) == "[trainer] example 0: answers: expected ranges in order, within its 3 tokens, got 1 ... 4");
+  CHECK(error({{1, 1}}).starts_with("[trainer] example 0: answers: expected ranges in order"));
+  CHECK(error({{1, 2}, {1, 3}}).starts_with("[trainer] example 0: answers: expected ranges in order"));
+  CHECK(error({{0, 1}}) == "[trainer] example 0: answers: expected a token behind the first, got none");
+}
+
 TEST_CASE_TEMPLATE("the gradient through a frozen base, with dropout, is that of finite differences", Model,
                    Transformer<test::full, Lora<F32>>, Transformer<test::odd, Lora<BF16>>) {
   auto model = trainable<Model>(4, 0.2f);
@@ -211,12 +239,13 @@ TEST_CASE_TEMPLATE("a run that is resumed ends in the bits of one that went on",
     Trainer whole{unbroken, options};
     for (int step = 0; step < 6; ++step) {
       whole.step(batch);
-      if (step == 2) whole.save(scratch.path("state"));
+      if (step == 2) whole.save(scratch.path("state"), {{"note", "\"a\" note"}});
     }
     auto again = trainable<Model>(8, 0.2f);
     Trainer resumed{again, options};
     resumed.step(std::span(batch).first(1));  // whatever it did before
-    resumed.resume(scratch.path("state"));
+    const auto notes = resumed.resume(scratch.path("state"));
+    CHECK(std::count(notes.begin(), notes.end(), std::pair<std::string, std::string>("note", "\"a\" note")) == 1);
     CHECK(resumed.steps() == 3);
     for (int step = 3; step < 6; ++step) resumed.step(batch);
     CHECK(same_bits(values_of(resumed), values_of(whole)));

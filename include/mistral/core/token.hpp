@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include <mistral/core/abi.hpp>
@@ -8,5 +9,13 @@ namespace mistral::inline MISTRAL_ABI {
 
 /// The number of a piece of the vocabulary: 0 ... vocab_size - 1.
 using TokenId = std::int32_t;
+
+/// Positions begin ... end - 1 of a sequence of ids.
+struct TokenRange {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+
+  friend bool operator==(const TokenRange&, const TokenRange&) = default;
+};
 
 }  // namespace mistral::inline MISTRAL_ABI

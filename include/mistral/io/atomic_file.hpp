@@ -1,11 +1,14 @@
 #pragma once
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstddef>
 #include <cstdio>
 #include <span>
@@ -127,5 +130,25 @@ class AtomicFile {
   std::string pending_;
   int descriptor_ = -1;
 };
+
+/// Removes the temporary files that writers of `path` left behind when they were killed: those of processes that are no
+/// more.
+inline void remove_stale_temporaries(const std::string& path) noexcept {
+  const std::size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const std::string start = path.substr(slash + 1) + ".tmp-";  // npos + 1 is 0
+  ::DIR* const entries = ::opendir(folder.c_str());
+  if (entries == nullptr) return;
+  while (const ::dirent* const entry = ::readdir(entries)) {
+    const std::string_view name = entry->d_name;
+    if (!name.starts_with(start)) continue;
+    ::pid_t process = 0;
+    const auto [end, failure] = std::from_chars(name.data() + start.size(), name.data() + name.size(), process);
+    if (failure != std::errc() || process <= 0 || end == name.data() + name.size() || *end != '-') continue;
+    if (::kill(process, 0) == 0 || errno != ESRCH) continue;
+    ::unlinkat(::dirfd(entries), entry->d_name, 0);
+  }
+  ::closedir(entries);
+}
 
 }  // namespace mistral::inline MISTRAL_ABI

@@ -126,14 +126,14 @@ struct MergeLoss {
 
 namespace detail {
 
-/// W + scale B A in W's format, in memory of its own: W's may lie in a file. Adds the squares of what rounding lost,
+/// W + scale B A in the format To, in memory of its own: W's may lie in a file. Adds the squares of what rounding lost,
 /// and of what was added to W, to `lost` and `added`.
-template <WeightFormat F>
-Panels<F> merged(const Panels<F>& weight, const LoraMatrices& m, double& lost, double& added) {
+template <WeightFormat To, WeightFormat F>
+Panels<To> merged(const Panels<F>& weight, const LoraMatrices& m, double& lost, double& added) {
   const std::size_t cols = weight.cols();
   std::vector<float> a(m.rank() * cols);
   for (std::size_t k = 0; k < m.rank(); ++k) m.a.unpack_row(k, std::span<float>(a).subspan(k * cols, cols));
-  Panels<F> out(weight.rows(), cols);
+  Panels<To> out(weight.rows(), cols);
   struct Squares {
     double lost, added;
   };
@@ -192,7 +192,8 @@ MergeLoss merge_adapter(Model& model, std::size_t adapter = 0) {
   double added = 0.0;
   visit_projections(model, [&](const std::string&, auto& linear, std::size_t) {
     const LoraMatrices& m = linear.adapters[adapter];
-    if (m.rank() > 0) linear.weight = detail::merged(linear.weight, m, lost, added);
+    using F = typename Model::Format::Base;
+    if (m.rank() > 0) linear.weight = detail::merged<F>(linear.weight, m, lost, added);
   });
   remove_adapter(model, adapter);
   return {added > 0.0 ? std::sqrt(lost / added) : 0.0};

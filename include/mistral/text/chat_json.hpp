@@ -21,10 +21,9 @@ struct ChatRequest {
 /// Reads a conversation from the JSON object that chat servers take, a line of a JSONL file for one:
 /// `{"messages": [{"role": "user", "content": "Hi"}, ...], "continue_final_message": false}`. The second field may be
 /// missing or null; fields of other names are passed over, but for those that would change what is said: tools, and an
-/// assistant's `tool_calls` and `prefix`. Roles and their order are left to encode_chat. Throws Error `[chat] name:
-/// ...` for what is not JSON, fields that are missing, of another type or not supported, and ill-formed UTF-8.
-inline ChatRequest parse_chat(std::string_view json, std::string_view name) {
-  const JsonObject object = JsonObject::parse(std::as_bytes(std::span(json)), "chat", name);
+/// assistant's `tool_calls` and `prefix`. Roles and their order are left to encode_chat. Throws the object's Error for
+/// fields that are missing, of another type or not supported.
+inline ChatRequest parse_chat(const JsonObject& object) {
   ChatRequest request;
   for (const JsonObject& message : object.objects("messages")) {
     if (message.has("tool_calls") && !message.objects("tool_calls").empty()) {
@@ -40,6 +39,11 @@ inline ChatRequest parse_chat(std::string_view json, std::string_view name) {
     request.options.continue_final_message = object.boolean("continue_final_message");
   }
   return request;
+}
+
+/// The same from text. Throws Error `[chat] name: ...`, for what is not JSON and for ill-formed UTF-8 too.
+inline ChatRequest parse_chat(std::string_view json, std::string_view name) {
+  return parse_chat(JsonObject::parse(std::as_bytes(std::span(json)), "chat", name));
 }
 
 }  // namespace mistral::inline MISTRAL_ABI

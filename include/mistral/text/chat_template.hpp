@@ -43,14 +43,6 @@ struct ChatOptions {
   bool continue_final_message = false;
 };
 
-/// Positions begin ... end - 1 of a sequence of ids.
-struct TokenRange {
-  std::size_t begin = 0;
-  std::size_t end = 0;
-
-  friend bool operator==(const TokenRange&, const TokenRange&) = default;
-};
-
 /// A conversation as ids, and where in them the answers stand.
 struct EncodedChat {
   std::vector<TokenId> ids;

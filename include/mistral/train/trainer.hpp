@@ -128,8 +128,9 @@ class Trainer {
 
   /// Writes all that the training's future depends on (parameters, moments, the counts that the schedule and dropout go
   /// by) to one file, whole or not at all: a run that is resumed from it ends in the same bits as one that went on.
-  /// Throws Error between accumulate and update, and where the file can't be written.
-  void save(const std::string& path) const {
+  /// `notes` go into the same file, for the caller's own state: names that are none of the trainer's, and texts. Throws
+  /// Error between accumulate and update, and where the file can't be written.
+  void save(const std::string& path, const SafetensorsWriter::Metadata& notes = {}) const {
     if (targets_ != 0) throw Error("trainer", "a state to be saved", "one between updates", "accumulated gradients");
     std::vector<SafetensorsTensor> tensors;
     for_each_tensor(*this, [&](const std::string& name, std::span<const float> values) {
@@ -138,12 +139,14 @@ class Trainer {
     SafetensorsWriter::Metadata metadata = detail::trainer_settings(options_);
     metadata.emplace_back("steps", std::to_string(steps_));
     metadata.emplace_back("examples", std::to_string(examples_));
+    metadata.insert(metadata.end(), notes.begin(), notes.end());
     write_safetensors(path, tensors, metadata);
   }
 
-  /// Goes on from what `save` wrote, for the same model, options and base weights. Throws Error, and leaves the trainer
-  /// as it was, for a file of another kind, another model or other options.
-  void resume(const std::string& path) {
+  /// Goes on from what `save` wrote, for the same model, options and base weights. Returns the file's metadata, the
+  /// notes among them. Throws Error, and leaves the trainer as it was, for a file of another kind, another model or
+  /// other options.
+  SafetensorsWriter::Metadata resume(const std::string& path) {
     const Safetensors file = Safetensors::open(path);
     const auto text = [&](std::string_view key) -> const std::string& {
       for (const auto& [name, value] : file.metadata()) {
@@ -178,6 +181,7 @@ class Trainer {
     steps_ = steps;
     examples_ = examples;
     discard();
+    return {file.metadata().begin(), file.metadata().end()};
   }
 
   /// Updates so far.
@@ -256,10 +260,19 @@ class Trainer {
       };
       const std::size_t size = example.tokens.size();
       if (size < 2) refuse("", "at least 2 tokens", std::to_string(size));
-      if (example.answer_begin >= size) {
+      if (example.answers.empty() && example.answer_begin >= size) {
         refuse(": answer_begin", "less than its " + std::to_string(size) + " tokens",
                std::to_string(example.answer_begin));
       }
+      std::size_t from = 0;
+      for (const TokenRange& range : example.answers) {
+        if (range.begin < from || range.begin >= range.end || range.end > size) {
+          refuse(": answers", "ranges in order, within its " + std::to_string(size) + " tokens",
+                 std::to_string(range.begin) + " ... " + std::to_string(range.end));
+        }
+        from = range.end;
+      }
+      if (target_count(example) == 0) refuse(": answers", "a token behind the first", "none");
       if (C.window_size == 0 && size > C.context_len) {
         refuse("", "at most " + std::to_string(C.context_len) + " tokens (context_len)", std::to_string(size));
       }
@@ -288,8 +301,12 @@ class Trainer {
     Pass pass;
     for (const Example& example : examples) {
       const std::size_t rows = example.tokens.size() - 1;
-      for (std::size_t t = std::max<std::size_t>(1, example.answer_begin); t <= rows; ++t) {
-        pass.targets.push_back({pass.tokens.size() + t - 1, example.tokens[t]});
+      const TokenRange rest{example.answer_begin, example.tokens.size()};
+      for (const TokenRange& range :
+           example.answers.empty() ? std::span<const TokenRange>(&rest, 1) : example.answers) {
+        for (std::size_t t = std::max<std::size_t>(1, range.begin); t < range.end; ++t) {
+          pass.targets.push_back({pass.tokens.size() + t - 1, example.tokens[t]});
+        }
       }
       pass.tokens.insert(pass.tokens.end(), example.tokens.begin(), example.tokens.end() - 1);
       pass.lengths.push_back(rows);

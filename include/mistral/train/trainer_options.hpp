@@ -19,12 +19,26 @@
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// A text to learn from: each of its tokens from `answer_begin` on is to be predicted from all that come before it. The
-/// first token is predicted from nothing: an answer_begin of 0 means what 1 does.
+/// A text to learn from: each of its tokens from `answer_begin` on is to be predicted from all that come before it, or,
+/// where there are `answers`, those of these ranges alone (a conversation has several turns to learn). The first token
+/// is predicted from nothing: an answer_begin of 0 means what 1 does.
 struct Example {
   std::vector<TokenId> tokens = {};
   std::size_t answer_begin = 1;
+  std::vector<TokenRange> answers = {};  ///< in order, none empty, none over another; they stand for answer_begin
 };
+
+/// How many tokens of an example are to be predicted.
+inline std::size_t target_count(const Example& example) noexcept {
+  const auto in = [](std::size_t begin, std::size_t end) {
+    begin = begin > 0 ? begin : 1;
+    return begin < end ? end - begin : 0;
+  };
+  if (example.answers.empty()) return in(example.answer_begin, example.tokens.size());
+  std::size_t count = 0;
+  for (const TokenRange& range : example.answers) count += in(range.begin, range.end);
+  return count;
+}
 
 /// How a Trainer trains. AdamW's names and defaults are those of PyTorch.
 struct TrainerOptions {
