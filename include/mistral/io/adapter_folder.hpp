@@ -1,9 +1,6 @@
 #pragma once
 
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -12,11 +9,11 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checkpoint_layout.hpp>
 #include <mistral/io/dequantize.hpp>
 #include <mistral/io/json.hpp>
@@ -198,9 +195,7 @@ void save_adapter(const Model& model, const std::string& folder, const SaveAdapt
     throw Error("adapter", "number", "one of the model's " + std::to_string(adapter_count(model)),
                 std::to_string(options.adapter));
   }
-  if (::mkdir(folder.c_str(), 0777) != 0 && errno != EEXIST) {
-    throw Error("adapter", printable(folder, 1000) + ": cannot create: " + std::generic_category().message(errno));
-  }
+  make_folder(folder, "adapter");
   std::vector<SafetensorsTensor> tensors;
   std::vector<std::string> targets;
   const LoraMatrices* any = nullptr;

@@ -23,6 +23,13 @@
 
 namespace mistral::inline MISTRAL_ABI {
 
+/// Makes a folder, in one that is there, unless it is there already. Throws Error `[where] folder: cannot create:
+/// <reason>`.
+inline void make_folder(const std::string& folder, std::string_view where) {
+  if (::mkdir(folder.c_str(), 0777) == 0 || errno == EEXIST) return;
+  throw Error(where, printable(folder, 1000) + ": cannot create: " + std::generic_category().message(errno));
+}
+
 /// A file that appears whole or not at all: the bytes go to a temporary file in the target's folder, and commit() puts
 /// it in the target's place once they are on the disk. Until then, and after any failure, whatever stood at the target
 /// stands there still, and the temporary file goes with this object. A link is followed: its target is replaced.
