@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# examples/quickstart.sh [CHECKPOINT] [PROMPT]: installs by apt what is missing, builds the tool in build/quickstart, and
-# continues the prompt with the checkpoint, a folder of Hugging Face's or Mistral's layout.
+# examples/quickstart.sh: installs by apt what is missing, builds the tool in build/quickstart, and has the small model in
+# examples/own_model/breeze tell a story, well past its window.
+# examples/quickstart.sh CHECKPOINT [PROMPT]: the same with a checkpoint of yours, a folder of Hugging Face's or Mistral's
+# layout: it continues the prompt.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/cmake/apt_install.sh"
 
-checkpoint=${1:-}
-presets=all
-prompt=${2:-Once upon a time}
-if [ -z "$checkpoint" ]; then
-  checkpoint=$root/../shared/data/stories260k/hf
-  presets=small  # the 7B takes minutes to compile
-  if [ ! -d "$checkpoint" ]; then
-    echo "pass a checkpoint folder (config.json, model.safetensors, tokenizer.model): bash examples/quickstart.sh CHECKPOINT [PROMPT]" >&2
-    exit 2
-  fi
+if [ $# -eq 0 ]; then
+  presets=breeze  # the 7B takes minutes to compile
+  prompt="The next morning"
+  generate=(--model "$root/examples/own_model/breeze" --max-tokens 400 --ignore-eos --temperature 0.7 --top-p 0.95
+    --seed 1 --verbose)
+else
+  presets=all
+  prompt=${2:-Once upon a time}
+  generate=(--model "$1")
 fi
 
 apt_install "${mistral_packages[@]}"
@@ -23,4 +24,5 @@ apt_install "${mistral_packages[@]}"
   cmake --preset release -B build/quickstart -DMISTRAL_PRESETS="$presets"
   cmake --build build/quickstart --target mistral-tool --parallel "$(mistral_jobs)"
 ) >&2
-exec "$root/build/quickstart/bin/mistral" generate --model "$checkpoint" --prompt "$prompt"
+if [ $# -eq 0 ]; then printf '%s' "$prompt"; fi  # a story is read from its beginning
+exec "$root/build/quickstart/bin/mistral" generate "${generate[@]}" --prompt "$prompt"

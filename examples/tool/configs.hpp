@@ -39,6 +39,19 @@ constexpr ModelConfig stories_260k_through(std::size_t window) {
 inline constexpr ModelConfig stories_260k_w24 = stories_260k_through(24);
 inline constexpr ModelConfig stories_260k_w64 = stories_260k_through(64);
 
+/// The model of our own, trained from nothing by examples/own_model/make.sh: its window is a sixteenth of its context.
+inline constexpr ModelConfig breeze{.dim = 128,
+                                    .n_layers = 4,
+                                    .head_dim = 32,
+                                    .hidden_dim = 384,
+                                    .n_heads = 4,
+                                    .n_kv_heads = 2,
+                                    .window_size = 64,
+                                    .context_len = 1024,
+                                    .vocab_size = 2048,
+                                    .rope_theta = 10000.0f,
+                                    .norm_eps = 1e-5f};
+
 /// A model of 1.1 billion parameters: large enough that no cache holds its weights, small enough to be made in seconds.
 inline constexpr ModelConfig shape_1_1b{.dim = 2048,
                                         .n_layers = 22,
