@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Everything that trains a model, beside all that runs one: the 4-bit format of QLoRA, adapters, gradients, optimizers,
-/// the trainer, data sets and the loop over them, and what writes a model to a folder.
+/// Everything that trains a model, beside all that runs one: the 4-bit format of QLoRA, adapters, gradients,
+/// optimizers, the trainer, data sets and the loop over them, and what writes a model to a folder.
 
 #include <mistral/format/nf4.hpp>
 #include <mistral/io/adapter_folder.hpp>
