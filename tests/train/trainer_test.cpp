@@ -79,8 +79,10 @@ TEST_CASE_TEMPLATE("a step is the same bits on any threads, however many rows go
     std::size_t threads, rows;
     bool keeps;
   };
-  for (const auto& [threads, rows, keeps] :
+  for (const Setting& setting :
        {Setting{1, 2048, false}, Setting{2, 2048, true}, Setting{2, 1, false}, Setting{1, 70, true}}) {
+    const std::size_t threads = setting.threads, rows = setting.rows;
+    const bool keeps = setting.keeps;
     CAPTURE(threads);
     CAPTURE(rows);
     CAPTURE(keeps);
