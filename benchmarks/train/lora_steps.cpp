@@ -15,20 +15,13 @@
 #include <mistral/train.hpp>
 
 #include "../limits.hpp"
+#include "small.hpp"
 
 using namespace mistral;
 
 namespace {
 
-constexpr ModelConfig small{.dim = 1024,
-                            .n_layers = 12,
-                            .head_dim = 64,
-                            .hidden_dim = 3584,
-                            .n_heads = 16,
-                            .n_kv_heads = 4,
-                            .window_size = 4096,
-                            .context_len = 4096,
-                            .vocab_size = 32000};
+using bench::small;
 
 constexpr ModelConfig tiny{.dim = 64,
                            .n_layers = 3,

@@ -13,6 +13,7 @@
 #include <mistral/train.hpp>
 
 #include "../limits.hpp"
+#include "small.hpp"
 
 namespace {
 
@@ -26,15 +27,7 @@ constexpr ModelConfig four_layers = [] {
   return config;
 }();
 
-constexpr ModelConfig small{.dim = 1024,
-                            .n_layers = 12,
-                            .head_dim = 64,
-                            .hidden_dim = 3584,
-                            .n_heads = 16,
-                            .n_kv_heads = 4,
-                            .window_size = 4096,
-                            .context_len = 4096,
-                            .vocab_size = 32000};
+using bench::small;
 
 template <class Model, std::size_t Sequences>
 void step(benchmark::State& state) {

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "../support/scratch.hpp"
+#include "../support/size_limit.hpp"
 
 namespace {
 
@@ -24,27 +25,6 @@ std::size_t files_in(const Scratch& scratch) {
   const std::filesystem::directory_iterator files(scratch.path(""));
   return static_cast<std::size_t>(std::distance(begin(files), end(files)));
 }
-
-/// Makes files end at `bytes`, as a full disk does, while it lives.
-class SizeLimit {
- public:
-  explicit SizeLimit(rlim_t bytes) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-    handler_ = ::signal(SIGXFSZ, SIG_IGN);
-  }
-  SizeLimit(const SizeLimit&) = delete;
-  SizeLimit& operator=(const SizeLimit&) = delete;
-  ~SizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    ::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit before_{};
-  void (*handler_)(int) = SIG_DFL;
-};
 
 }  // namespace
 
@@ -122,7 +102,7 @@ TEST_CASE("a disk that fills up is an error, and the old file stays whole") {
   const Scratch scratch;
   const std::string target = scratch.write("a", "old");
   for (const std::size_t size : {std::size_t{5000}, std::size_t{2000000}}) {  // seen by commit, seen by write
-    const SizeLimit full(4096);
+    const mistral::test::SizeLimit full(4096);
     const std::string message = error_of([&] {
       AtomicFile file(target, "test");
       file.write(std::string(size, 'x'));
@@ -140,7 +120,7 @@ TEST_CASE("a file whose write failed cannot be committed after all") {
   const std::string target = scratch.path("a");
   AtomicFile file(target, "test");
   {
-    const SizeLimit full(4096);
+    const mistral::test::SizeLimit full(4096);
     CHECK_THROWS_AS(file.write(std::string(2000000, 'x')), mistral::Error);
   }
   CHECK(error_of([&] { file.write("more"), file.commit(); }).starts_with("[test] " + target + ": cannot write: "));

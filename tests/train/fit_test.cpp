@@ -15,6 +15,7 @@
 
 #include "../support/models.hpp"
 #include "../support/scratch.hpp"
+#include "../support/size_limit.hpp"
 
 using namespace mistral;
 using test::error_of;
@@ -88,27 +89,6 @@ const std::vector<Example>& validation() {
   static const std::vector<Example> examples = lessons(4, 6);
   return examples;
 }
-
-/// Makes files end at `bytes`, as a full disk does, while it lives.
-class FullDisk {
- public:
-  explicit FullDisk(rlim_t bytes) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-    handler_ = ::signal(SIGXFSZ, SIG_IGN);
-  }
-  FullDisk(const FullDisk&) = delete;
-  FullDisk& operator=(const FullDisk&) = delete;
-  ~FullDisk() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    ::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit before_{};
-  void (*handler_)(int) = SIG_DFL;
-};
 
 }  // namespace
 
@@ -273,7 +253,7 @@ TEST_CASE("a checkpoint of other data or another order is refused, and a full di
   FitOptions more = options;
   more.epochs = 3;
   {
-    const FullDisk disk(20000);
+    const test::SizeLimit disk(20000);
     CHECK(error(train(), more).find(".safetensors: cannot write: File too large") != std::string::npos);
   }
   CHECK(scratch.read("run/last.safetensors") == bytes);
