@@ -45,6 +45,20 @@ struct GenerateArguments {
 };
 void run_generate(const GenerateArguments& arguments);
 
+struct ChatArguments {
+  ModelArguments model;
+  std::string chat_template;  // "v1", "v3"; empty: the tokenizer's
+  std::string system;
+  bool guardrail = false;
+  std::string load;  // a conversation to go on from; empty: none
+  std::size_t max_tokens = 512;
+  SamplingOptions sampling{.temperature = 0.7f};
+  std::optional<std::uint64_t> seed;  // none: a random one
+  bool json = false;
+  bool verbose = false;
+};
+void run_chat(const ChatArguments& arguments);
+
 struct TokenizeArguments {
   std::string tokenizer;  // empty: tokenizer.model in `folder`
   std::string folder;

@@ -1,11 +1,11 @@
 #include <chrono>
 #include <cstdio>
-#include <random>
 
 #include <nlohmann/json.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"
+#include "generation.hpp"
 #include "load.hpp"
 #include "presets.hpp"
 
@@ -30,22 +30,6 @@ struct Statistics {
   double prefill_speed() const { return static_cast<double>(prompt_tokens) / prefill_seconds; }
   double decode_speed() const { return static_cast<double>(decoded_tokens) / decode_seconds; }
 };
-
-const char* name_of(StopReason reason) {
-  switch (reason) {
-    case StopReason::max_tokens:
-      return "max_tokens";
-    case StopReason::stop_id:
-      return "stop_id";
-    case StopReason::stop_string:
-      return "stop_string";
-    case StopReason::context:
-      return "context";
-    case StopReason::cancelled:
-      return "cancelled";
-  }
-  return "";
-}
 
 std::string describe(const Statistics& s, const Generated& made, const PresetInfo& info, std::uint64_t seed) {
   char text[512];
@@ -78,11 +62,6 @@ std::string to_json(const Statistics& s, const Generated& made, const PresetInfo
   json["wraps"] = s.wraps;
   // A vocabulary may hold pieces that are no UTF-8: JSON may not.
   return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
-}
-
-std::uint64_t random_seed() {
-  std::random_device device;
-  return static_cast<std::uint64_t>(device()) << 32 | device();
 }
 
 }  // namespace

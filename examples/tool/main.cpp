@@ -1,11 +1,8 @@
 // The tool `mistral`: what the command line says goes into the structs of commands.hpp, and each command has a file.
 
 #include <algorithm>
-#include <charconv>
 #include <csignal>
 #include <cstdint>
-#include <cstdlib>
-#include <functional>
 #include <memory>
 #include <new>
 #include <sstream>
@@ -20,67 +17,11 @@
 
 #include "commands.hpp"
 #include "console.hpp"
+#include "options.hpp"
 
 namespace mistral::tool {
 
 namespace {
-
-// A command: its options, and what it does once they are read.
-struct Command {
-  CLI::App* app;
-  std::function<void()> run;
-};
-
-CLI::Option* add_path(CLI::App& app, const std::string& name, std::string& path, const std::string& help) {
-  const auto not_empty = [](const std::string& text) {
-    return text.empty() ? std::string("expected a path, got nothing") : std::string();
-  };
-  return app.add_option(name, path, help)->check(CLI::Validator(not_empty, ""))->type_name("PATH");
-}
-
-// A whole number: CLI11 by itself takes -5 for one without a sign.
-template <class T>
-void add_whole(CLI::App& app, const std::string& name, T& value, std::uint64_t least, std::uint64_t most,
-               const std::string& help) {
-  const auto in_range = [=](const std::string& text) {
-    std::uint64_t number = 0;
-    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number);
-    const bool good = failure == std::errc() && end == text.data() + text.size() && number >= least && number <= most;
-    return good ? std::string()
-                : "expected a whole number of " + std::to_string(least) + " ... " + std::to_string(most) + ", got '" +
-                      printable(text, 40) + "'";
-  };
-  app.add_option(name, value, help)->check(CLI::Validator(in_range, ""))->type_name("N");
-}
-
-void add_number(CLI::App& app, const std::string& name, float& value, const std::string& help) {
-  const auto is_number = [](const std::string& text) {
-    char* end = nullptr;
-    std::strtod(text.c_str(), &end);
-    return !text.empty() && *end == '\0' ? std::string() : "expected a number, got '" + printable(text, 40) + "'";
-  };
-  app.add_option(name, value, help)->check(CLI::Validator(is_number, ""))->type_name("X");
-}
-
-void add_text(CLI::App& app, const std::string& name, const std::string& file_name, TextArguments& arguments,
-              const std::string& what) {
-  CLI::Option* const text = app.add_option(name, arguments.text, what)->type_name("TEXT");
-  CLI::Option* const file = add_path(app, file_name, arguments.file, "a file that holds it, - for standard input");
-  file->excludes(text);
-}
-
-void add_model(CLI::App& app, ModelArguments& arguments) {
-  add_path(app, "--model", arguments.folder,
-           "the checkpoint: a folder of Hugging Face's or Mistral's layout, or a .gguf or packed file")
-      ->required();
-  add_path(app, "--tokenizer", arguments.tokenizer,
-           "a SentencePiece model, or a .gguf file that holds one, where it isn't the checkpoint's own");
-  app.add_option("--preset", arguments.preset,
-                 "the preset to run it by, with the preset's window (see: mistral presets)")
-      ->type_name("NAME");
-  add_whole(app, "--threads", arguments.threads, 1, 1024, "threads to run on; all processors unless said");
-  app.add_flag("!--no-memory-check", arguments.check_memory, "load a model that doesn't fit in the memory available");
-}
 
 Command add_generate(CLI::App& parent) {
   CLI::App* const app = parent.add_subcommand(
@@ -92,13 +33,7 @@ Command add_generate(CLI::App& parent) {
   add_text(*app, "--prompt", "--prompt-file", a.prompt,
            "the text to continue; standard input where neither is given. BOS is put in front of it");
   add_whole(*app, "--max-tokens", a.max_tokens, 0, INT64_MAX, "tokens to generate at most; 256 unless said");
-  add_number(*app, "--temperature", a.sampling.temperature, "0: always the most probable token; 0.7 unless said");
-  add_whole(*app, "--top-k", a.sampling.top_k, 0, INT32_MAX, "choose among the N most probable tokens; 0: all");
-  add_number(*app, "--top-p", a.sampling.top_p, "choose among the tokens that make up this probability");
-  add_number(*app, "--min-p", a.sampling.min_p, "drop tokens below this fraction of the most probable one's");
-  add_number(*app, "--repetition-penalty", a.sampling.repetition_penalty,
-             "what the logits of tokens that were there already are divided by");
-  add_whole(*app, "--seed", a.seed, 0, UINT64_MAX, "the same seed gives the same text; a random one unless said");
+  add_sampling(*app, a.sampling, a.seed);
   app->add_option("--stop", a.stop, "a text that ends the output, and isn't part of it; may be given several times")
       ->type_name("TEXT")
       ->allow_extra_args(false);
@@ -107,15 +42,31 @@ Command add_generate(CLI::App& parent) {
   app->add_flag("--json", a.json, "print one JSON object at the end instead");
   app->add_flag("--verbose", a.verbose, "print speeds to standard error, as on a terminal");
   return {app, [arguments] {
-            try {
-              arguments->sampling.validate();
-            } catch (const Error& error) {
-              throw UsageError(error.what());
-            }
+            check_sampling(arguments->sampling);
             for (const std::string& text : arguments->stop) {
               if (text.empty()) throw UsageError("--stop: expected a text, got nothing");
             }
             run_generate(*arguments);
+          }};
+}
+
+Command add_chat(CLI::App& parent) {
+  CLI::App* const app = parent.add_subcommand(
+      "chat", "Talk with an Instruct model: a line of standard input is a message, and its answer comes as it is made");
+  const auto arguments = std::make_shared<ChatArguments>();
+  ChatArguments& a = *arguments;
+  add_model(*app, a.model);
+  add_template(*app, a.chat_template, "how the conversation is written down");
+  app->add_option("--system", a.system, "the system prompt")->type_name("TEXT");
+  app->add_flag("--guardrail", a.guardrail, "put the system prompt of the paper in front, that has answers do no harm");
+  add_path(*app, "--load", a.load, "go on from a conversation that was saved");
+  add_whole(*app, "--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most; 512 unless said");
+  add_sampling(*app, a.sampling, a.seed);
+  app->add_flag("--json", a.json, "print a JSON object a line for each answer instead");
+  app->add_flag("--verbose", a.verbose, "print speeds to standard error");
+  return {app, [arguments] {
+            check_sampling(arguments->sampling);
+            run_chat(*arguments);
           }};
 }
 
@@ -138,13 +89,7 @@ Command add_tokenize(CLI::App& parent) {
   for (const char* const other : {"--text", "--file", "--decode", "--bos", "--pieces"}) {
     chat->excludes(app->get_option(other));
   }
-  app->add_option(
-         "--template", a.chat_template,
-         "how --chat writes them down: v1 (Mistral 7B Instruct v0.1, v0.2) or v3 (v0.3); what the tokenizer is "
-         "made for unless said")
-      ->check(CLI::IsMember({"v1", "v3"}))
-      ->type_name("NAME")
-      ->needs(chat);
+  add_template(*app, a.chat_template, "how --chat writes them down")->needs(chat);
   return {app, [arguments] {
             if (arguments->tokenizer.empty() && arguments->folder.empty()) {
               throw UsageError("--tokenizer or --model is required");
@@ -307,8 +252,9 @@ int run(int argc, const char* const* argv) {
   app.set_version_flag("--version", "mistral " MISTRAL_TOOL_VERSION);
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
-  const Command commands[] = {add_generate(app), add_tokenize(app), add_logits(app),  add_perplexity(app),
-                              add_inspect(app),  add_quantize(app), add_presets(app), add_bench(app)};
+  const Command commands[] = {add_generate(app), add_chat(app),       add_tokenize(app),
+                              add_logits(app),   add_perplexity(app), add_inspect(app),
+                              add_quantize(app), add_presets(app),    add_bench(app)};
   const auto help_of = [&] {
     std::string help = "mistral";
     for (const CLI::App* parsed : app.get_subcommands()) help.append(" ").append(parsed->get_name());

@@ -11,6 +11,7 @@
 
 #include "commands.hpp"
 #include "console.hpp"
+#include "generation.hpp"
 #include "load.hpp"
 
 namespace mistral::tool {
@@ -25,9 +26,7 @@ std::string dump(const nlohmann::json& json) {
 // conversation is a fault of the file, which all the lines behind it need not suffer from: the first is thrown at the
 // end.
 void print_chats(const Tokenizer& tokenizer, const TokenizeArguments& arguments) {
-  const ChatTemplate chat_template = arguments.chat_template.empty()   ? chat_template_of(tokenizer)
-                                     : arguments.chat_template == "v1" ? ChatTemplate::v1
-                                                                       : ChatTemplate::v3;
+  const ChatTemplate chat_template = chat_template_named(arguments.chat_template, tokenizer);
   encode_chat(tokenizer, chat_template, {{"user", ""}});  // a tokenizer that doesn't fit is no fault of a line's
   const std::string name = arguments.chat_file == "-" ? "standard input" : printable(arguments.chat_file, 900);
   const std::string file = read_all(arguments.chat_file, "chat");

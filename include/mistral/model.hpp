@@ -15,6 +15,7 @@
 #include <mistral/format/q4_k.hpp>
 #include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
+#include <mistral/generate/chat.hpp>
 #include <mistral/generate/generate.hpp>
 #include <mistral/generate/perplexity.hpp>
 #include <mistral/generate/sampler.hpp>

@@ -24,6 +24,11 @@ struct GenerateOptions {
   std::size_t max_tokens = 256;             ///< tokens to generate at most
   std::vector<TokenId> stop_ids{};          ///< tokens that end the text and aren't part of it, such as EOS
   std::vector<std::string> stop_strings{};  ///< texts that end the text and aren't part of it
+  /// The ids that the session took before the prompt: part of the history that the repetition penalty looks at.
+  std::span<const TokenId> seen{};
+  /// The text doesn't continue the prompt's but is one of its own, as an answer is: what Tokenizer::decode() makes of
+  /// the tokens, without the space that encoding puts in front.
+  bool own_text = false;
 };
 
 enum class StopReason {
@@ -58,6 +63,7 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
                 std::to_string(tokenizer.vocab_size()));
   }
   Sampler sampler(options.sampling, config.vocab_size);
+  for (const TokenId token : options.seen) sampler.accept(token);
   StopStrings stop(options.stop_strings);
   StreamDecoder decoder(tokenizer);
   Generated out;
@@ -92,7 +98,7 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
   std::string prompt_text;  // dropped: the decoder meets the prompt to know a space inside the text from one in front
   for (const TokenId token : prompt) {
     sampler.accept(token);
-    if (has_text(token)) decoder.feed(token, prompt_text);
+    if (has_text(token) && !options.own_text) decoder.feed(token, prompt_text);
   }
   std::vector<float> choosable(config.vocab_size);
   while (out.tokens.size() < options.max_tokens) {

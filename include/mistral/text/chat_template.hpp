@@ -18,6 +18,7 @@ namespace mistral::inline MISTRAL_ABI {
 struct Message {
   std::string role;
   std::string content;
+  friend bool operator==(const Message&, const Message&) = default;
 };
 
 /// How a conversation is written down for an Instruct model, as Mistral's own mistral-common does it:

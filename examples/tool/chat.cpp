@@ -1,0 +1,251 @@
+// mistral chat: a conversation, a line of standard input after the other.
+
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <mistral/core/utf8.hpp>
+#include <mistral/generate/chat.hpp>
+#include <mistral/io/atomic_file.hpp>
+#include <mistral/text/chat_json.hpp>
+
+#include "commands.hpp"
+#include "console.hpp"
+#include "generation.hpp"
+#include "load.hpp"
+#include "presets.hpp"
+
+namespace mistral::tool {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::string_view help =
+    "/reset          forget what was said, but for the system prompt\n"
+    "/system [TEXT]  another system prompt from here on, or none\n"
+    "/save FILE      save the conversation, as a line that mistral tokenize --chat reads\n"
+    "/load FILE      go on from one that was saved\n"
+    "/help           say this\n"
+    "/exit           end, as the end of the input does\n"
+    "A line that ends in \\ goes on in the next. A message that begins with / is written with two.\n";
+
+volatile std::sig_atomic_t interrupted = 0;
+
+// While it lives, Ctrl-C ends the answer rather than the program.
+class InterruptsAnswer {
+ public:
+  explicit InterruptsAnswer(bool wanted) {
+    interrupted = 0;
+    if (wanted) previous_ = std::signal(SIGINT, [](int) { interrupted = 1; });
+  }
+  InterruptsAnswer(const InterruptsAnswer&) = delete;
+  InterruptsAnswer& operator=(const InterruptsAnswer&) = delete;
+  ~InterruptsAnswer() {
+    if (previous_ != nullptr) std::signal(SIGINT, previous_);
+  }
+
+ private:
+  void (*previous_)(int) = nullptr;
+};
+
+// With U+FFFD for bytes that belong to no character, which no JSON could save.
+std::string well_formed(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const std::size_t length = detail::utf8_character(text);
+    out += length > 0 ? text.substr(0, length) : detail::replacement_character;
+    text.remove_prefix(length > 0 ? length : 1);
+  }
+  return out;
+}
+
+std::string dump(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+// The next message or command: a line, and those behind it that it goes on in.
+std::optional<std::string> read_message() {
+  std::string message;
+  for (std::string line; std::getline(std::cin, line);) {
+    message += line;
+    if (!message.ends_with('\\')) return message;
+    message.back() = '\n';
+  }
+  if (message.empty()) return std::nullopt;
+  return message;
+}
+
+class Talk {
+ public:
+  Talk(const ChatArguments& arguments, Tokenizer tokenizer)
+      : arguments_(arguments),
+        tokenizer_(std::move(tokenizer)),
+        chat_(tokenizer_, chat_template_named(arguments.chat_template, tokenizer_)) {
+    options_.sampling = arguments.sampling;
+    options_.sampling.seed = arguments.seed ? *arguments.seed : random_seed();
+    options_.max_tokens = arguments.max_tokens;
+    options_.own_text = true;
+    options_.stop_ids = {tokenizer_.eos_id()};
+    set_system(well_formed(arguments.system));
+    if (!arguments.load.empty()) load(arguments.load);
+  }
+
+  // Until the input ends. What goes wrong ends it only where nobody is there to be told.
+  void run(AnySession& session) {
+    if (at_terminal_) note("Ctrl-C ends an answer, /help says what else there is.\n");
+    while (true) {
+      if (at_terminal_) note("> ");
+      const std::optional<std::string> message = read_message();
+      if (!message) break;
+      try {
+        if (!take(session, well_formed(*message))) return;
+      } catch (const Error& error) {
+        if (!at_terminal_) throw;
+        note("mistral: error: " + printable(error.what(), 4000) + "\n");
+      }
+    }
+    if (at_terminal_) note("\n");
+  }
+
+ private:
+  // false where the conversation is to end
+  bool take(AnySession& session, std::string message) {
+    if (message.find_first_not_of(" \t\r\n") == std::string::npos) return true;
+    if (message.starts_with("//")) {
+      message.erase(0, 1);
+    } else if (message.starts_with('/')) {
+      return obey(message);
+    }
+    answer(session, std::move(message));
+    return true;
+  }
+
+  bool obey(const std::string& line) {
+    const std::string name = line.substr(0, line.find_first_of(" \t"));
+    const std::size_t begin = line.find_first_not_of(" \t", name.size());
+    const std::string rest = begin == std::string::npos ? "" : line.substr(begin);
+    const auto file = [&]() -> const std::string& {
+      if (rest.empty()) throw Error("chat", name, "a file", "none");
+      return rest;
+    };
+    if (name == "/exit") return false;
+    if (name == "/reset") {
+      chat_.reset();
+    } else if (name == "/system") {
+      set_system(rest);
+    } else if (name == "/save") {
+      save(file());
+    } else if (name == "/load") {
+      load(file());
+    } else if (name == "/help") {
+      note(help);
+    } else {
+      throw Error("chat", "the command", "/reset, /system, /save, /load, /help or /exit", printable(name, 40));
+    }
+    return true;
+  }
+
+  void set_system(std::string text) {
+    if (!arguments_.guardrail || text.starts_with(guardrail_prompt)) return chat_.set_system(std::move(text));
+    std::string guarded(guardrail_prompt);
+    detail::append_paragraph(guarded, text);
+    chat_.set_system(std::move(guarded));
+  }
+
+  void save(const std::string& path) const {
+    nlohmann::ordered_json messages = nlohmann::ordered_json::array();
+    for (const Message& message : chat_.messages()) {
+      messages.push_back({{"role", message.role}, {"content", message.content}});
+    }
+    AtomicFile file(path, "chat");
+    file.write(dump({{"messages", messages}}));
+    file.commit();
+  }
+
+  void load(const std::string& path) {
+    ChatRequest request = parse_chat(read_all(path, "chat"), printable(path, 900));
+    if (request.options.continue_final_message) {
+      throw Error("chat", printable(path, 900) + ": field 'continue_final_message'", "false", "true");
+    }
+    chat_.set_messages(std::move(request.messages));
+    if (arguments_.guardrail) set_system(chat_.system());
+  }
+
+  void answer(AnySession& session, std::string question) {
+    const InterruptsAnswer interrupts(at_terminal_);
+    const auto on_text = [&](std::string_view text) {
+      if (!arguments_.json) print(text);
+      return interrupted == 0;
+    };
+    nlohmann::ordered_json json;
+    std::size_t prompt_tokens = 0;
+    const Clock::time_point begin = Clock::now();
+    std::optional<Clock::time_point> prefilled;
+    const auto on_logits = [&] {
+      if (!prefilled) prefilled = Clock::now();
+    };
+    const auto run = [&](std::span<const TokenId> prompt, std::span<const TokenId> seen) {
+      prompt_tokens = prompt.size();
+      json = {{"seen", seen.size()}, {"prompt_tokens", std::vector<TokenId>(prompt.begin(), prompt.end())}};
+      options_.seen = seen;
+      return session.generate(tokenizer_, prompt, options_, on_text, on_logits);
+    };
+    const Generated made = chat_.answer(session, std::move(question), run);
+    ++options_.sampling.seed;  // each answer has random numbers of its own
+    json["tokens"] = made.tokens;
+    json["text"] = made.text;
+    json["stop_reason"] = name_of(made.reason);
+    json["position"] = session.position();
+    print(arguments_.json ? dump(json) : "\n");
+    if (arguments_.verbose) {
+      note(described(prompt_tokens, made, begin, prefilled.value_or(begin), session.position()));
+    } else if (at_terminal_ && made.reason != StopReason::stop_id) {
+      note(std::string("(ended by: ") + name_of(made.reason) + ")\n");
+    }
+  }
+
+  static std::string described(std::size_t prompt_tokens, const Generated& made, Clock::time_point begin,
+                               Clock::time_point prefilled, std::int64_t position) {
+    const std::chrono::duration<double> prefill = prefilled - begin, decode = Clock::now() - prefilled;
+    char text[256];
+    std::snprintf(text, sizeof text,
+                  "prefill: %zu tokens in %.3f s; answer: %zu tokens in %.3f s, %.1f tokens/s; position %lld; "
+                  "ended by: %s\n",
+                  prompt_tokens, prefill.count(), made.tokens.size(), decode.count(),
+                  static_cast<double>(made.tokens.size()) / decode.count(), static_cast<long long>(position),
+                  name_of(made.reason));
+    return text;
+  }
+
+  const ChatArguments& arguments_;
+  Tokenizer tokenizer_;
+  Chat chat_;
+  GenerateOptions options_;
+  bool at_terminal_ = ::isatty(STDIN_FILENO) == 1;
+};
+
+}  // namespace
+
+void run_chat(const ChatArguments& arguments) {
+  // All that can be wrong is looked at before the weights, which take long, are.
+  const AnyPreset& preset = choose_preset(arguments.model.folder, arguments.model.preset);
+  Talk talk(arguments, load_tokenizer(arguments.model, preset.info()));
+  const Threads threads(arguments.model.threads);
+  const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
+  const std::unique_ptr<AnySession> session = model->session();
+  talk.run(*session);
+}
+
+}  // namespace mistral::tool

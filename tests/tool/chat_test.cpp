@@ -1,0 +1,241 @@
+#include <cstddef>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include <mistral/core/token.hpp>
+#include <mistral/io/npy.hpp>
+
+#include "../support/golden.hpp"
+#include "tool.hpp"
+
+using mistral::TokenId;
+using mistral::test::Run;
+using mistral::test::run_tool;
+using mistral::test::Scratch;
+using nlohmann::json;
+using Ids = std::vector<TokenId>;
+
+namespace {
+
+const std::string breeze = MISTRAL_SOURCE_DIR "/examples/own_model/breeze";
+
+using Arguments = std::vector<std::string>;
+
+Arguments with(Arguments arguments, const Arguments& more) {
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+Run chat(const std::string& in, const Arguments& more = {}, const Arguments& model = {"--model", breeze}) {
+  return run_tool(with(with({"chat", "--temperature", "0", "--max-tokens", "20"}, model), more), {.in = in});
+}
+
+std::vector<json> answers(const std::string& in, const Arguments& more = {},
+                          const Arguments& model = {"--model", breeze}) {
+  const Run run = chat(in, with(more, {"--json"}), model);
+  CHECK(run.exit_code == 0);
+  CHECK(run.err == "");
+  std::vector<json> all;
+  std::istringstream lines(run.out);
+  for (std::string line; std::getline(lines, line);) all.push_back(json::parse(line));
+  return all;
+}
+
+Ids template_ids(const json& messages, const std::string& model = breeze) {
+  const Run run =
+      run_tool({"tokenize", "--model", model, "--chat", "-"}, {.in = json{{"messages", messages}}.dump() + "\n"});
+  REQUIRE(run.exit_code == 0);
+  return json::parse(run.out).get<Ids>();
+}
+
+json message(const std::string& role, const std::string& content) { return {{"role", role}, {"content", content}}; }
+
+void append(Ids& ids, const json& more) {
+  for (const json& id : more) ids.push_back(id.get<TokenId>());
+}
+
+// The most probable token at each position of these ids.
+Ids greedy_choices(const Ids& ids, const Arguments& model) {
+  const Scratch scratch;
+  std::string list;
+  for (const TokenId id : ids) list.append(list.empty() ? "" : ",").append(std::to_string(id));
+  const Run run = run_tool(with({"logits", "--tokens", list, "--out", scratch.path("l.npy")}, model));
+  REQUIRE(run.exit_code == 0);
+  const mistral::NpyMatrix logits = mistral::read_npy(scratch.path("l.npy"));
+  Ids best;
+  for (std::size_t i = 0; i < logits.rows; ++i) {
+    best.push_back(mistral::test::argmax(std::span(logits.values).subspan(i * logits.cols, logits.cols)));
+  }
+  return best;
+}
+
+}  // namespace
+
+TEST_CASE("chat through a pipe takes the template's ids, and each answer is the greedy one of them") {
+  if (mistral::test::tool_path() == nullptr) return;
+  std::vector<Arguments> models{{"--model", breeze}};
+  const std::string stories = mistral::test::stories();
+  if (!stories.empty()) {
+    models.push_back({"--model", stories});
+    models.push_back({"--model", stories, "--preset", "stories-260k-w24"});
+  }
+  const std::vector<std::string> questions{"Once upon a time", "Lily was happy.", "Tell me more.", "Where?"};
+  std::string in;
+  for (const std::string& question : questions) in += question + "\n";
+  for (const Arguments& model : models) {
+    CAPTURE(model.back());
+    const std::vector<json> made = answers(in, {"--system", "Be brief."}, model);
+    REQUIRE(made.size() == questions.size());
+
+    json messages = json::array({message("system", "Be brief.")});
+    Ids held;  // by the session
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      CAPTURE(i);
+      messages.push_back(message("user", questions[i]));
+      held.resize(made[i]["seen"].get<std::size_t>());
+      append(held, made[i]["prompt_tokens"]);
+      CHECK(held == template_ids(messages, model[1]));
+      const std::size_t prompt = held.size();
+      append(held, made[i]["tokens"]);
+      CHECK(made[i]["stop_reason"] == "max_tokens");
+      CHECK(made[i]["position"] == held.size() - 1);  // the last one only was chosen
+      const Ids choices = greedy_choices(held, model);
+      CHECK(Ids(held.begin() + static_cast<std::ptrdiff_t>(prompt), held.end()) ==
+            Ids(choices.begin() + static_cast<std::ptrdiff_t>(prompt) - 1, choices.end() - 1));
+      messages.push_back(message("assistant", made[i]["text"].get<std::string>()));
+    }
+
+    // without --json: the answers, a line each, as they came
+    const Run run = chat(in, {"--system", "Be brief."}, model);
+    std::string text;
+    for (const json& answer : made) text += answer["text"].get<std::string>() + "\n";
+    CHECK(run.out == text);
+    CHECK(run.err == "");
+  }
+}
+
+TEST_CASE("chat's first answer is what generate makes of the template's text") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const json made = answers("She was").at(0);
+  const Run run = run_tool({"generate", "--model", breeze, "--prompt", "[INST] She was [/INST]", "--temperature", "0",
+                            "--max-tokens", "20", "--json"});
+  const json wanted = json::parse(run.out);
+  CHECK(made["prompt_tokens"] == wanted["prompt_tokens"]);
+  CHECK(made["tokens"] == wanted["tokens"]);
+  const auto text = made["text"].get<std::string>();
+  CHECK((wanted["text"] == text || wanted["text"] == " " + text));  // an answer's first space is its tokenizer's
+}
+
+TEST_CASE("a conversation is saved as tokenize reads it, loaded, reset, and given another system prompt") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Scratch scratch;
+  const std::string file = scratch.path("a b.json");
+  const std::vector<json> made = answers("/system Be kind.\n\nHe \xff said \"so\" \\\nand\n/save " + file +
+                                         "\n/reset\nHe said\n/load " + file + "\nMore\n/system\nMore\n/exit\nMore\n");
+  REQUIRE(made.size() == 4);
+  const json saved = json::parse(scratch.read("a b.json"));
+  const json messages =
+      json::array({message("system", "Be kind."), message("user", "He \xef\xbf\xbd said \"so\" \nand"),
+                   message("assistant", made[0]["text"])});
+  CHECK(saved == json{{"messages", messages}});
+  CHECK(scratch.read("a b.json").find('\n') == scratch.read("a b.json").size() - 1);
+
+  CHECK(made[1]["prompt_tokens"].get<Ids>() ==
+        template_ids({message("system", "Be kind."), message("user", "He said")}));
+  json asked = messages;
+  asked.push_back(message("user", "More"));
+  CHECK(made[2]["seen"] == 0);
+  CHECK(made[2]["prompt_tokens"].get<Ids>() == template_ids(asked));
+  asked.push_back(message("assistant", made[2]["text"]));
+  asked.push_back(message("user", "More"));
+  asked.erase(0);
+  CHECK(made[3]["prompt_tokens"].get<Ids>() == template_ids(asked));
+
+  const std::vector<json> loaded = answers("More", {"--load", file});
+  REQUIRE(loaded.size() == 1);
+  CHECK(loaded[0]["tokens"] == made[2]["tokens"]);
+}
+
+TEST_CASE("the paper's guardrail stands in front of whatever else the system says, and stays there") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const std::string guardrail =
+      "Always assist with care, respect, and truth. Respond with utmost utility yet securely. Avoid harmful, "
+      "unethical, prejudiced, or negative content. Ensure replies promote fairness and positivity.";
+  const Scratch scratch;
+  const std::string file = scratch.write(
+      "c.json", json{{"messages",
+                      json::array({message("system", "Be wild."), message("user", "Hi"), message("assistant", "Ho")})}}
+                    .dump());
+  const auto made = answers("Hi\n/reset\n/system Be brief.\nHi\n/load " + file + "\nHi\n", {"--guardrail"});
+  REQUIRE(made.size() == 3);
+  CHECK(made[0]["prompt_tokens"].get<Ids>() == template_ids({message("system", guardrail), message("user", "Hi")}));
+  CHECK(made[1]["prompt_tokens"].get<Ids>() ==
+        template_ids({message("system", guardrail + "\n\nBe brief."), message("user", "Hi")}));
+  CHECK(made[2]["prompt_tokens"].get<Ids>() ==
+        template_ids({message("system", guardrail + "\n\nBe wild."), message("user", "Hi"), message("assistant", "Ho"),
+                      message("user", "Hi")}));
+}
+
+TEST_CASE("a seed gives the same conversation, whose answers differ from each other") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const std::string in = "She was\n/reset\nShe was\n";
+  const std::vector<std::string> arguments{"chat", "--model", breeze, "--max-tokens", "20", "--temperature",
+                                           "1",    "--seed",  "5"};
+  const Run one = run_tool(arguments, {.in = in}), two = run_tool(arguments, {.in = in});
+  CHECK(one.exit_code == 0);
+  CHECK(one.out == two.out);
+  const std::size_t middle = one.out.find('\n');
+  CHECK(one.out.substr(0, middle + 1) != one.out.substr(middle + 1));
+}
+
+TEST_CASE("chat says what it can't do, by one line, and what is said in vain is an error where nobody is there") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Scratch scratch;
+  const auto check = [&](const std::string& in, const std::vector<std::string>& more, int code,
+                         const std::string& message) {
+    CAPTURE(in);
+    const Run run = chat(in, more);
+    CHECK(run.exit_code == code);
+    CHECK(run.out == "");
+    CHECK(run.err == "mistral: error: " + message + "\n");
+  };
+  check("/dance\n", {}, 1, "[chat] the command: expected /reset, /system, /save, /load, /help or /exit, got /dance");
+  check("/save\n", {}, 1, "[chat] /save: expected a file, got none");
+  check("/load " + scratch.path("none") + "\n", {}, 1,
+        "[chat] " + scratch.path("none") + ": cannot open: No such file or directory");
+  check("", {"--load", scratch.write("bad", "{}")}, 1,
+        "[chat] " + scratch.path("bad") + ": field 'messages' is missing");
+  check("", {"--load", scratch.write("more", R"({"messages": [], "continue_final_message": true})")}, 1,
+        "[chat] " + scratch.path("more") + ": field 'continue_final_message': expected false, got true");
+  check("/save " + scratch.path("no/such") + "\n", {}, 1,
+        "[chat] " + scratch.path("no/such") + ": cannot write: No such file or directory");
+  check("", {"--template", "v3"}, 1,
+        "[chat] template v3: expected a tokenizer with the control piece [INST], got one without");
+  check("", {"--template", "v2"}, 2, "--template: v2 not in {v1,v3} (see: mistral chat --help)");
+  check("", {"--top-p", "2"}, 2, "[sampling] top_p: expected a number from 0 to 1, got 2 (see: mistral chat --help)");
+  CHECK(chat("", {}).exit_code == 0);
+  const Run run = chat("/help\n//save me\n");
+  CHECK(run.exit_code == 0);
+  CHECK(run.err.find("/save FILE ") != std::string::npos);
+  CHECK(run.out.size() > 1);
+}
+
+TEST_CASE("without a window a conversation ends with the context, and says so") {
+  const std::string model = mistral::test::stories();
+  if (mistral::test::tool_path() == nullptr || model.empty()) return;
+  std::string in;
+  for (int i = 0; i < 40; ++i) in += "Tell me a story.\n";
+  const Run run = run_tool({"chat", "--model", model, "--temperature", "0", "--max-tokens", "40"}, {.in = in});
+  CHECK(run.exit_code == 1);
+  CHECK(run.err.starts_with("mistral: error: [session] full attention (window_size = 0) at position "));
+  CHECK(run.err.find('\n') == run.err.size() - 1);
+  const Run windowed = run_tool(
+      {"chat", "--model", model, "--preset", "stories-260k-w24", "--temperature", "0", "--max-tokens", "40", "--json"},
+      {.in = in});
+  CHECK(windowed.exit_code == 0);
+  CHECK(windowed.err == "");
+}
