@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -28,8 +29,9 @@ inline constexpr std::size_t default_chunk = std::min<std::size_t>(512, C.cache_
 /// activations of up to Chunk tokens. All memory is taken when it is made, save what `forward` returns; with a window
 /// it goes on for any number of tokens.
 ///
-/// Logits are the same bits however a text is cut into calls and chunks, and on any number of threads. The model must
-/// outlive the session. Sessions are independent: each may run in a thread of its own.
+/// Logits are the same bits however a text is cut into calls and chunks, and on any number of threads; also after a
+/// rollback, and in a fork. The model must outlive the session. Sessions are independent: each may run in a thread of
+/// its own.
 template <class Model, KvElement KV = float, std::size_t Chunk = default_chunk<Model::config>>
 class Session {
   static constexpr ModelConfig C = Model::config;
@@ -38,12 +40,40 @@ class Session {
   static_assert(Chunk <= C.cache_len(), "Session: a chunk is at most as long as the window (or the context)");
 
  public:
+  static constexpr ModelConfig config = C;
+  using Element = KV;
+
   static constexpr std::size_t cache_bytes = KvCache<C, KV>::bytes;
   static constexpr std::size_t workspace_bytes =
       Workspace<C, typename Model::Format, KV>::bytes(Chunk) + Batch<C.vocab_size>::bytes(1);
   static constexpr std::size_t memory_bytes = cache_bytes + workspace_bytes;
 
-  explicit Session(const Model& model) : model_(&model), work_(Chunk), last_(1) { last_.resize(1); }
+  /// Bytes beyond memory_bytes of a session that can be rolled back by so many tokens at any time.
+  static constexpr std::size_t rollback_bytes(std::size_t tokens) noexcept {
+    return KvCache<C, KV>::rollback_bytes(tokens);
+  }
+
+  /// `rollback`: tokens that can be taken back at any time. Without a window, or until it is full, all can be, and that
+  /// costs nothing.
+  explicit Session(const Model& model, std::size_t rollback = 0)
+      : model_(&model), rollback_(rollback), cache_(rollback), work_(Chunk), last_(1) {
+    last_.resize(1);
+  }
+
+  /// Another session in the state of this one, over the same model. The two then go their own ways.
+  Session fork() const {
+    Session copy(*model_, rollback_);
+    copy.assign(*this);
+    return copy;
+  }
+
+  /// Becomes what another session over the same model is, the adapter included: a fork that allocates nothing. It can
+  /// be rolled back as far as both were made for.
+  void assign(const Session& other) noexcept {
+    assert(model_ == other.model_);
+    cache_.assign(other.cache_);
+    if constexpr (requires { use_adapter(other.adapter_); }) use_adapter(other.adapter_);
+  }
 
   /// Takes a prompt, in chunks. Returns the logits after its last token: (vocab_size), until the next call.
   /// Throws Error if it is empty, holds an id outside the vocabulary, or goes past the context of a model without a
@@ -76,7 +106,16 @@ class Session {
 
   /// The adapter of the model that the next tokens go through: 0 if nothing is said, no_adapter for the base alone. For
   /// models that hold adapters (nn/lora.hpp); one that the model hasn't got counts as none.
-  void use_adapter(std::size_t adapter) noexcept { work_.inputs.choose(adapter); }
+  void use_adapter(std::size_t adapter) noexcept requires requires(Workspace<C, typename Model::Format, KV> work) {
+    work.inputs.choose(adapter);
+  }
+  {
+    adapter_ = adapter;
+    work_.inputs.choose(adapter);
+  }
+
+  /// The adapter that the next tokens go through.
+  std::size_t adapter() const noexcept { return adapter_; }
 
   /// Number of tokens taken so far: the position of the next one.
   std::int64_t position() const noexcept { return cache_.position(); }
@@ -86,6 +125,22 @@ class Session {
   KvCache<C, KV>& cache() noexcept { return cache_; }
   const KvCache<C, KV>& cache() const noexcept { return cache_; }
   const Model& model() const noexcept { return *model_; }
+
+  /// Number of tokens that can be taken back at any time, once the session has taken them.
+  std::size_t max_rollback() const noexcept { return C.window_size == 0 ? C.context_len : rollback_; }
+
+  /// Number of tokens that rollback() can take back.
+  std::int64_t revertible() const noexcept { return cache_.revertible(); }
+
+  /// Takes the last `tokens` tokens back: what follows is as if they had never been there. Throws Error where they are
+  /// more than revertible(); the session is then as it was.
+  void rollback(std::int64_t tokens) {
+    if (tokens < 0 || tokens > revertible()) {
+      throw Error("session", "rollback at position " + std::to_string(position()),
+                  "0 ... " + std::to_string(revertible()) + " tokens", std::to_string(tokens));
+    }
+    cache_.rollback(tokens);
+  }
 
   /// Forgets the sequence: the next token has position 0.
   void clear() noexcept { cache_.clear(); }
@@ -122,6 +177,8 @@ class Session {
   }
 
   const Model* model_;
+  std::size_t rollback_;
+  std::size_t adapter_ = 0;
   KvCache<C, KV> cache_;
   Workspace<C, typename Model::Format, KV> work_;
   Batch<C.vocab_size> last_;  // (1, vocab_size)
