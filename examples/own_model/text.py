@@ -125,4 +125,5 @@ def main():
     (folder / "held_out.txt").write_text("".join(held_out))
 
 
-main()
+if __name__ == "__main__":
+    main()

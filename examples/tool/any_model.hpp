@@ -7,12 +7,14 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <mistral/core/config.hpp>
 #include <mistral/core/progress.hpp>
 #include <mistral/core/rows.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/generate.hpp>
+#include <mistral/generate/perplexity.hpp>
 #include <mistral/io/load.hpp>
 
 namespace mistral::tool {
@@ -46,9 +48,15 @@ class AnySession {
                              const GenerateOptions& options, const std::function<bool(std::string_view)>& on_text,
                              const std::function<void()>& on_logits) = 0;
 
+  /// mistral::score_continuations.
+  virtual std::vector<TextScore> score_continuations(std::span<const TokenId> prompt,
+                                                     std::span<const std::vector<TokenId>> ends) = 0;
+
   virtual std::int64_t position() const noexcept = 0;
   virtual std::int64_t wraps() const noexcept = 0;
   virtual void clear() noexcept = 0;
+  virtual std::int64_t revertible() const noexcept = 0;
+  virtual void rollback(std::int64_t tokens) = 0;
 
   /// As after `position` tokens, with random keys and values (cache/random_cache.hpp).
   virtual void randomize_cache(std::int64_t position) = 0;
@@ -69,7 +77,9 @@ class AnyBatch {
 class AnyModel {
  public:
   virtual ~AnyModel() = default;
-  virtual std::unique_ptr<AnySession> session() const = 0;
+
+  /// One that can take `rollback` tokens back at any time.
+  virtual std::unique_ptr<AnySession> session(std::size_t rollback = 0) const = 0;
   virtual std::unique_ptr<AnyBatch> batch(std::size_t sequences) const = 0;
 
   /// mistral::save_packed.

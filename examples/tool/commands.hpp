@@ -93,6 +93,32 @@ struct PerplexityArguments {
 };
 void run_perplexity(const PerplexityArguments& arguments);
 
+struct EvaluateArguments {
+  ModelArguments model;
+  std::string task;
+  std::string results;  // of programs; empty: a task
+  std::vector<std::size_t> pass_at{1};
+  std::size_t shots = 0;
+  std::size_t samples = 0;  // of an answer; 0: the most probable one
+  std::size_t max_tokens = 256;
+  SamplingOptions sampling{.temperature = 0.7f};
+  std::optional<std::uint64_t> seed;  // none: 0
+  std::size_t stride = 0;             // 0: half of the context
+  bool json = false;
+};
+void run_evaluate(const EvaluateArguments& arguments);
+
+struct ModerateArguments {
+  ModelArguments model;
+  std::string chat_template;  // "v1", "v3"; empty: the tokenizer's
+  std::optional<std::string> prompt;
+  std::string answer;  // empty: the prompt is judged
+  std::string file;    // of texts; empty: the one given
+  std::optional<double> threshold;
+  bool json = false;
+};
+void run_moderate(const ModerateArguments& arguments);
+
 struct InspectArguments {
   std::string folder;
   std::string tokenizer;  // empty: tokenizer.model in `folder`, where there is one

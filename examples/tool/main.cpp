@@ -141,6 +141,69 @@ Command add_perplexity(CLI::App& parent) {
   return {app, [arguments] { run_perplexity(*arguments); }};
 }
 
+Command add_evaluate(CLI::App& parent) {
+  CLI::App* const app = parent.add_subcommand(
+      "evaluate", "Say how good a checkpoint is at a task, with standard errors (docs/evaluation.md)");
+  const auto arguments = std::make_shared<EvaluateArguments>();
+  EvaluateArguments& a = *arguments;
+  add_model(*app, a.model);
+  app->get_option("--model")->required(false);
+  CLI::Option* const task =
+      add_path(*app, "--task", a.task, "a file of questions, a JSON object a line: with choices, answers, or texts");
+  CLI::Option* const results =
+      add_path(*app, "--results", a.results,
+               "instead, how many programs passed their tests, a JSON object a line: {\"samples\": 20, \"passed\": 3}");
+  results->excludes(task)->excludes(app->get_option("--model"));
+  app->add_option("--pass-at", a.pass_at, "the k of pass@k, with commas between several; 1 unless said")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1'000'000}))
+      ->type_name("K[,K...]")
+      ->needs(results);
+  add_whole(*app, "--shots", a.shots, 0, 1000, "examples of the file to show before each question; none unless said");
+  add_whole(*app, "--samples", a.samples, 1, 10000,
+            "sample N answers to each question, and take that of the majority; the most probable one unless said");
+  add_whole(*app, "--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most; 256 unless said");
+  add_sampling(*app, a.sampling, a.seed, 0);
+  add_whole(*app, "--stride", a.stride, 1, INT32_MAX,
+            "of texts longer than the context of a model without a window: see mistral perplexity");
+  app->add_flag("--json", a.json, "print one JSON object, with what each question came to");
+  return {app, [arguments] {
+            check_sampling(arguments->sampling);
+            if (arguments->results.empty() && (arguments->task.empty() || arguments->model.folder.empty())) {
+              throw UsageError("--model and --task, or --results, are required");
+            }
+            run_evaluate(*arguments);
+          }};
+}
+
+Command add_moderate(CLI::App& parent) {
+  CLI::App* const app = parent.add_subcommand(
+      "moderate",
+      "Have a model say whether a prompt, or an answer, is acceptable or falls into a category that isn't: illegal, "
+      "hateful, unqualified");
+  const auto arguments = std::make_shared<ModerateArguments>();
+  ModerateArguments& a = *arguments;
+  add_model(*app, a.model);
+  add_template(*app, a.chat_template, "how the question is written down");
+  CLI::Option* const prompt = app->add_option("--prompt", a.prompt, "the prompt")->type_name("TEXT");
+  app->add_option("--answer", a.answer, "judge this answer to the prompt")->type_name("TEXT")->needs(prompt);
+  add_path(*app, "--file", a.file,
+           "texts instead, a JSON object a line: {\"prompt\": ..., \"answer\": ..., \"label\": ...}. With labels, says "
+           "precision and recall")
+      ->excludes(prompt);
+  app->add_option("--threshold", a.threshold,
+                  "hold a text for acceptable where that has at least this probability; where it is the most probable "
+                  "unless said")
+      ->check(CLI::Range(0.0, 1.0))
+      ->type_name("P");
+  app->add_flag("--json", a.json, "print one JSON object, with what each text was found to be");
+  return {app, [arguments] {
+            if (!arguments->prompt && arguments->file.empty()) throw UsageError("--prompt or --file is required");
+            run_moderate(*arguments);
+          }};
+}
+
 Command add_inspect(CLI::App& parent) {
   CLI::App* const app =
       parent.add_subcommand("inspect", "Say what a checkpoint is, which preset fits it, and the memory that it takes");
@@ -252,9 +315,9 @@ int run(int argc, const char* const* argv) {
   app.set_version_flag("--version", "mistral " MISTRAL_TOOL_VERSION);
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
-  const Command commands[] = {add_generate(app), add_chat(app),       add_tokenize(app),
-                              add_logits(app),   add_perplexity(app), add_inspect(app),
-                              add_quantize(app), add_presets(app),    add_bench(app)};
+  const Command commands[] = {add_generate(app),   add_chat(app),     add_tokenize(app), add_logits(app),
+                              add_perplexity(app), add_evaluate(app), add_moderate(app), add_inspect(app),
+                              add_quantize(app),   add_presets(app),  add_bench(app)};
   const auto help_of = [&] {
     std::string help = "mistral";
     for (const CLI::App* parsed : app.get_subcommands()) help.append(" ").append(parsed->get_name());

@@ -53,14 +53,17 @@ void add_model(CLI::App& app, ModelArguments& arguments) {
   app.add_flag("!--no-memory-check", arguments.check_memory, "load a model that doesn't fit in the memory available");
 }
 
-void add_sampling(CLI::App& app, SamplingOptions& sampling, std::optional<std::uint64_t>& seed) {
+void add_sampling(CLI::App& app, SamplingOptions& sampling, std::optional<std::uint64_t>& seed,
+                  std::optional<std::uint64_t> default_seed) {
   add_number(app, "--temperature", sampling.temperature, "0: always the most probable token; 0.7 unless said");
   add_whole(app, "--top-k", sampling.top_k, 0, INT32_MAX, "choose among the N most probable tokens; 0: all");
   add_number(app, "--top-p", sampling.top_p, "choose among the tokens that make up this probability");
   add_number(app, "--min-p", sampling.min_p, "drop tokens below this fraction of the most probable one's");
   add_number(app, "--repetition-penalty", sampling.repetition_penalty,
              "what the logits of tokens that were there already are divided by");
-  add_whole(app, "--seed", seed, 0, UINT64_MAX, "the same seed gives the same text; a random one unless said");
+  add_whole(app, "--seed", seed, 0, UINT64_MAX,
+            "the same seed gives the same text; " + (default_seed ? std::to_string(*default_seed) : "a random one") +
+                " unless said");
 }
 
 void check_sampling(const SamplingOptions& sampling) {

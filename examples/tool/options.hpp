@@ -42,8 +42,9 @@ void add_text(CLI::App& app, const std::string& name, const std::string& file_na
 /// The model and how it is run.
 void add_model(CLI::App& app, ModelArguments& arguments);
 
-/// How tokens are chosen, and by what seed.
-void add_sampling(CLI::App& app, SamplingOptions& sampling, std::optional<std::uint64_t>& seed);
+/// How tokens are chosen, and by what seed; where none is said, by `default_seed`, or a random one where there is none.
+void add_sampling(CLI::App& app, SamplingOptions& sampling, std::optional<std::uint64_t>& seed,
+                  std::optional<std::uint64_t> default_seed = {});
 
 /// Throws UsageError for what `add_sampling` has read and can't be.
 void check_sampling(const SamplingOptions& sampling);

@@ -7,6 +7,7 @@
 
 #include <mistral/cache/random_cache.hpp>
 #include <mistral/format/nf4.hpp>
+#include <mistral/generate/likelihood.hpp>
 #include <mistral/io/save_packed.hpp>
 #include <mistral/model.hpp>
 #include <mistral/nn/weights.hpp>
@@ -27,7 +28,7 @@ class SessionOf final : public AnySession {
   };
 
  public:
-  explicit SessionOf(const Model& model) : session_(model) {}
+  SessionOf(const Model& model, std::size_t rollback) : session_(model, rollback) {}
 
   std::span<const float> prefill(std::span<const TokenId> prompt) override { return session_.prefill(prompt); }
   std::span<const float> decode(TokenId token) override { return session_.decode(token); }
@@ -37,9 +38,15 @@ class SessionOf final : public AnySession {
                      const std::function<void()>& on_logits) override {
     return mistral::generate(session_, tokenizer, prompt, options, on_text, LogitsHook{on_logits});
   }
+  std::vector<TextScore> score_continuations(std::span<const TokenId> prompt,
+                                             std::span<const std::vector<TokenId>> ends) override {
+    return mistral::score_continuations(session_, prompt, ends);
+  }
   std::int64_t position() const noexcept override { return session_.position(); }
   std::int64_t wraps() const noexcept override { return session_.cache().wraps(); }
   void clear() noexcept override { session_.clear(); }
+  std::int64_t revertible() const noexcept override { return session_.revertible(); }
+  void rollback(std::int64_t tokens) override { session_.rollback(tokens); }
   void randomize_cache(std::int64_t position) override { randomize(session_.cache(), position, 1); }
 
  private:
@@ -76,7 +83,9 @@ template <class Interface, class Model, KvElement KV>
 class ModelOf : public Interface {
  public:
   explicit ModelOf(Model&& model) : model_(std::move(model)) {}
-  std::unique_ptr<AnySession> session() const override { return std::make_unique<SessionOf<Model, KV>>(model_); }
+  std::unique_ptr<AnySession> session(std::size_t rollback) const override {
+    return std::make_unique<SessionOf<Model, KV>>(model_, rollback);
+  }
   std::unique_ptr<AnyBatch> batch(std::size_t sequences) const override {
     return std::make_unique<BatchOf<Model, KV>>(model_, sequences);
   }

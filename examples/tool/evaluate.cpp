@@ -1,0 +1,133 @@
+// mistral evaluate: what a model makes of a task's questions. docs/evaluation.md says what tasks are and what the
+// figures mean.
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <mistral/generate/evaluate.hpp>
+#include <mistral/generate/program_results.hpp>
+
+#include "commands.hpp"
+#include "console.hpp"
+#include "figures.hpp"
+#include "load.hpp"
+#include "presets.hpp"
+
+namespace mistral::tool {
+
+namespace {
+
+Json outcomes_of(const ChoiceResult& result) {
+  Json all = Json::array();
+  for (const ChoiceOutcome& o : result.outcomes) {
+    all.push_back({{"line", o.line},
+                   {"log_likelihoods", o.log_likelihoods},
+                   {"chosen", o.chosen},
+                   {"chosen_per_byte", o.chosen_per_byte}});
+  }
+  return all;
+}
+
+Json outcomes_of(const AnswerResult& result) {
+  Json all = Json::array();
+  for (const AnswerOutcome& o : result.outcomes) {
+    all.push_back({{"line", o.line}, {"answers", o.answers}, {"given", o.given}, {"right", o.right}});
+  }
+  return all;
+}
+
+// What a run has to say: figures, and to programs also what each question came to.
+struct Report {
+  std::vector<Figure> figures;
+  std::string remark;
+  Json outcomes;
+};
+
+Report evaluate(const EvaluateArguments& arguments, const Task& task, const std::string& before,
+                const Tokenizer& tokenizer, const ModelConfig& config, AnySession& session) {
+  Progress progress("evaluating", task.items.size());
+  const auto done = [&](std::size_t count) { progress.at(count); };
+  if (task.kind == TaskKind::choices) {
+    const auto score = [&](std::span<const TokenId> prompt, std::span<const std::vector<TokenId>> ends) {
+      return session.score_continuations(prompt, ends);
+    };
+    const ChoiceResult result = evaluate_choices(task, before, tokenizer, score, done);
+    char remark[64];
+    std::snprintf(remark, sizeof remark, "guessing would give %.6f\n", result.chance);
+    return {{figure("accuracy", result.accuracy), figure("accuracy_per_byte", result.accuracy_per_byte)},
+            remark,
+            outcomes_of(result)};
+  }
+  if (task.kind == TaskKind::texts) {
+    const TextResult result = evaluate_texts(task, tokenizer, config, session, arguments.stride, done);
+    const double error = result.loss.standard_error();
+    return {
+        {figure("loss", result.loss),
+         {"perplexity", result.perplexity(), result.perplexity() * error, result.loss.count()},
+         {"bits_per_byte", result.bits_per_byte(), result.bits_per_byte() * error / result.loss.value(), result.bytes}},
+        "",
+        {}};
+  }
+  GenerateOptions options;
+  options.max_tokens = arguments.max_tokens;
+  if (arguments.samples > 0) options.sampling = arguments.sampling;
+  options.sampling.seed = arguments.seed.value_or(0);
+  const auto run = [&](std::span<const TokenId> prompt, const GenerateOptions& asked) {
+    session.clear();
+    return session.generate(
+        tokenizer, prompt, asked, [](std::string_view) { return true; }, [] {});
+  };
+  const std::size_t samples = std::max<std::size_t>(1, arguments.samples);
+  const AnswerResult result = evaluate_answers(task, before, tokenizer, samples, options, run, done);
+  Report report{{}, "", outcomes_of(result)};
+  if (arguments.samples == 0) {
+    report.figures = {figure("exact_match", result.exact_match)};
+  } else {
+    report.figures = {figure("maj@" + std::to_string(samples), result.exact_match),
+                      figure("sample_accuracy", result.sample_accuracy)};
+  }
+  return report;
+}
+
+void evaluate_results(const EvaluateArguments& arguments) {
+  const std::vector<ProgramResult> results = read_program_results(arguments.results);
+  std::vector<Figure> figures;
+  for (const std::size_t k : arguments.pass_at) {
+    figures.push_back(figure("pass@" + std::to_string(k), mean_pass_at(results, k)));
+  }
+  Json json = {{"results", arguments.results}};
+  add_figures(json, figures);
+  print(arguments.json ? dump(json) : table(figures));
+}
+
+}  // namespace
+
+void run_evaluate(const EvaluateArguments& arguments) {
+  if (!arguments.results.empty()) return evaluate_results(arguments);
+  // All that can be wrong is looked at before the weights, which take long, are.
+  const Task task = read_task(arguments.task);
+  if (arguments.shots > 0 && task.kind == TaskKind::texts) {
+    throw UsageError("--shots: expected a task of choices or answers, got one of texts");
+  }
+  const std::string before = shots_text(task, arguments.shots);
+  const AnyPreset& preset = choose_preset(arguments.model.folder, arguments.model.preset);
+  const PresetInfo& info = preset.info();
+  const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
+  const Threads threads(arguments.model.threads);
+  const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
+  const std::unique_ptr<AnySession> session =
+      model->session(std::min<std::size_t>(64, info.config.window_size));  // most choices
+  const Report report = evaluate(arguments, task, before, tokenizer, info.config, *session);
+  if (!arguments.json) return print(table(report.figures) + report.remark);
+  Json json = {{"preset", info.name}, {"task", arguments.task}, {"shots", arguments.shots}};
+  add_figures(json, report.figures);
+  if (!report.outcomes.is_null()) json["outcomes"] = report.outcomes;
+  print(dump(json));
+}
+
+}  // namespace mistral::tool

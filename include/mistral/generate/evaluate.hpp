@@ -1,0 +1,170 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <numbers>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <mistral/core/config.hpp>
+#include <mistral/core/error.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/generate/estimators.hpp>
+#include <mistral/generate/generate.hpp>
+#include <mistral/generate/likelihood.hpp>
+#include <mistral/generate/perplexity.hpp>
+#include <mistral/generate/task.hpp>
+#include <mistral/text/tokenizer.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// What a model made of a question with choices.
+struct ChoiceOutcome {
+  std::size_t line = 0;
+  std::vector<double> log_likelihoods;  ///< of each choice behind the prompt, in nats
+  std::size_t chosen = 0;               ///< the most probable; of several the first
+  std::size_t chosen_per_byte = 0;      ///< the same by log-likelihood over the choice's bytes
+};
+
+struct ChoiceResult {
+  Proportion accuracy;           ///< of `chosen`
+  Proportion accuracy_per_byte;  ///< of `chosen_per_byte`
+  double chance = 0.0;           ///< what guessing would give: the mean of 1 / choices
+  std::vector<ChoiceOutcome> outcomes;
+};
+
+/// What a model answered to a question.
+struct AnswerOutcome {
+  std::size_t line = 0;
+  std::vector<std::string> answers;  ///< of each sample, as `answer_in` finds them
+  std::string given;                 ///< the majority's
+  bool right = false;
+};
+
+struct AnswerResult {
+  Proportion exact_match;  ///< of `given`: maj@k of k samples
+  Mean sample_accuracy;    ///< of a sample by itself: the mean over questions of the share of right ones
+  std::vector<AnswerOutcome> outcomes;
+};
+
+/// How well texts were predicted.
+struct TextResult {
+  std::size_t texts = 0;
+  std::size_t bytes = 0;
+  Mean loss;  ///< negative log-likelihood of a token, in nats; its standard error takes tokens for independent
+
+  double perplexity() const noexcept { return std::exp(loss.value()); }
+  double bits_per_byte() const noexcept {
+    return loss.value() * static_cast<double>(loss.count()) / std::numbers::ln2 / static_cast<double>(bytes);
+  }
+};
+
+namespace detail {
+
+/// Puts the task's line in front of what went wrong with it.
+template <class Action>
+auto at_line(std::size_t line, const Action& action) {
+  try {
+    return action();
+  } catch (const Error& error) {
+    throw Error("task", "line " + std::to_string(line) + ": " + error.what());
+  }
+}
+
+}  // namespace detail
+
+/// Asks the questions of a task with choices.
+///   before  what stands in front of every prompt (see shots_text)
+///   score   score(prompt, ends): as score_continuations, which goes through what all choices have in common once
+///   done    done(n) is told after the nth question
+/// Throws Error `[task] line n: ...` with what `score` throws.
+template <class Score, class Done>
+ChoiceResult evaluate_choices(const Task& task, const std::string& before, const Tokenizer& tokenizer, Score&& score,
+                              Done&& done) {
+  ChoiceResult result;
+  for (const TaskItem& item : task.items) {
+    const Continuations ids = encode_continuations(tokenizer, before + item.prompt, item.choices);
+    const std::vector<TextScore> scores =
+        detail::at_line(item.line, [&] { return score(std::span<const TokenId>(ids.prompt), std::span(ids.ends)); });
+    ChoiceOutcome outcome{.line = item.line, .log_likelihoods = {}};
+    std::vector<double> per_byte;
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      outcome.log_likelihoods.push_back(scores[i].log_likelihood);
+      per_byte.push_back(scores[i].log_likelihood / static_cast<double>(item.choices[i].size()));
+    }
+    const auto largest = [](const std::vector<double>& all) {
+      return static_cast<std::size_t>(std::max_element(all.begin(), all.end()) - all.begin());
+    };
+    outcome.chosen = largest(outcome.log_likelihoods);
+    outcome.chosen_per_byte = largest(per_byte);
+    result.accuracy.add(outcome.chosen == item.right);
+    result.accuracy_per_byte.add(outcome.chosen_per_byte == item.right);
+    result.chance += 1.0 / static_cast<double>(item.choices.size()) / static_cast<double>(task.items.size());
+    result.outcomes.push_back(std::move(outcome));
+    done(result.outcomes.size());
+  }
+  return result;
+}
+
+/// Asks the questions of a task with answers, each `samples` times, with the seeds options.sampling.seed, + 1, ...; the
+/// answer is that of the majority, and right where it is one of the item's to the letter.
+///   run  run(prompt, options): as `generate` in a session that was cleared
+template <class Run, class Done>
+AnswerResult evaluate_answers(const Task& task, const std::string& before, const Tokenizer& tokenizer,
+                              std::size_t samples, const GenerateOptions& options, Run&& run, Done&& done) {
+  AnswerResult result;
+  for (const TaskItem& item : task.items) {
+    std::vector<TokenId> prompt = tokenizer.encode(before + item.prompt);
+    if (tokenizer.bos_id() >= 0) prompt.insert(prompt.begin(), tokenizer.bos_id());
+    GenerateOptions asked = options;
+    asked.stop_strings.insert(asked.stop_strings.end(), item.stop.begin(), item.stop.end());
+    if (tokenizer.eos_id() >= 0) asked.stop_ids.push_back(tokenizer.eos_id());
+    const auto is_right = [&](const std::string& answer) {
+      return std::find(item.answers.begin(), item.answers.end(), answer) != item.answers.end();
+    };
+    AnswerOutcome outcome{.line = item.line, .answers = {}, .given = {}};
+    std::size_t right = 0;
+    for (std::size_t i = 0; i < samples; ++i, ++asked.sampling.seed) {
+      const Generated made = detail::at_line(item.line, [&] { return run(std::span<const TokenId>(prompt), asked); });
+      outcome.answers.push_back(answer_in(made.text, item.after));
+      if (is_right(outcome.answers.back())) ++right;
+    }
+    outcome.given = majority(outcome.answers);
+    outcome.right = is_right(outcome.given);
+    result.exact_match.add(outcome.right);
+    result.sample_accuracy.add(static_cast<double>(right) / static_cast<double>(samples));
+    result.outcomes.push_back(std::move(outcome));
+    done(result.outcomes.size());
+  }
+  return result;
+}
+
+/// Scores the texts of a task, each from its first token on, BOS before it.
+///   config   the model's; `stride` as text_pieces takes it
+///   session  of which clear() and forward() are used
+template <class Session, class Done>
+TextResult evaluate_texts(const Task& task, const Tokenizer& tokenizer, const ModelConfig& config, Session& session,
+                          std::size_t stride, Done&& done) {
+  TextResult result;
+  for (const TaskItem& item : task.items) {
+    std::vector<TokenId> ids = tokenizer.encode(item.text);
+    if (tokenizer.bos_id() >= 0) ids.insert(ids.begin(), tokenizer.bos_id());
+    detail::at_line(item.line, [&] {
+      for (const TextPiece& piece : text_pieces(ids.size(), config, stride)) {
+        if (piece.fresh) session.clear();
+        const auto logits = session.forward(std::span<const TokenId>(ids).subspan(piece.begin, piece.count));
+        for (std::size_t i = piece.context; i < piece.count; ++i) {
+          result.loss.add(-log_probability(logits.row(i), ids[piece.begin + i + 1]));
+        }
+      }
+    });
+    result.bytes += item.text.size();
+    done(++result.texts);
+  }
+  return result;
+}
+
+}  // namespace mistral::inline MISTRAL_ABI
