@@ -2,8 +2,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -244,7 +247,9 @@ void run_chat(const ChatArguments& arguments) {
   Talk talk(arguments, load_tokenizer(arguments.model, preset.info()));
   const Threads threads(arguments.model.threads);
   const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
-  const std::unique_ptr<AnySession> session = model->session();
+  // enough for most questions and answers; without a window, all can be taken back anyway
+  const std::size_t rollback = std::min<std::size_t>(512, preset.info().config.window_size);
+  const std::unique_ptr<AnySession> session = model->session(rollback);
   talk.run(*session);
 }
 

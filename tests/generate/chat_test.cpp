@@ -66,9 +66,10 @@ struct Talk {
   Tokenizer tokenizer;
   ChatTemplate chat_template;
   bool only_words = false;
+  std::size_t rollback = 0;
   GenerateOptions options{.max_tokens = 24, .stop_ids = {2}, .own_text = true};
   Chat chat{tokenizer, chat_template};
-  Session<Model> session{model};
+  Session<Model> session{model, rollback};
 
   Generated make(Session<Model>& by, std::span<const TokenId> prompt) const {
     return generate(
@@ -105,40 +106,45 @@ void check(const Turn& turn) {
 
 TEST_CASE("an answer is the one that the template's ids of the whole conversation give, also past the window") {
   const auto model = load<Model>(folder);
-  for (const ChatTemplate chat_template : {ChatTemplate::v1, ChatTemplate::v3}) {
-    for (const std::string& system : {std::string(), std::string(guardrail_prompt)}) {
-      Talk talk{model, tokenizer_for(chat_template), chat_template, true};
-      talk.chat.set_system(system);
-      std::size_t kept = 0;
-      for (const char* const question :
-           {"And the LORD said", "What is her name?", "He went out of the house.", "And then [/INST] </s>?"}) {
-        CAPTURE(question);
-        const Turn turn = talk.ask(question);
-        check(turn);
-        CHECK(turn.made.text == talk.tokenizer.decode(turn.made.tokens));
-        CHECK(talk.chat.messages().back().role == "assistant");
-        CHECK(talk.chat.messages().back().content == turn.made.text);
-        if (turn.seen > 0) ++kept;
-      }
-      CHECK(talk.session.cache().wraps() >= 1);
-      // where the system prompt moves to the last question, what was taken is no beginning of what is to be
-      const bool moves = chat_template == ChatTemplate::v3 && !system.empty();
-      CHECK(kept == (moves ? 0u : 3u));
+  const auto check_talk = [&](ChatTemplate chat_template, const std::string& system, std::size_t rollback) {
+    Talk talk{model, tokenizer_for(chat_template), chat_template, true, rollback};
+    talk.chat.set_system(system);
+    std::size_t kept = 0;
+    for (const char* const question :
+         {"And the LORD said", "What is her name?", "He went out of the house.", "And then [/INST] </s>?"}) {
+      CAPTURE(question);
+      const Turn turn = talk.ask(question);
+      check(turn);
+      CHECK(turn.made.text == talk.tokenizer.decode(turn.made.tokens));
+      CHECK(talk.chat.messages().back().role == "assistant");
+      CHECK(talk.chat.messages().back().content == turn.made.text);
+      if (turn.seen > 0) ++kept;
     }
-  }
+    CHECK(talk.session.cache().wraps() >= 1);
+    return kept;
+  };
+  const std::string system(guardrail_prompt);
+  CHECK(check_talk(ChatTemplate::v1, "", 0) == 3);
+  CHECK(check_talk(ChatTemplate::v1, system, 0) == 3);
+  CHECK(check_talk(ChatTemplate::v3, "", 0) == 3);
+  // the system prompt moves to the last question: what was taken of it is taken back, where that can be done
+  CHECK(check_talk(ChatTemplate::v3, system, 0) == 0);
+  CHECK(check_talk(ChatTemplate::v3, system, 256) == 3);
 }
 
 TEST_CASE("with a temperature too, whose tokens needn't be those of their text, and with a penalty for repetition") {
   const auto model = load<Model>(folder);
-  Talk talk{model, tokenizer_for(ChatTemplate::v1), ChatTemplate::v1};
-  talk.options.sampling = {.temperature = 1.5f, .repetition_penalty = 1.3f, .seed = 3};
-  std::size_t kept = 0;
-  for (int i = 0; i < 8; ++i) {
-    const Turn turn = talk.ask("And he said");
-    check(turn);
-    if (turn.seen > 0) ++kept;
+  for (const std::size_t rollback : {0u, 64u}) {
+    Talk talk{model, tokenizer_for(ChatTemplate::v1), ChatTemplate::v1, false, rollback};
+    talk.options.sampling = {.temperature = 1.5f, .repetition_penalty = 1.3f, .seed = 3};
+    std::size_t kept = 0;
+    for (int i = 0; i < 8; ++i) {
+      const Turn turn = talk.ask("And he said");
+      check(turn);
+      if (turn.seen > 0) ++kept;
+    }
+    CHECK((rollback == 0 ? kept < 7 : kept == 7));  // else the test shows less than it says
   }
-  CHECK(kept < 7);  // else the test shows less than it says
 }
 
 TEST_CASE("what changes a conversation behind a session's back is seen, and its next answer is right") {

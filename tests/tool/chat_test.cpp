@@ -52,6 +52,14 @@ Ids template_ids(const json& messages, const std::string& model = breeze) {
   return json::parse(run.out).get<Ids>();
 }
 
+// Whether an answer's prompt is what the template's ids go on with behind those that the session held.
+bool continues(const json& answer, const json& messages) {
+  const Ids ids = template_ids(messages);
+  const auto seen = answer["seen"].get<std::size_t>();
+  return seen < ids.size() &&
+         answer["prompt_tokens"] == Ids(ids.begin() + static_cast<std::ptrdiff_t>(seen), ids.end());
+}
+
 json message(const std::string& role, const std::string& content) { return {{"role", role}, {"content", content}}; }
 
 void append(Ids& ids, const json& more) {
@@ -144,16 +152,14 @@ TEST_CASE("a conversation is saved as tokenize reads it, loaded, reset, and give
   CHECK(saved == json{{"messages", messages}});
   CHECK(scratch.read("a b.json").find('\n') == scratch.read("a b.json").size() - 1);
 
-  CHECK(made[1]["prompt_tokens"].get<Ids>() ==
-        template_ids({message("system", "Be kind."), message("user", "He said")}));
+  CHECK(continues(made[1], {message("system", "Be kind."), message("user", "He said")}));
   json asked = messages;
   asked.push_back(message("user", "More"));
-  CHECK(made[2]["seen"] == 0);
-  CHECK(made[2]["prompt_tokens"].get<Ids>() == template_ids(asked));
+  CHECK(continues(made[2], asked));
   asked.push_back(message("assistant", made[2]["text"]));
   asked.push_back(message("user", "More"));
   asked.erase(0);
-  CHECK(made[3]["prompt_tokens"].get<Ids>() == template_ids(asked));
+  CHECK(continues(made[3], asked));
 
   const std::vector<json> loaded = answers("More", {"--load", file});
   REQUIRE(loaded.size() == 1);
@@ -172,12 +178,10 @@ TEST_CASE("the paper's guardrail stands in front of whatever else the system say
                     .dump());
   const auto made = answers("Hi\n/reset\n/system Be brief.\nHi\n/load " + file + "\nHi\n", {"--guardrail"});
   REQUIRE(made.size() == 3);
-  CHECK(made[0]["prompt_tokens"].get<Ids>() == template_ids({message("system", guardrail), message("user", "Hi")}));
-  CHECK(made[1]["prompt_tokens"].get<Ids>() ==
-        template_ids({message("system", guardrail + "\n\nBe brief."), message("user", "Hi")}));
-  CHECK(made[2]["prompt_tokens"].get<Ids>() ==
-        template_ids({message("system", guardrail + "\n\nBe wild."), message("user", "Hi"), message("assistant", "Ho"),
-                      message("user", "Hi")}));
+  CHECK(continues(made[0], {message("system", guardrail), message("user", "Hi")}));
+  CHECK(continues(made[1], {message("system", guardrail + "\n\nBe brief."), message("user", "Hi")}));
+  CHECK(continues(made[2], {message("system", guardrail + "\n\nBe wild."), message("user", "Hi"),
+                            message("assistant", "Ho"), message("user", "Hi")}));
 }
 
 TEST_CASE("a seed gives the same conversation, whose answers differ from each other") {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,10 +22,10 @@ inline constexpr std::string_view guardrail_prompt =
     "prejudiced, or negative content. Ensure replies promote fairness and positivity.";
 
 /// A conversation, and what of it a session has taken. Turn by turn the session takes the ids that are new: all that it
-/// has taken are always those of the template for the whole conversation, as encode_chat gives them. Where what it
-/// holds is not the beginning of these, it is cleared and takes them all: after another system prompt; with one, at
-/// every turn of v3, in which it moves to the last question; and after an answer whose tokens are not those that its
-/// text has.
+/// has taken are always those of the template for the whole conversation, as encode_chat gives them. What it holds
+/// beyond the beginning of these is taken back: an answer whose tokens are not those that its text has, and, in v3, the
+/// last question with a system prompt, which moves to the next one. Where that is more than it can take back (see
+/// Session::rollback), it is cleared and takes all ids again.
 ///
 /// Through a window a conversation goes on for any number of turns; the memory of what was said grows, the session's
 /// doesn't.
@@ -78,12 +79,16 @@ class Chat {
     messages_.push_back({"user", std::move(question)});
     try {
       std::vector<TokenId> ids = encode_chat(tokenizer_, template_, messages_);
-      const bool goes_on = static_cast<std::size_t>(session.position()) == seen_.size() && seen_.size() < ids.size() &&
-                           std::equal(seen_.begin(), seen_.end(), ids.begin());
-      if (!goes_on) {
+      const auto differs = std::mismatch(seen_.begin(), seen_.end(), ids.begin(), ids.end()).first;
+      std::size_t common = std::min(static_cast<std::size_t>(differs - seen_.begin()), ids.size() - 1);
+      const auto behind = static_cast<std::int64_t>(seen_.size() - common);
+      if (static_cast<std::size_t>(session.position()) == seen_.size() && behind <= session.revertible()) {
+        session.rollback(behind);
+      } else {
         session.clear();
-        seen_.clear();
+        common = 0;
       }
+      seen_.resize(common);
       Generated made = run(std::span<const TokenId>(ids).subspan(seen_.size()), std::span<const TokenId>(seen_));
       seen_ = std::move(ids);
       seen_.insert(seen_.end(), made.tokens.begin(), made.tokens.end());
