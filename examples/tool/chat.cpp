@@ -49,18 +49,19 @@ volatile std::sig_atomic_t interrupted = 0;
 // While it lives, Ctrl-C ends the answer rather than the program.
 class InterruptsAnswer {
  public:
-  explicit InterruptsAnswer(bool wanted) {
+  explicit InterruptsAnswer(bool wanted) : wanted_(wanted) {
     interrupted = 0;
-    if (wanted) previous_ = std::signal(SIGINT, [](int) { interrupted = 1; });
+    if (wanted_) previous_ = std::signal(SIGINT, [](int) { interrupted = 1; });
   }
   InterruptsAnswer(const InterruptsAnswer&) = delete;
   InterruptsAnswer& operator=(const InterruptsAnswer&) = delete;
   ~InterruptsAnswer() {
-    if (previous_ != nullptr) std::signal(SIGINT, previous_);
+    if (wanted_) std::signal(SIGINT, previous_);
   }
 
  private:
-  void (*previous_)(int) = nullptr;
+  bool wanted_;
+  void (*previous_)(int) = SIG_DFL;
 };
 
 // With U+FFFD for bytes that belong to no character, which no JSON could save.

@@ -1,6 +1,13 @@
+#include <poll.h>
+#include <pty.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
 #include <cstddef>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -226,6 +233,47 @@ TEST_CASE("chat says what it can't do, by one line, and what is said in vain is 
   CHECK(run.exit_code == 0);
   CHECK(run.err.find("/save FILE ") != std::string::npos);
   CHECK(run.out.size() > 1);
+}
+
+TEST_CASE("on a terminal Ctrl-C ends an answer, and at the prompt the program; what is said in vain ends neither") {
+  if (mistral::test::tool_path() == nullptr) return;
+  int terminal = -1;
+  const ::pid_t child = ::forkpty(&terminal, nullptr, nullptr, nullptr);
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::execl(mistral::test::tool_path(), "mistral", "chat", "--model", breeze.c_str(), "--temperature", "0",
+            "--max-tokens", "1000000000", static_cast<const char*>(nullptr));
+    ::_exit(127);
+  }
+  std::string shown;
+  const auto read_until = [&](const std::string& text, std::size_t bytes) {
+    while (shown.find(text) == std::string::npos || shown.size() < bytes) {
+      ::pollfd ready{.fd = terminal, .events = POLLIN, .revents = 0};
+      char block[4096];
+      const auto count = ::poll(&ready, 1, 30'000) == 1 ? ::read(terminal, block, sizeof block) : -1;
+      if (count <= 0) return false;
+      shown.append(block, static_cast<std::size_t>(count));
+    }
+    shown.erase(0, std::max(bytes, shown.find(text) + text.size()));
+    return true;
+  };
+  const auto type = [&](std::string_view text) {
+    return ::write(terminal, text.data(), text.size()) == static_cast<::ssize_t>(text.size());
+  };
+  CHECK(read_until("> ", 0));
+  CHECK(type("/dance\n"));
+  CHECK(read_until("mistral: error: [chat] the command: expected /reset, ", 0));
+  CHECK(read_until("> ", 0));
+  CHECK(type("She was\n"));
+  CHECK(read_until("She was", 1000));  // in the middle of an answer that has no end
+  CHECK(type("\x03"));
+  CHECK(read_until("(ended by: cancelled)", 0));
+  CHECK(read_until("> ", 0));
+  CHECK(type("\x03"));
+  Run run;
+  mistral::test::wait_for(child, run);
+  CHECK(run.signal == SIGINT);
+  ::close(terminal);
 }
 
 TEST_CASE("without a window a conversation ends with the context, and says so") {
