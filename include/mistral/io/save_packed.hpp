@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -38,27 +39,39 @@ struct WeightList {
   }
 };
 
-inline std::string packed_config(const ModelConfig& c) {
-  const auto float_text = [](float x) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.9g", static_cast<double>(x));  // 9 digits give back any float
-    return std::string(text);
-  };
+/// Calls visit(name, value) for each field of a config: an integer or a float.
+template <class Visitor>
+void for_each_field(const ModelConfig& c, const Visitor& visit) {
+  visit("dim", c.dim);
+  visit("n_layers", c.n_layers);
+  visit("head_dim", c.head_dim);
+  visit("hidden_dim", c.hidden_dim);
+  visit("n_heads", c.n_heads);
+  visit("n_kv_heads", c.n_kv_heads);
+  visit("window_size", c.window_size);
+  visit("context_len", c.context_len);
+  visit("vocab_size", c.vocab_size);
+  visit("rope_theta", c.rope_theta);
+  visit("norm_eps", c.norm_eps);
+}
+
+/// 9 digits give back any float.
+inline std::string float_text(float x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(x));
+  return text;
+}
+
+inline std::string packed_config(const ModelConfig& config) {
   std::string json = "{";
-  const auto field = [&](std::string_view name, const std::string& value) {
-    json.append(json.size() > 1 ? "," : "").append(json_quoted(name)).append(":").append(value);
-  };
-  field("dim", std::to_string(c.dim));
-  field("n_layers", std::to_string(c.n_layers));
-  field("head_dim", std::to_string(c.head_dim));
-  field("hidden_dim", std::to_string(c.hidden_dim));
-  field("n_heads", std::to_string(c.n_heads));
-  field("n_kv_heads", std::to_string(c.n_kv_heads));
-  field("window_size", std::to_string(c.window_size));
-  field("context_len", std::to_string(c.context_len));
-  field("vocab_size", std::to_string(c.vocab_size));
-  field("rope_theta", float_text(c.rope_theta));
-  field("norm_eps", float_text(c.norm_eps));
+  for_each_field(config, [&](std::string_view name, auto value) {
+    json.append(json.size() > 1 ? "," : "").append(json_quoted(name)).append(":");
+    if constexpr (std::floating_point<decltype(value)>) {
+      json += float_text(value);
+    } else {
+      json += std::to_string(value);
+    }
+  });
   return json += "}";
 }
 

@@ -1,0 +1,312 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <mistral/core/config.hpp>
+#include <mistral/core/error.hpp>
+#include <mistral/core/kv_entry.hpp>
+#include <mistral/core/random.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/generate/session.hpp>
+#include <mistral/io/atomic_file.hpp>
+#include <mistral/io/checksum.hpp>
+#include <mistral/io/json.hpp>
+#include <mistral/io/mapped_file.hpp>
+#include <mistral/io/printable.hpp>
+#include <mistral/io/save_packed.hpp>
+#include <mistral/nn/lora.hpp>
+#include <mistral/nn/weights.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// What a cache's element is called in files, and by the tool.
+template <KvElement T>
+constexpr std::string_view kv_name() noexcept {
+  return std::same_as<T, float> ? "float" : std::same_as<T, bf16> ? "bf16" : "q8";
+}
+
+namespace detail {
+
+/// A visitor that makes a number of a model's weights: of the norms, and of both ends of every matrix. Other weights
+/// give another number, unless they were made to give the same.
+class WeightFingerprint {
+ public:
+  template <WeightFormat F>
+  void operator()(const std::string&, const Panels<F>& matrix, std::size_t) {
+    add(F::name);
+    constexpr std::size_t part = 4096;
+    const std::span<const std::byte> bytes = matrix.bytes();
+    add(bytes.first(std::min(bytes.size(), part)));
+    add(bytes.last(std::min(bytes.size(), part)));
+  }
+  void operator()(const std::string&, const Buffer<float>& norm) { add(std::as_bytes(norm.span())); }
+
+  /// Of a matrix with adapters: the one that is used, whole.
+  template <class Linear>
+  void add_adapter(const Linear& linear, std::size_t adapter) {
+    if (adapter >= linear.adapters.size() || linear.adapters[adapter].rank() == 0) return;
+    const auto& matrices = linear.adapters[adapter];
+    add(matrices.a.bytes());
+    add(matrices.b.bytes());
+    add(std::as_bytes(std::span(&matrices.scale, 1)));
+  }
+
+  std::string text() const { return checksum_text(state_); }
+
+ private:
+  void add(std::string_view text) { add(std::as_bytes(std::span(text))); }
+  void add(std::span<const std::byte> bytes) {
+    std::uint64_t state = state_ ^ checksum(bytes);
+    state_ = split_mix(state);
+  }
+
+  std::uint64_t state_ = 0;
+};
+
+/// Of what turns tokens into the session's keys and values: the weights, and the adapter that it goes through.
+template <class Session>
+std::string session_fingerprint(const Session& session) {
+  WeightFingerprint fingerprint;
+  visit_weights(session.model(), fingerprint);
+  if constexpr (requires { session.model().output.adapters; }) {
+    visit_projections(session.model(), [&](const std::string&, const auto& linear, std::size_t) {
+      fingerprint.add_adapter(linear, session.adapter());
+    });
+  }
+  return fingerprint.text();
+}
+
+}  // namespace detail
+
+/// What a session has behind it, in a file: its rings, with what they keep for a rollback, and its tokens. A session
+/// over the same model that takes it in goes on to the same bits. Little-endian:
+///
+///   8 bytes   magic "MISTSES\x1a"
+///   u32       version
+///   u32       0
+///   u64       bytes of the header, a multiple of 8
+///   u64       checksum of the header
+///   header    JSON: {"config": {...}, "kv", "model", "position", "tokens", "entries"}, then spaces
+///   tokens    i32 each: all that the session has taken, or none; then their checksum, u64
+///   rings     for each layer, keys then values, for each head: the last entries up to the position, then their
+///             checksum, u64
+///
+/// "model" is a number made of the weights, "entries" how many each ring has. Every error is an Error
+/// `[state] file: ...`.
+class SessionFile {
+ public:
+  static constexpr std::string_view magic{"MISTSES\x1a", 8};
+  static constexpr std::uint32_t version = 1;
+  static constexpr std::size_t preamble_bytes = 32;
+
+  /// Maps a file, and checks its header and its tokens.
+  static SessionFile open(const std::string& path) { return SessionFile(MappedFile::open(path, where), path); }
+
+  /// Number of tokens that the session had taken.
+  std::int64_t position() const noexcept { return position_; }
+
+  /// All of them, or none where they weren't given to the file.
+  std::span<const TokenId> tokens() const noexcept { return tokens_; }
+
+  /// Holds the file against the type of a session, without reading the rings. Throws Error where it is of another.
+  ///   kv  kv_name of the cache's element
+  void check(const ModelConfig& config, std::string_view kv) const {
+    const JsonObject fields = header_.object("config");
+    const auto same = [&](const char* name, auto value) {
+      if constexpr (std::floating_point<decltype(value)>) {
+        if (static_cast<float>(fields.number(name)) == value) return;
+        throw fields.unexpected(name, "the model's " + detail::float_text(value));
+      } else {
+        const auto expected = static_cast<std::int64_t>(value);
+        if (fields.integer(name, 0, std::numeric_limits<std::int64_t>::max()) == expected) return;
+        throw fields.unexpected(name, "the model's " + std::to_string(expected));
+      }
+    };
+    detail::for_each_field(config, same);
+    if (header_.string("kv") != kv) throw header_.unexpected("kv", "the cache's " + std::string(kv));
+    for (const TokenId token : tokens_) {
+      if (token < 0 || static_cast<std::size_t>(token) >= config.vocab_size) {
+        throw Error(where, name_ + ": a token", "an id of 0 ... " + std::to_string(config.vocab_size - 1),
+                    std::to_string(token));
+      }
+    }
+    const auto slots = static_cast<std::int64_t>(config.cache_len());
+    if (config.window_size == 0 && position_ > slots) {
+      throw header_.unexpected("position", "at most " + std::to_string(slots) + " (context_len)");
+    }
+    const std::int64_t least = std::min(position_, slots);
+    if (entries_ < least) throw header_.unexpected("entries", "at least " + std::to_string(least));
+  }
+
+  /// Puts a session into the state of the one that was saved. Throws Error, with the session as it was, where the file
+  /// is of another model, or damaged.
+  template <class Session>
+  void restore(Session& session) const {
+    using Cache = std::remove_cvref_t<decltype(session.cache())>;
+    using Entry = typename Cache::Entry;
+    check(Session::config, kv_name<typename Session::Element>());
+    const std::string model = detail::session_fingerprint(session);
+    if (header_.string("model") != model) {
+      throw header_.unexpected("model", "'" + model + "' (the weights, or the adapter, are others)");
+    }
+    const std::size_t count = 2 * Session::config.n_layers * Session::config.n_kv_heads;
+    const std::size_t bytes = static_cast<std::size_t>(entries_) * sizeof(Entry);  // entries_ are fewer than bytes
+    if (rings_.size() % count != 0 || rings_.size() / count != bytes + sum_bytes) {
+      throw Error(where, name_ + ": the file",
+                  std::to_string(header_end_ + tokens_bytes_ + count * (bytes + sum_bytes)) + " bytes",
+                  std::to_string(header_end_ + tokens_bytes_ + rings_.size()));
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      check_sum(rings_.subspan(i * (bytes + sum_bytes), bytes + sum_bytes), "ring " + std::to_string(i));
+    }
+    std::size_t i = 0;
+    session.cache().for_each_ring([&](auto& ring) {
+      // A file starts at a page, and everything before the ring is a multiple of four bytes.
+      const std::byte* const data = rings_.data() + i++ * (bytes + sum_bytes);
+      ring.restore(position_, {reinterpret_cast<const Entry*>(data), static_cast<std::size_t>(entries_)});
+    });
+  }
+
+ private:
+  static constexpr std::string_view where = "state";
+  static constexpr std::size_t sum_bytes = sizeof(std::uint64_t);
+  static_assert(std::endian::native == std::endian::little, "entries are read as they lie in the file");
+
+  SessionFile(MappedFile file, const std::string& path)
+      : name_(printable(path, 1000)), file_(std::move(file)), header_(read_header(path)) {
+    constexpr std::int64_t max = std::numeric_limits<std::int64_t>::max() / 2;
+    const std::span<const std::byte> data = file_.bytes().subspan(header_end_);
+    position_ = header_.integer("position", 0, max);
+    entries_ = header_.integer("entries", 0, std::min<std::int64_t>(position_, std::ssize(data)));
+    const std::int64_t tokens = header_.integer("tokens", 0, position_);
+    if (tokens != 0 && tokens != position_) throw header_.unexpected("tokens", "as many as the position, or 0");
+    const auto count = static_cast<std::size_t>(tokens);
+    if (data.size() < sum_bytes || count > (data.size() - sum_bytes) / sizeof(TokenId)) {
+      throw Error(where, name_ + ": the tokens", std::to_string(count) + " of them", "the end of the file");
+    }
+    tokens_bytes_ = count * sizeof(TokenId) + sum_bytes;
+    check_sum(data.first(tokens_bytes_), "the tokens");
+    tokens_.resize(count);
+    if (count > 0) std::memcpy(tokens_.data(), data.data(), count * sizeof(TokenId));
+    rings_ = data.subspan(tokens_bytes_);
+  }
+
+  JsonObject read_header(const std::string& path) {
+    const std::span<const std::byte> bytes = file_.bytes();
+    if (bytes.size() < preamble_bytes) {
+      throw Error(where, name_ + ": the file", "at least " + std::to_string(preamble_bytes) + " bytes",
+                  std::to_string(bytes.size()));
+    }
+    if (std::memcmp(bytes.data(), magic.data(), magic.size()) != 0) {
+      throw Error(where, name_ + ": the magic", "'" + printable(magic) + "'",
+                  "'" + printable({reinterpret_cast<const char*>(bytes.data()), magic.size()}) + "'");
+    }
+    const auto found = number<std::uint64_t>(bytes, 8);  // the version, and 0
+    if (found != version) throw Error(where, name_ + ": the version", std::to_string(version), std::to_string(found));
+    const auto size = number<std::uint64_t>(bytes, 16);
+    const std::uint64_t limit = std::min<std::uint64_t>(bytes.size() - preamble_bytes, 1'000'000);
+    if (size > limit || size % 8 != 0) {
+      throw Error(where, name_ + ": the header", "a multiple of 8 bytes, at most " + std::to_string(limit),
+                  std::to_string(size));
+    }
+    const auto header = bytes.subspan(preamble_bytes, static_cast<std::size_t>(size));
+    const auto said = number<std::uint64_t>(bytes, 24);
+    if (const std::uint64_t sum = checksum(header); said != sum) {
+      throw Error(where, name_ + ": the header's checksum", checksum_text(said), checksum_text(sum));
+    }
+    header_end_ = preamble_bytes + header.size();
+    return JsonObject::parse(header, where, path);
+  }
+
+  // of bytes that end in their sum
+  void check_sum(std::span<const std::byte> bytes, const std::string& what) const {
+    const std::size_t size = bytes.size() - sum_bytes;
+    const auto said = number<std::uint64_t>(bytes, size);
+    if (const std::uint64_t sum = checksum(bytes.first(size)); said != sum) {
+      throw Error(where, name_ + ": " + what + ": the checksum", checksum_text(said), checksum_text(sum));
+    }
+  }
+
+  template <class T>
+  static T number(std::span<const std::byte> bytes, std::size_t at) noexcept {
+    T value;
+    std::memcpy(&value, bytes.data() + at, sizeof value);
+    return value;
+  }
+
+  std::string name_;  // the file's, fit for a line
+  MappedFile file_;
+  std::size_t header_end_ = 0;
+  JsonObject header_;
+  std::int64_t position_ = 0;
+  std::int64_t entries_ = 0;
+  std::size_t tokens_bytes_ = 0;  // with their sum
+  std::vector<TokenId> tokens_;
+  std::span<const std::byte> rings_;
+};
+
+/// Writes what a session has behind it to a file (see SessionFile), which appears whole or not at all.
+///   tokens  all that the session has taken, for whoever loads the file to know them by; or none
+/// Throws Error `[state] path: cannot write: ...`, or where the tokens are not as many as the session has taken.
+template <class Session>
+void save_session(const Session& session, std::span<const TokenId> tokens, const std::string& path) {
+  if (!tokens.empty() && std::ssize(tokens) != session.position()) {
+    throw Error("state", "tokens", "none, or the " + std::to_string(session.position()) + " of the session",
+                std::to_string(tokens.size()));
+  }
+  const auto& first = session.cache().layer(0).keys[0];
+  const std::size_t entries = static_cast<std::size_t>(first.position() - first.oldest_position());
+  std::string header = R"({"config":)" + detail::packed_config(Session::config) + R"(,"kv":)" +
+                       json_quoted(kv_name<typename Session::Element>()) + R"(,"model":)" +
+                       json_quoted(detail::session_fingerprint(session)) + R"(,"position":)" +
+                       std::to_string(session.position()) + R"(,"tokens":)" + std::to_string(tokens.size()) +
+                       R"(,"entries":)" + std::to_string(entries) + "}";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+
+  AtomicFile file(path, "state");
+  const auto number = [&](auto value) { file.write(std::as_bytes(std::span(&value, 1))); };
+  const auto summed = [&](std::span<const std::byte> bytes) {
+    file.write(bytes);
+    number(checksum(bytes));
+  };
+  file.write(SessionFile::magic);
+  number(SessionFile::version);
+  number(std::uint32_t{0});
+  number(std::uint64_t{header.size()});
+  number(checksum(std::as_bytes(std::span<const char>(header))));
+  file.write(header);
+  summed(std::as_bytes(tokens));
+  std::vector<typename std::remove_cvref_t<decltype(session.cache())>::Entry> ring_entries;
+  session.cache().for_each_ring([&](const auto& ring) {
+    ring_entries.clear();
+    for (const auto& spans : {ring.overwritten(), ring.spans()}) {
+      for (const auto& part : spans) ring_entries.insert(ring_entries.end(), part.begin(), part.end());
+    }
+    summed(std::as_bytes(std::span(ring_entries)));
+  });
+  file.commit();
+}
+
+/// Puts a session into the state that a file holds, and gives the file's tokens: all that the session has taken now, or
+/// none. Throws Error `[state] path: ...`, with the session as it was, where the file is of another model or type of
+/// session, or damaged.
+template <class Session>
+std::vector<TokenId> load_session(Session& session, const std::string& path) {
+  const SessionFile file = SessionFile::open(path);
+  file.restore(session);
+  return {file.tokens().begin(), file.tokens().end()};
+}
+
+}  // namespace mistral::inline MISTRAL_ABI
