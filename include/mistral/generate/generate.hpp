@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <mistral/core/token.hpp>
+#include <mistral/generate/lookup.hpp>
 #include <mistral/generate/sampler.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/generate/stop.hpp>
@@ -29,6 +30,10 @@ struct GenerateOptions {
   /// The text doesn't continue the prompt's but is one of its own, as an answer is: what Tokenizer::decode() makes of
   /// the tokens, without the space that encoding puts in front.
   bool own_text = false;
+  /// Tokens at most that are drafted from the text so far and go through the model together (see LookupDecoder); 0:
+  /// none. The text is the same, and comes sooner where it repeats itself. A model with a window needs a session that
+  /// can be rolled back by as many.
+  std::size_t lookup = 0;
 };
 
 enum class StopReason {
@@ -44,6 +49,7 @@ struct Generated {
   std::vector<TokenId> tokens;  ///< the tokens chosen, without one that stopped
   std::string text;             ///< their text, up to a text that stopped
   StopReason reason = StopReason::max_tokens;
+  LookupCounts lookup{};  ///< the forwards after the prompt's, and what came of drafts
 };
 
 /// Continues a prompt token by token.
@@ -63,7 +69,6 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
                 std::to_string(tokenizer.vocab_size()));
   }
   Sampler sampler(options.sampling, config.vocab_size);
-  for (const TokenId token : options.seen) sampler.accept(token);
   StopStrings stop(options.stop_strings);
   StreamDecoder decoder(tokenizer);
   Generated out;
@@ -80,8 +85,15 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
       return true;
     }
   };
+  std::vector<TokenId> history;  // what drafts may be taken from
+  if (options.lookup > 0) {
+    history.assign(options.seen.begin(), options.seen.end());
+    history.insert(history.end(), prompt.begin(), prompt.end());
+  }
+  LookupDecoder<Session> lookup(session, options.lookup, history);
   const auto finish = [&](StopReason reason) {
     out.reason = reason;
+    out.lookup = lookup.counts();
     if (reason != StopReason::stop_string && reason != StopReason::cancelled) {
       std::string rest = stop.push(decoder.flush());
       if (stop.stopped()) out.reason = StopReason::stop_string;
@@ -96,9 +108,11 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
 
   std::span<const float> logits = session.prefill(prompt, tape);
   std::string prompt_text;  // dropped: the decoder meets the prompt to know a space inside the text from one in front
-  for (const TokenId token : prompt) {
-    sampler.accept(token);
-    if (has_text(token) && !options.own_text) decoder.feed(token, prompt_text);
+  for (const std::span<const TokenId> tokens : {options.seen, prompt}) {
+    for (const TokenId token : tokens) {
+      sampler.accept(token);
+      if (has_text(token) && !options.own_text) decoder.feed(token, prompt_text);
+    }
   }
   std::vector<float> choosable(config.vocab_size);
   while (out.tokens.size() < options.max_tokens) {
@@ -114,10 +128,10 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
     if (stop.stopped()) return finish(StopReason::stop_string);
     if (!go_on) return finish(StopReason::cancelled);
     if (out.tokens.size() == options.max_tokens) break;
-    if (config.window_size == 0 && static_cast<std::size_t>(session.position()) == config.context_len) {
+    if (config.window_size == 0 && static_cast<std::size_t>(lookup.position()) == config.context_len) {
       return finish(StopReason::context);
     }
-    logits = session.decode(token, tape);
+    logits = lookup.next(token, options.max_tokens - out.tokens.size(), tape);
   }
   return finish(StopReason::max_tokens);
 }
