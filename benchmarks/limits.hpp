@@ -221,6 +221,11 @@ inline double int8_peak([[maybe_unused]] std::size_t threads) {
     for (std::size_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 16
       for (Register& sum : sums) {
+#if defined(__AVX512VNNI__)
+        Register s = sum;  // where the sum is: of the intrinsic, gcc makes copies to other registers and back
+        asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(s) : "v"(w), "v"(x));
+        sum = s;
+#else
         // or the product would be taken out of the loop
 #if defined(__aarch64__)
         asm volatile("" : "+w"(x));
@@ -230,6 +235,7 @@ inline double int8_peak([[maybe_unused]] std::size_t threads) {
         asm volatile("" : "+x"(x));
 #endif
         sum = multiply_add(sum, w, x, ones);
+#endif
       }
     }
     keep(sums);

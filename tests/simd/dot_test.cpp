@@ -24,7 +24,7 @@ void check_block(const std::array<std::array<std::uint8_t, simd::Quads::bytes>, 
     Dot::put(four, input);
     typename Dot::Step steps[Dot::steps];
     Dot::split(simd::Quads::load(reinterpret_cast<const std::byte*>(codes[i].data())), steps);
-    for (std::size_t k = 0; k < Dot::steps; ++k) dot.add(steps[k], input + k * simd::quad);
+    for (std::size_t k = 0; k < Dot::steps; ++k) dot.add(steps[k], Dot::input(input + k * simd::quad));
     for (std::size_t lane = 0; lane < simd::lanes; ++lane) {
       for (std::size_t k = 0; k < simd::quad; ++k) {
         expected[lane] += static_cast<std::int32_t>(codes[i][lane * simd::quad + k]) * four[k];
@@ -86,7 +86,7 @@ TEST_CASE("sums of 16 inputs are multiplied with a signed scale of each lane, ex
       Dot::put(four, input);
       typename Dot::Step steps[Dot::steps];
       Dot::split(simd::Quads::load(codes), steps);
-      for (std::size_t k = 0; k < Dot::steps; ++k) dot.add(steps[k], input + k * simd::quad);
+      for (std::size_t k = 0; k < Dot::steps; ++k) dot.add(steps[k], Dot::input(input + k * simd::quad));
       for (std::size_t lane = 0; lane < simd::lanes; ++lane) {
         for (std::size_t k = 0; k < simd::quad; ++k) {
           expected[lane] += (std::to_integer<int>(codes[lane * simd::quad + k]) - 32) * four[k];

@@ -12,6 +12,7 @@
 #include <mistral/format/panels.hpp>
 #include <mistral/kernels/block_product.hpp>
 #include <mistral/kernels/rms_norm.hpp>
+#include <mistral/kernels/tile.hpp>
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/quantize.hpp>
 
@@ -30,8 +31,10 @@ struct Inputs {
   std::size_t cols() const noexcept { return x.cols(); }
 };
 
-/// For integer formats: bytes with a scale and an offset of the sum for each block of 32, all row after row. Rows are
-/// filled up with zeros to whole blocks of the weights.
+/// For integer formats: bytes with a scale and an offset of the sum for each block of 32. Rows are filled up with zeros
+/// to whole blocks of the weights. They lie as tiles of rows meet them (IntegerTiles): tile after tile, in it block
+/// after block, in it the instructions' steps one after the other, 4 bytes of each row side by side. So a tile is read
+/// from its beginning to its end, from one address, and no two of its rows compete for the same sets of a cache.
 template <IntegerFormat F>
 struct Inputs<F> {
   using Product = BlockProduct<F>;
@@ -39,9 +42,9 @@ struct Inputs<F> {
   using Offset = typename Product::Offset;
   static constexpr std::size_t block_bytes = input_block / simd::quad * Dot::input_bytes;
 
-  const std::byte* codes;  ///< (tokens, blocks, block_bytes) quads in the form that Dot reads
-  const float* scales;     ///< (tokens, blocks)
-  const Offset* offsets;   ///< (tokens, blocks)
+  const std::byte* codes;  ///< for each tile (blocks, steps, rows of the tile, 4)
+  const float* scales;     ///< for each tile (blocks, rows of the tile)
+  const Offset* offsets;   ///< for each tile (blocks, rows of the tile)
   std::size_t tokens;
   std::size_t inputs;
 
@@ -103,8 +106,11 @@ class InputBuffer<F> {
     assert(x.rows() * count <= scales_.size());
     parallel::for_ranges(x.rows(), rows_per_task(x.cols()), [&](std::size_t begin, std::size_t end) {
       for (std::size_t t = begin; t < end; ++t) {
-        for (std::size_t b = 0; b < count; ++b)
-          put(x.row(t).subspan(std::min(b * input_block, x.cols())), t * count + b);
+        const IntegerTile tile = integer_tile_of(t, x.rows());
+        for (std::size_t b = 0; b < count; ++b) {
+          put(x.row(t).subspan(std::min(b * input_block, x.cols())), tile.first * count + b * tile.rows, t - tile.first,
+              tile.rows);
+        }
       }
     });
     return {codes_.data(), scales_.data(), offsets_.data(), x.rows(), x.cols()};
@@ -113,7 +119,8 @@ class InputBuffer<F> {
  private:
   static constexpr std::size_t blocks(std::size_t cols) noexcept { return Inputs<F>::blocks(cols); }
 
-  void put(std::span<const float> x, std::size_t block) noexcept {
+  /// Row `row` of the `rows` of a tile, of a block whose scales begin at `block`.
+  void put(std::span<const float> x, std::size_t block, std::size_t row, std::size_t rows) noexcept {
     float padded[input_block] = {};
     const float* values = x.data();
     if (x.size() < input_block) {  // the end of a row: inputs that aren't there are zeros
@@ -122,12 +129,17 @@ class InputBuffer<F> {
     }
     std::int8_t codes[input_block];
     std::int32_t sum = 0;
-    scales_.data()[block] = simd::quantize(values, codes, sum);
-    offsets_.data()[block] = Inputs<F>::Product::offset(codes, sum, scales_.data()[block]);
-    std::byte* out = codes_.data() + block * Inputs<F>::block_bytes;
-    for (std::size_t i = 0; i < input_block; i += simd::quad, out += Inputs<F>::Dot::input_bytes) {
+    const float scale = simd::quantize(values, codes, sum);
+    scales_.data()[block + row] = scale;
+    offsets_.data()[block + row] = Inputs<F>::Product::offset(codes, sum, scale);
+    std::byte steps[Inputs<F>::block_bytes];
+    for (std::size_t i = 0; i < input_block; i += simd::quad) {
       const std::int8_t four[simd::quad] = {codes[i], codes[i + 1], codes[i + 2], codes[i + 3]};
-      Inputs<F>::Dot::put(four, out);
+      Inputs<F>::Dot::put(four, steps + i / simd::quad * Inputs<F>::Dot::input_bytes);
+    }
+    std::byte* out = codes_.data() + block * Inputs<F>::block_bytes + row * simd::quad;
+    for (std::size_t i = 0; i < Inputs<F>::block_bytes; i += simd::quad, out += rows * simd::quad) {
+      std::memcpy(out, steps + i, simd::quad);
     }
   }
 

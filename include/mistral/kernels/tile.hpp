@@ -57,4 +57,41 @@ inline void with_rows(std::size_t rows, const F& f) noexcept {
   }
 }
 
+/// A tile of integer sums, which keep the registers of a block to themselves, R rows x P panels:
+///   VNNI     12 x 2 sums                  + 2 weights + 1 broadcast               = 27 of 32
+///   AVX-512  12 x 1 sums                  + 1 weights + 1 broadcast + 1 product   = 15 of 32
+///   AVX2      4 x 1 (8 registers)         + 2 weights + 1 broadcast + 1 product   = 12 of 16
+///   i8mm      6 x 1 (24)                  + 4 weights + 1 broadcast               = 29 of 32
+///   dotprod   5 x 1 (25)                  + 4 weights + 1 broadcast + 1 constant  = 31 of 32
+///   NEON      2 x 1 (18)                  + 4 weights + 1 broadcast + 2 products  = 25 of 32
+#if defined(__aarch64__)
+inline constexpr std::size_t integer_tile_rows = 26 / simd::dot_registers;
+inline constexpr std::size_t integer_tile_panels = 1;
+#elif defined(__AVX512VNNI__)
+inline constexpr std::size_t integer_tile_rows = 12;
+inline constexpr std::size_t integer_tile_panels = 2;
+#else
+inline constexpr std::size_t integer_tile_rows = simd::registers == 1 ? 12 : simd::registers == 2 ? 4 : 2;
+inline constexpr std::size_t integer_tile_panels = 1;
+#endif
+
+/// Rows that lie together.
+struct IntegerTile {
+  std::size_t first;
+  std::size_t rows;
+};
+
+/// The tile of integer sums that a row belongs to: all have integer_tile_rows, but for the last two, which share what
+/// is left, since a small tile has too few sums to hide the latency of an addition.
+constexpr IntegerTile integer_tile_of(std::size_t row, std::size_t rows) noexcept {
+  constexpr std::size_t most = integer_tile_rows;
+  const std::size_t first = row / most * most;
+  const std::size_t whole = rows < most ? 0 : rows / most * most - most;  // rows of the tiles before the last two
+  const std::size_t left = rows - whole;
+  if (row < whole) return {first, most};
+  if (left <= most) return {whole, left};
+  const std::size_t half = (left + 1) / 2;
+  return row < whole + half ? IntegerTile{whole, half} : IntegerTile{whole + half, left - half};
+}
+
 }  // namespace mistral::inline MISTRAL_ABI::kernels

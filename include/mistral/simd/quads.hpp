@@ -210,7 +210,8 @@ struct Quads {
 
 /// How sums of a block's products are taken where no weight is above MaxCode. `Dot` itself is the running sum of up to
 /// eight quads a lane. `Step` is what one instruction multiplies: `steps` of them are made of a quad, once for any
-/// number of rows, and each meets 4 bytes of activations in the form that `put` gives them.
+/// number of rows, and each meets 4 bytes of activations in the form that `put` gives them. `Input` is what `add` takes
+/// of those: in a register where several panels share it, else their address.
 template <unsigned MaxCode>
 struct Dot {
 #if defined(__AVX512VNNI__)
@@ -219,13 +220,23 @@ struct Dot {
   using Step = Quads;
   __m512i sum;
 
+  using Input = __m512i;
+
   static Dot zero() noexcept { return {_mm512_setzero_si512()}; }
   static void split(const Quads& w, Step (&out)[1]) noexcept { out[0] = w; }
-  void add(const Step& w, const std::byte* input) noexcept {
+  static Input input(const std::byte* p) noexcept {
     std::int32_t x;
-    std::memcpy(&x, input, sizeof x);
-    sum = _mm512_dpbusd_epi32(sum, w.part[0], _mm512_set1_epi32(x));
-    sum = pinned(sum);
+    std::memcpy(&x, p, sizeof x);
+    return _mm512_set1_epi32(x);
+  }
+  void add(const Step& w, const Input& x) noexcept {
+#if defined(MISTRAL_EMULATED)
+    sum = _mm512_dpbusd_epi32(sum, w.part[0], x);
+#else
+    __m512i s = sum;  // where the sum is, on a copy: as with AVX2 below
+    asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(s) : "v"(w.part[0]), "v"(x));
+    sum = s;
+#endif
   }
   Sums sums() const noexcept { return {{sum}}; }
 
@@ -278,7 +289,10 @@ struct Dot {
   static Register ones() noexcept { return _mm256_set1_epi16(1); }
 #endif
   using Step = Quads;
+  using Input = const std::byte*;
   Register sum[parts];
+
+  static Input input(const std::byte* p) noexcept { return p; }
 
   static Dot zero() noexcept {
     Dot out;
@@ -295,7 +309,7 @@ struct Dot {
       }
     }
   }
-  void add(const Step& w, const std::byte* input) noexcept {
+  void add(const Step& w, Input input) noexcept {
     for (std::size_t i = 0; i < parts; ++i) {
       const Register x = broadcast(input);
       if constexpr (narrow) {
@@ -314,11 +328,13 @@ struct Dot {
 #else
   static constexpr std::size_t steps = 1;
   using Step = Quads;
+  using Input = const std::byte*;
   std::int32_t sum[lanes];
 
   static Dot zero() noexcept { return {}; }
   static void split(const Quads& w, Step (&out)[1]) noexcept { out[0] = w; }
-  void add(const Step& w, const std::byte* input) noexcept {
+  static Input input(const std::byte* p) noexcept { return p; }
+  void add(const Step& w, Input input) noexcept {
     std::int8_t x[quad];
     std::memcpy(x, input, sizeof x);
     for (std::size_t lane = 0; lane < lanes; ++lane) {

@@ -103,12 +103,14 @@ inline constexpr std::size_t dot_registers = 9;
 #endif
 
 /// How sums of a block's products are taken where no weight is above MaxCode. `Dot` itself is the running sum of up to
-/// eight quads a lane. `Step`, `steps` and `split` are what simd/quads.hpp says; here a step is a quad.
+/// eight quads a lane. `Step`, `steps`, `split` and `Input` are what simd/quads.hpp says; here a step is a quad.
 template <unsigned MaxCode>
 struct Dot {
   static constexpr std::size_t input_bytes = quad;
   static constexpr std::size_t steps = 1;
   using Step = Quads;
+  using Input = const std::byte*;
+  static Input input(const std::byte* p) noexcept { return p; }
 #if defined(__ARM_FEATURE_MATMUL_INT8)
   static void split(const Quads& w, Step (&out)[1]) noexcept { out[0] = w; }
 #else
@@ -135,7 +137,7 @@ struct Dot {
     const int32x4_t z = vdupq_n_s32(0);
     return {{z, z, z, z}};
   }
-  void add(const Quads& w, const std::byte* input) noexcept {
+  void add(const Quads& w, Input input) noexcept {
     const int8x16_t x = broadcast(input);
     for (std::size_t i = 0; i < 4; ++i) sum[i] = pinned(vusdotq_s32(sum[i], w.part[i], x));
   }
@@ -151,7 +153,7 @@ struct Dot {
     const int32x4_t z = vdupq_n_s32(0);
     return {{z, z, z, z}, z};
   }
-  void add(const Quads& w, const std::byte* input) noexcept {
+  void add(const Quads& w, Input input) noexcept {
     const int8x16_t x = broadcast(input);
     for (std::size_t i = 0; i < 4; ++i) sum[i] = pinned(vdotq_s32(sum[i], vreinterpretq_s8_u8(w.part[i]), x));
     if constexpr (lowered) inputs_by_64 = pinned(vdotq_s32(inputs_by_64, x, vdupq_n_s8(64)));
@@ -183,7 +185,7 @@ struct Dot {
     out.inputs = vdupq_n_s16(0);
     return out;
   }
-  void add(const Quads& w, const std::byte* input) noexcept {
+  void add(const Quads& w, Input input) noexcept {
     const int8x16_t x = broadcast(input);
     for (std::size_t i = 0; i < 4; ++i) {
       const int8x16_t codes = vreinterpretq_s8_u8(w.part[i]);

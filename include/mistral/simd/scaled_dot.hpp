@@ -12,7 +12,7 @@
 
 namespace mistral::inline MISTRAL_ABI::simd {
 
-/// Codes of up to 6 bits, less Zero: the running sum of four quads a lane. As `Dot` in what `Step`, `split`
+/// Codes of up to 6 bits, less Zero: the running sum of four quads a lane. As `Dot` in what `Step`, `split`, `Input`
 /// and `put` are.
 template <int Zero>
 struct ScaledDot {
@@ -26,6 +26,7 @@ struct ScaledDot {
   static_assert(Zero == 32);
   using Words = Dot<15>;
   using Step = Quads;
+  using Input = Words::Input;
   using Register = typename Words::Register;
   static constexpr std::size_t steps = 1;
   Register sum[Words::parts];
@@ -47,7 +48,8 @@ struct ScaledDot {
     return out;
   }
   static void split(const Quads& w, Step (&out)[1]) noexcept { out[0] = w; }
-  void add(const Step& w, const std::byte* input) noexcept {
+  static Input input(const std::byte* p) noexcept { return Words::input(p); }
+  void add(const Step& w, Input input) noexcept {
     for (std::size_t i = 0; i < Words::parts; ++i) {
       Words::add_words(sum[i], Words::pair_products(w.part[i], Words::broadcast(input)));
     }
@@ -77,6 +79,7 @@ struct ScaledDot {
 #else
   using Products = Dot<63>;
   using Step = typename Products::Step;
+  using Input = typename Products::Input;
   static constexpr std::size_t steps = Products::steps;
   Products products;
   std::int32_t first;
@@ -88,7 +91,8 @@ struct ScaledDot {
   }
   static ScaledDot from(std::int32_t start) noexcept { return {Products::zero(), start}; }
   static void split(const Quads& w, Step (&out)[steps]) noexcept { Products::split(w, out); }
-  void add(const Step& w, const std::byte* input) noexcept { products.add(w, input); }
+  static Input input(const std::byte* p) noexcept { return Products::input(p); }
+  void add(const Step& w, const Input& x) noexcept { products.add(w, x); }
 
   static Quads scales(const Quads& bytes, std::size_t k) noexcept {
     const auto up = static_cast<std::int32_t>(24 - 8 * k);
