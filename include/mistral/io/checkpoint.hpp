@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -103,6 +104,18 @@ class Checkpoint {
                      : tensor(files_->get(name));
   }
 
+  /// The same, held against the shape that the config gives it. Throws Error where that differs, and where the tensor
+  /// is of a type whose rows can't be read.
+  CheckpointTensor get_readable(std::string_view weight) const {
+    const CheckpointTensor found = get(weight);
+    if (!found.type) throw error(found, "F32, BF16 or F16", found.type_name);
+    const std::vector<std::uint64_t> expected = config_.shape_of(weight);
+    if (!std::equal(expected.begin(), expected.end(), found.shape.begin(), found.shape.end())) {
+      throw error(found, shape_text(expected), shape_text(found.shape));
+    }
+    return found;
+  }
+
   /// `[gguf] file: tensor 'name': expected ..., got ...`
   Error error(const CheckpointTensor& of, std::string_view expected, std::string_view found) const {
     std::string what = files_ ? files_->file_of(of.name) : config_file_;
@@ -145,5 +158,23 @@ class Checkpoint {
   std::optional<Gguf> gguf_;
   std::optional<PackedFile> packed_;
 };
+
+/// The names of all weights of a model, in the order of its forward: `tok_embeddings.weight`, ..., `output.weight`.
+inline std::vector<std::string> weight_names(const CheckpointConfig& config) {
+  std::vector<std::string> names{"tok_embeddings.weight"};
+  for (std::int64_t i = 0; i < config.n_layers; ++i) {
+    for (const detail::WeightNames& weight : detail::layer_weight_names) {
+      names.push_back("layers." + std::to_string(i) + "." + std::string(weight.mistral));
+    }
+  }
+  names.insert(names.end(), {"norm.weight", "output.weight"});
+  return names;
+}
+
+/// The number of heads whose rows RoPE turns in pairs in a weight; 0 where it doesn't.
+inline std::size_t turned_heads(const CheckpointConfig& config, std::string_view weight) noexcept {
+  if (weight.ends_with("attention.wq.weight")) return static_cast<std::size_t>(config.n_heads);
+  return weight.ends_with("attention.wk.weight") ? static_cast<std::size_t>(config.n_kv_heads) : 0;
+}
 
 }  // namespace mistral::inline MISTRAL_ABI

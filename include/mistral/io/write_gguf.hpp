@@ -153,11 +153,18 @@ inline bool survives_quantizing(std::string_view key) noexcept {
          !key.starts_with("quantize.imatrix.") && !key.starts_with("split.");
 }
 
-/// Writes a checkpoint's tensors to a GGUF file; independent of the format but for `encode`.
+/// What a file's writer may add to the rows of a checkpoint: nothing.
+struct NoChange {
+  static constexpr bool changes(std::string_view) noexcept { return false; }
+};
+
+/// Writes a checkpoint's tensors to a GGUF file; independent of the format but for `encode`. A Change other than
+/// NoChange has the members of AdapterChange (io/merge_checkpoint.hpp).
+template <class Change>
 class GgufQuantizer {
  public:
-  GgufQuantizer(const Checkpoint& source, GgmlType type, RowEncoder encode, ProgressHook progress)
-      : source_(source), type_(type), encode_(encode), progress_(progress) {
+  GgufQuantizer(const Checkpoint& source, GgmlType type, RowEncoder encode, ProgressHook progress, Change& change)
+      : source_(source), type_(type), encode_(encode), progress_(progress), change_(change) {
     if (source.packed() != nullptr) {
       throw Error("packed", printable(source.config_file(), 1000), "a checkpoint to quantize",
                   "a packed file, which is made from one");
@@ -165,15 +172,10 @@ class GgufQuantizer {
   }
 
   GgufWritten write(const std::string& path, std::string_view name, const GgufMetadataWriter& tokenizer) {
-    const std::int64_t layers = source_.config().n_layers;
-    add("tok_embeddings.weight");
-    for (std::int64_t i = 0; i < layers; ++i) {
-      for (const WeightNames& weight : layer_weight_names) {
-        add("layers." + std::to_string(i) + "." + std::string(weight.mistral));
-      }
+    for (const std::string& weight : weight_names(source_.config())) {
+      const bool tied = weight == "output.weight" && source_.config().tied_embeddings;
+      if (!tied || change_.changes(weight)) add(weight);
     }
-    add("norm.weight");
-    if (!source_.config().tied_embeddings) add("output.weight");
 
     GgufMetadataWriter metadata;
     if (const Gguf* const file = source_.gguf()) {
@@ -198,37 +200,33 @@ class GgufQuantizer {
   }
 
  private:
-  void add(std::string_view weight) {
-    const CheckpointTensor from = source_.get(weight);
-    if (!from.type) throw source_.error(from, "F32, BF16 or F16", from.type_name);
-    const CheckpointConfig& c = source_.config();
-    const std::vector<std::uint64_t> expected = c.shape_of(weight);
-    if (!std::equal(expected.begin(), expected.end(), from.shape.begin(), from.shape.end())) {
-      throw source_.error(from, shape_text(expected), shape_text(from.shape));
-    }
-    const bool matrix = expected.size() == 2;
-    GgufTensor to{weight_name(CheckpointLayout::gguf, weight), matrix ? type_ : GgmlType::f32, expected, {}};
-    if (matrix && expected[1] % info(type_).block != 0) {
+  void add(const std::string& weight) {
+    const CheckpointTensor from = source_.get_readable(weight);
+    const std::vector<std::uint64_t> shape(from.shape.begin(), from.shape.end());
+    const bool matrix = shape.size() == 2;
+    GgufTensor to{weight_name(CheckpointLayout::gguf, weight), matrix ? type_ : GgmlType::f32, shape, {}};
+    if (matrix && shape[1] % info(type_).block != 0) {
       to.type = GgmlType::f16;
       written_.in_f16.push_back(to.name);
     }
     written_.bytes += GgufMetadataWriter::bytes_of(to);
     total_ += from.data.size();
-    const bool query = weight.ends_with("attention.wq.weight");
-    const bool turned =
-        c.layout == CheckpointLayout::hugging_face && (query || weight.ends_with("attention.wk.weight"));
+    const CheckpointConfig& c = source_.config();
+    const bool turned = c.layout == CheckpointLayout::hugging_face && turned_heads(c, weight) != 0;
     tensors_.push_back(std::move(to));
-    sources_.push_back({from, turned ? static_cast<std::size_t>(c.head_dim) : 0});
+    sources_.push_back({weight, from, turned ? static_cast<std::size_t>(c.head_dim) : 0});
   }
 
   struct Source {
+    std::string weight;
     CheckpointTensor tensor;
     std::size_t head_dim;  // of rows that are permuted; 0: in order
   };
 
   void write(GgufWriter& file, const GgufTensor& to, const Source& from) {
     const CheckpointTensor& tensor = from.tensor;
-    if (tensor.type == to.type && from.head_dim == 0) {
+    const bool changed = change_.changes(from.weight);
+    if (tensor.type == to.type && from.head_dim == 0 && !changed) {
       // in pieces, so that who waits sees how far it is
       for (std::size_t at = 0; at < tensor.data.size(); at += piece_bytes) {
         const auto bytes = tensor.data.subspan(at, std::min(piece_bytes, tensor.data.size() - at));
@@ -236,6 +234,9 @@ class GgufQuantizer {
         progress_(done_ += bytes.size(), total_);
       }
       return source_.release(tensor);
+    }
+    if constexpr (!std::is_same_v<Change, NoChange>) {
+      if (changed) change_.open(from.weight);
     }
     const bool matrix = to.shape.size() == 2;
     const auto rows = static_cast<std::size_t>(matrix ? to.shape[0] : 1);
@@ -255,11 +256,20 @@ class GgufQuantizer {
         for (std::size_t panel = first; panel < last; ++panel) {
           const std::size_t row = begin + panel * panel_rows;
           const std::size_t count = std::min(panel_rows, end - row);
+          const auto value_row = [&](std::size_t r) { return std::span(values).subspan(r * cols, cols); };
+          std::byte* const encoded = out.data() + (row - begin) * row_bytes;
           for (std::size_t r = 0; r < count; ++r) {
-            tensor.read_row(from.head_dim != 0 ? hugging_face_row(row + r, from.head_dim) : row + r,
-                            std::span(values).subspan(r * cols, cols));
+            tensor.read_row(from.head_dim != 0 ? hugging_face_row(row + r, from.head_dim) : row + r, value_row(r));
+            if constexpr (!std::is_same_v<Change, NoChange>) {
+              if (changed) change_.add(row + r, value_row(r));
+            }
           }
-          encode(values.data(), count, cols, out.data() + (row - begin) * row_bytes);
+          encode(values.data(), count, cols, encoded);
+          if constexpr (!std::is_same_v<Change, NoChange>) {
+            for (std::size_t r = 0; changed && r < count; ++r) {
+              change_.written(row + r, value_row(r), to.type, encoded + r * row_bytes);
+            }
+          }
         }
       });
       file.write(std::span(out).first((end - begin) * row_bytes));
@@ -274,6 +284,7 @@ class GgufQuantizer {
   GgmlType type_;
   RowEncoder encode_;
   ProgressHook progress_;
+  Change& change_;
   std::vector<GgufTensor> tensors_;
   std::vector<Source> sources_;
   GgufWritten written_;
@@ -294,7 +305,9 @@ class GgufQuantizer {
 template <WeightFormat F>
 GgufWritten write_gguf(const Checkpoint& source, const std::string& path, std::string_view name = "",
                        const GgufMetadataWriter& tokenizer = {}, ProgressHook progress = {}) {
-  return detail::GgufQuantizer(source, detail::ggml_type_of<F>(), detail::encoder_of<F>(), progress)
+  detail::NoChange change;
+  return detail::GgufQuantizer<detail::NoChange>(source, detail::ggml_type_of<F>(), detail::encoder_of<F>(), progress,
+                                                 change)
       .write(path, name, tokenizer);
 }
 
