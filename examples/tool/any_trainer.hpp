@@ -7,6 +7,7 @@
 #include <string>
 
 #include <mistral/io/adapter_folder.hpp>
+#include <mistral/io/save_checkpoint.hpp>
 #include <mistral/train/gradients.hpp>
 #include <mistral/train/trainer_options.hpp>
 
@@ -30,8 +31,8 @@ class AnyTrainer {
   virtual void accumulate(std::span<const Example> batch) = 0;
   virtual float update() = 0;
   virtual double evaluate(std::span<const Example> examples) = 0;
-  virtual void save(const std::string& path) const = 0;
-  virtual void resume(const std::string& path) = 0;
+  virtual void save(const std::string& path, const SafetensorsWriter::Metadata& notes = {}) const = 0;
+  virtual SafetensorsWriter::Metadata resume(const std::string& path) = 0;
 
   virtual std::uint64_t steps() const noexcept = 0;
   virtual float learning_rate() const noexcept = 0;
@@ -51,6 +52,9 @@ class AnyTunable : public AnyModel {
   virtual std::size_t add_adapter(const AdapterOptions& options) = 0;
   virtual std::size_t load_adapter(const std::string& folder) = 0;
   virtual void save_adapter(const std::string& folder, const SaveAdapterOptions& options) const = 0;
+
+  /// mistral::save_checkpoint, of a model whose parameters are all trained. Throws Error for another.
+  virtual void save_checkpoint(const std::string& folder, const SaveCheckpointOptions& options) const = 0;
 
   /// A trainer of options.adapter, or of all parameters.
   virtual std::unique_ptr<AnyTrainer> trainer(const TrainerOptions& options) = 0;

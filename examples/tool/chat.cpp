@@ -244,7 +244,7 @@ class Talk {
 
 void run_chat(const ChatArguments& arguments) {
   // All that can be wrong is looked at before the weights, which take long, are.
-  const AnyPreset& preset = choose_preset(arguments.model.folder, arguments.model.preset);
+  const AnyPreset& preset = choose_preset(arguments.model);
   Talk talk(arguments, load_tokenizer(arguments.model, preset.info()));
   const Threads threads(arguments.model.threads);
   const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);

@@ -27,6 +27,7 @@ struct ModelArguments {
   std::string folder;       // or a .gguf or packed file
   std::string preset;       // empty: the one that fits
   std::string tokenizer;    // empty: the checkpoint's own
+  std::string adapter;      // a PEFT folder; empty: none
   std::size_t threads = 0;  // 0: as many as there are processors
   bool check_memory = true;
 };
@@ -153,6 +154,57 @@ struct QuantizeArguments {
   bool json = false;
 };
 void run_quantize(const QuantizeArguments& arguments);
+
+struct FinetuneArguments {
+  ModelArguments model;
+  std::string data;                     // a JSON object a line
+  std::string validation;               // the same; empty: a share of `data`
+  float validation_share = 0.1f;        // of the examples
+  std::string out;                      // a folder
+  std::string weights;                  // the format of the base; empty: that of the first preset that fits
+  std::string chat_template;            // "v1", "v3"; empty: the tokenizer's
+  std::optional<std::size_t> sequence;  // tokens; none: 512, or the context where that is shorter
+  bool train_on_prompt = false;
+  bool skip_bad = false;
+  bool full = false;  // train all weights, rather than an adapter
+  std::size_t rank = 32;
+  float alpha = 16.0f;
+  float dropout = 0.1f;
+  bool rslora = false;
+  std::vector<std::string> targets;  // none: all
+  std::uint64_t epochs = 3;
+  std::uint64_t max_steps = 0;  // 0: as many as the epochs have
+  std::size_t batch = 4;
+  std::size_t accumulation = 4;
+  float clip = 0.3f;
+  float learning_rate = 2e-4f;
+  std::string schedule = "cosine";
+  std::string optimizer = "adamw";
+  float warmup = 0.03f;  // of the steps
+  float weight_decay = 0.01f;
+  std::uint64_t eval_every = 0;  // steps; 0: an epoch's
+  std::uint64_t save_every = 0;  // steps; 0: with each evaluation
+  std::uint64_t patience = 0;    // evaluations; 0: none ends it early
+  float max_loss_rise = 1.0f;    // nats
+  std::uint64_t seed = 42;
+  bool keep_activations = false;
+  bool resume = false;
+  std::size_t samples = 3;  // prompts that are answered before and after
+  std::size_t sample_tokens = 128;
+  bool json = false;
+};
+void run_finetune(const FinetuneArguments& arguments);
+
+struct MergeArguments {
+  std::string folder;  // or a .gguf file
+  std::string adapter;
+  std::string out;
+  std::string weights;    // empty: the checkpoint's own, where the output can have it
+  std::string tokenizer;  // empty: the checkpoint's own, where it has one
+  std::size_t threads = 0;
+  bool json = false;
+};
+void run_merge(const MergeArguments& arguments);
 
 struct PresetsArguments {
   bool json = false;

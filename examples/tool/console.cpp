@@ -60,6 +60,11 @@ Progress::~Progress() {
 
 void Progress::at(std::size_t done) { show(done, ""); }
 
+void Progress::at(std::size_t done, const std::string& more) {
+  shown_ = -1;
+  show(done, more);
+}
+
 ProgressHook Progress::hook() noexcept {
   return {[](void* context, std::uint64_t done, std::uint64_t total) {
             auto& self = *static_cast<Progress*>(context);

@@ -33,6 +33,9 @@ class Progress {
   ~Progress();
   void at(std::size_t done);
 
+  /// The same with more to say behind the bar, which is shown each time.
+  void at(std::size_t done, const std::string& more);
+
   /// For the library's long work; bytes, with their speed and the time that is left. The object must outlive its use.
   ProgressHook hook() noexcept;
 

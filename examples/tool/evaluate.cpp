@@ -115,7 +115,7 @@ void run_evaluate(const EvaluateArguments& arguments) {
     throw UsageError("--shots: expected a task of choices or answers, got one of texts");
   }
   const std::string before = shots_text(task, arguments.shots);
-  const AnyPreset& preset = choose_preset(arguments.model.folder, arguments.model.preset);
+  const AnyPreset& preset = choose_preset(arguments.model);
   const PresetInfo& info = preset.info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
   const Threads threads(arguments.model.threads);

@@ -68,7 +68,7 @@ std::string to_json(const Statistics& s, const Generated& made, const PresetInfo
 
 void run_generate(const GenerateArguments& arguments) {
   // All that can be wrong is looked at before the weights, which take long, are.
-  const AnyPreset& preset = choose_preset(arguments.model.folder, arguments.model.preset);
+  const AnyPreset& preset = choose_preset(arguments.model);
   const PresetInfo& info = preset.info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
   const std::vector<TokenId> prompt = prompt_ids(tokenizer, prompt_of(arguments.prompt), arguments.no_bos);

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <new>
 
+#include "any_trainer.hpp"
 #include "console.hpp"
+#include "presets.hpp"
 
 namespace mistral::tool {
 
@@ -57,13 +59,26 @@ void check_tokens(std::span<const TokenId> tokens, const PresetInfo& info) {
   }
 }
 
+const AnyPreset& choose_preset(const ModelArguments& arguments) {
+  return arguments.adapter.empty() ? choose_preset(arguments.folder, arguments.preset)
+                                   : choose_trainable(arguments.folder, arguments.preset);
+}
+
 std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyPreset& preset) {
   const PresetInfo& info = preset.info();
   Progress progress("loading " + bytes_text(info.weight_bytes) + " of weights", info.weight_bytes);
   try {
-    return preset.load(arguments.folder, {.allow_different_window = !arguments.preset.empty(),
-                                          .check_memory = arguments.check_memory,
-                                          .progress = progress.hook()});
+    const LoadOptions options{.allow_different_window = !arguments.preset.empty(),
+                              .check_memory = arguments.check_memory,
+                              .progress = progress.hook()};
+    if (arguments.adapter.empty()) return preset.load(arguments.folder, options);
+    if (preset.training() == nullptr) {
+      throw Error("adapter", "preset " + std::string(info.name), "one that is compiled for training",
+                  "one that is not");
+    }
+    std::unique_ptr<AnyTunable> model = preset.training()->load(arguments.folder, options, Train::adapter);
+    model->load_adapter(arguments.adapter);
+    return model;
   } catch (const std::bad_alloc&) {
     throw Error("memory", "preset " + std::string(info.name),
                 bytes_text(info.weight_bytes + info.cache_bytes + info.workspace_bytes) + " of memory", "less");

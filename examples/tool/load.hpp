@@ -37,7 +37,11 @@ std::vector<TokenId> prompt_ids(const Tokenizer& tokenizer, std::string_view tex
 /// context of a model without a window. Throws Error.
 void check_tokens(std::span<const TokenId> tokens, const PresetInfo& info);
 
-/// Loads the weights, with a word about it on a terminal.
+/// The preset that the arguments ask for, or that fits: see choose_preset; one that is compiled for training where
+/// there is an adapter.
+const AnyPreset& choose_preset(const ModelArguments& arguments);
+
+/// Loads the weights, and the adapter where there is one, with a word about it on a terminal.
 std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyPreset& preset);
 
 }  // namespace mistral::tool

@@ -28,7 +28,7 @@ std::vector<TokenId> tokens_of(const LogitsArguments& arguments, const PresetInf
 }  // namespace
 
 void run_logits(const LogitsArguments& arguments) {
-  const AnyPreset& preset = choose_preset(arguments.model.folder, arguments.model.preset);
+  const AnyPreset& preset = choose_preset(arguments.model);
   const PresetInfo& info = preset.info();
   const std::vector<TokenId> tokens = tokens_of(arguments, info);
   check_tokens(tokens, info);

@@ -30,6 +30,7 @@ Command add_generate(CLI::App& parent) {
   const auto arguments = std::make_shared<GenerateArguments>();
   GenerateArguments& a = *arguments;
   add_model(*app, a.model);
+  add_adapter(*app, a.model);
   add_text(*app, "--prompt", "--prompt-file", a.prompt,
            "the text to continue; standard input where neither is given. BOS is put in front of it");
   add_whole(*app, "--max-tokens", a.max_tokens, 0, INT64_MAX, "tokens to generate at most; 256 unless said");
@@ -56,6 +57,7 @@ Command add_chat(CLI::App& parent) {
   const auto arguments = std::make_shared<ChatArguments>();
   ChatArguments& a = *arguments;
   add_model(*app, a.model);
+  add_adapter(*app, a.model);
   add_template(*app, a.chat_template, "how the conversation is written down");
   app->add_option("--system", a.system, "the system prompt")->type_name("TEXT");
   app->add_flag("--guardrail", a.guardrail, "put the system prompt of the paper in front, that has answers do no harm");
@@ -104,6 +106,7 @@ Command add_logits(CLI::App& parent) {
   const auto arguments = std::make_shared<LogitsArguments>();
   LogitsArguments& a = *arguments;
   add_model(*app, a.model);
+  add_adapter(*app, a.model);
   CLI::Option* const tokens =
       app->add_option("--tokens", a.tokens, "token ids, with commas between them")->type_name("IDS");
   CLI::Option* const tokens_file =
@@ -126,6 +129,7 @@ Command add_perplexity(CLI::App& parent) {
   const auto arguments = std::make_shared<PerplexityArguments>();
   PerplexityArguments& a = *arguments;
   add_model(*app, a.model);
+  add_adapter(*app, a.model);
   add_text(*app, "--text", "--file", a.text,
            "the text; standard input where neither is given. BOS is put in front of it");
   app->add_option(
@@ -147,6 +151,7 @@ Command add_evaluate(CLI::App& parent) {
   const auto arguments = std::make_shared<EvaluateArguments>();
   EvaluateArguments& a = *arguments;
   add_model(*app, a.model);
+  add_adapter(*app, a.model);
   app->get_option("--model")->required(false);
   CLI::Option* const task =
       add_path(*app, "--task", a.task, "a file of questions, a JSON object a line: with choices, answers, or texts");
@@ -185,6 +190,7 @@ Command add_moderate(CLI::App& parent) {
   const auto arguments = std::make_shared<ModerateArguments>();
   ModerateArguments& a = *arguments;
   add_model(*app, a.model);
+  add_adapter(*app, a.model);
   add_template(*app, a.chat_template, "how the question is written down");
   CLI::Option* const prompt = app->add_option("--prompt", a.prompt, "the prompt")->type_name("TEXT");
   app->add_option("--answer", a.answer, "judge this answer to the prompt")->type_name("TEXT")->needs(prompt);
@@ -317,7 +323,8 @@ int run(int argc, const char* const* argv) {
   app.get_formatter()->column_width(34);
   const Command commands[] = {add_generate(app),   add_chat(app),     add_tokenize(app), add_logits(app),
                               add_perplexity(app), add_evaluate(app), add_moderate(app), add_inspect(app),
-                              add_quantize(app),   add_presets(app),  add_bench(app)};
+                              add_quantize(app),   add_finetune(app), add_merge(app),    add_presets(app),
+                              add_bench(app)};
   const auto help_of = [&] {
     std::string help = "mistral";
     for (const CLI::App* parsed : app.get_subcommands()) help.append(" ").append(parsed->get_name());

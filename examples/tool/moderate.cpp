@@ -109,7 +109,7 @@ void run_moderate(const ModerateArguments& arguments) {
   const std::vector<LabelledText> texts =
       arguments.file.empty() ? std::vector<LabelledText>{{.text = {*arguments.prompt, arguments.answer}}}
                              : read_labelled_texts(arguments.file);
-  const AnyPreset& preset = choose_preset(arguments.model.folder, arguments.model.preset);
+  const AnyPreset& preset = choose_preset(arguments.model);
   const Tokenizer tokenizer = load_tokenizer(arguments.model, preset.info());
   const ChatTemplate chat_template = chat_template_named(arguments.chat_template, tokenizer);
   encode_chat(tokenizer, chat_template, {{"user", ""}});  // throws for what doesn't fit

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <sstream>
 #include <system_error>
 
 #include <mistral/core/error.hpp>
@@ -40,6 +41,19 @@ void add_text(CLI::App& app, const std::string& name, const std::string& file_na
   file->excludes(text);
 }
 
+CLI::Option* add_number_in(CLI::App& app, const std::string& name, float& value, float least, float most,
+                           const std::string& help) {
+  const auto in_range = [=](const std::string& text) {
+    char* end = nullptr;
+    const float number = std::strtof(text.c_str(), &end);
+    if (!text.empty() && *end == '\0' && number >= least && number <= most) return std::string();
+    std::ostringstream expected;
+    expected << "expected a number of " << least << " ... " << most << ", got '" << printable(text, 40) << "'";
+    return expected.str();
+  };
+  return app.add_option(name, value, help)->check(CLI::Validator(in_range, ""))->type_name("X");
+}
+
 void add_model(CLI::App& app, ModelArguments& arguments) {
   add_path(app, "--model", arguments.folder,
            "the checkpoint: a folder of Hugging Face's or Mistral's layout, or a .gguf or packed file")
@@ -51,6 +65,11 @@ void add_model(CLI::App& app, ModelArguments& arguments) {
       ->type_name("NAME");
   add_whole(app, "--threads", arguments.threads, 1, 1024, "threads to run on; all processors unless said");
   app.add_flag("!--no-memory-check", arguments.check_memory, "load a model that doesn't fit in the memory available");
+}
+
+void add_adapter(CLI::App& app, ModelArguments& arguments) {
+  add_path(app, "--adapter", arguments.adapter,
+           "a LoRA adapter to go through, a folder as PEFT has it; the preset is one that is compiled for training");
 }
 
 void add_sampling(CLI::App& app, SamplingOptions& sampling, std::optional<std::uint64_t>& seed,

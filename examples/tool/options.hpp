@@ -35,12 +35,19 @@ CLI::Option* add_whole(CLI::App& app, const std::string& name, T& value, std::ui
 
 CLI::Option* add_number(CLI::App& app, const std::string& name, float& value, const std::string& help);
 
+/// A number within bounds, both of them allowed.
+CLI::Option* add_number_in(CLI::App& app, const std::string& name, float& value, float least, float most,
+                           const std::string& help);
+
 /// A text by one option, or by a file that another names.
 void add_text(CLI::App& app, const std::string& name, const std::string& file_name, TextArguments& arguments,
               const std::string& what);
 
 /// The model and how it is run.
 void add_model(CLI::App& app, ModelArguments& arguments);
+
+/// An adapter that the model goes through.
+void add_adapter(CLI::App& app, ModelArguments& arguments);
 
 /// How tokens are chosen, and by what seed; where none is said, by `default_seed`, or a random one where there is none.
 void add_sampling(CLI::App& app, SamplingOptions& sampling, std::optional<std::uint64_t>& seed,
@@ -51,5 +58,9 @@ void check_sampling(const SamplingOptions& sampling);
 
 /// The chat template: "v1", "v3", or empty for the tokenizer's.
 CLI::Option* add_template(CLI::App& app, std::string& chat_template, const std::string& what);
+
+/// The commands that train, whose options are many (finetune_options.cpp).
+Command add_finetune(CLI::App& parent);
+Command add_merge(CLI::App& parent);
 
 }  // namespace mistral::tool

@@ -65,18 +65,19 @@ std::string upper(std::string text) {
   return text;
 }
 
-// The presets of that config, in the order in which the tool lists them.
-std::vector<const AnyPreset*> presets_of(const ModelConfig& config) {
+// The presets of that config, in the order in which the tool lists them; with an adapter, those that take one.
+std::vector<const AnyPreset*> presets_of(const ModelConfig& config, bool with_adapter) {
   std::vector<const AnyPreset*> out;
   for (const AnyPreset* preset : presets()) {
+    if (with_adapter && preset->training() == nullptr) continue;
     if (preset->info().config == config) out.push_back(preset);
   }
   return out;
 }
 
 // Those whose formats `list` names: all of them for `all`, or for the reference alone. The reference comes first.
-std::vector<const AnyPreset*> compared_presets(const std::string& list, const ModelConfig& config) {
-  const std::vector<const AnyPreset*> known = presets_of(config);
+std::vector<const AnyPreset*> compared_presets(const std::string& list, const ModelConfig& config, bool with_adapter) {
+  const std::vector<const AnyPreset*> known = presets_of(config, with_adapter);
   const auto find = [&](const std::string& format) -> const AnyPreset* {
     for (const AnyPreset* preset : known) {
       if (preset->info().weights == format) return preset;
@@ -154,10 +155,11 @@ std::string text_of(const std::vector<Row>& rows, std::size_t tokens, bool again
 }  // namespace
 
 void run_perplexity(const PerplexityArguments& arguments) {
-  const AnyPreset& preset = choose_preset(arguments.model.folder, arguments.model.preset);
+  const AnyPreset& preset = choose_preset(arguments.model);
   const bool against = !arguments.against.empty();
   const std::vector<const AnyPreset*> compared =
-      against ? compared_presets(arguments.against, preset.info().config) : std::vector<const AnyPreset*>{&preset};
+      against ? compared_presets(arguments.against, preset.info().config, !arguments.model.adapter.empty())
+              : std::vector<const AnyPreset*>{&preset};
   const PresetInfo& info = compared.front()->info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
   const std::vector<TokenId> tokens = prompt_ids(tokenizer, text_of(arguments.text, "text"), arguments.no_bos);

@@ -24,8 +24,10 @@ class TrainerOf final : public AnyTrainer {
   void accumulate(std::span<const Example> batch) override { trainer_.accumulate(batch); }
   float update() override { return trainer_.update(); }
   double evaluate(std::span<const Example> examples) override { return trainer_.evaluate(examples); }
-  void save(const std::string& path) const override { trainer_.save(path); }
-  void resume(const std::string& path) override { trainer_.resume(path); }
+  void save(const std::string& path, const SafetensorsWriter::Metadata& notes) const override {
+    trainer_.save(path, notes);
+  }
+  SafetensorsWriter::Metadata resume(const std::string& path) override { return trainer_.resume(path); }
 
   std::uint64_t steps() const noexcept override { return trainer_.steps(); }
   float learning_rate() const noexcept override { return trainer_.learning_rate(); }
@@ -57,6 +59,11 @@ class TunableOf final : public ModelOf<AnyTunable, Model, KV> {
                     [[maybe_unused]] const SaveAdapterOptions& options) const override {
     if constexpr (has_adapters) return mistral::save_adapter(this->model_, folder, options);
     throw no_adapters();
+  }
+  void save_checkpoint([[maybe_unused]] const std::string& folder,
+                       [[maybe_unused]] const SaveCheckpointOptions& options) const override {
+    if constexpr (!has_adapters) return mistral::save_checkpoint(this->model_, folder, options);
+    throw Error("checkpoint", "a model to be saved", "one whose parameters are all trained", "one with adapters");
   }
   std::unique_ptr<AnyTrainer> trainer(const TrainerOptions& options) override {
     return std::make_unique<TrainerOf<Model>>(this->model_, options);

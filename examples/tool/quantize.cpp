@@ -15,6 +15,7 @@
 #include "commands.hpp"
 #include "console.hpp"
 #include "load.hpp"
+#include "model_files.hpp"
 #include "presets.hpp"
 
 namespace mistral::tool {
@@ -42,30 +43,6 @@ const Format& format_of(std::string name) {
     names.append(names.empty() ? "" : ", ").append(candidate.name);
   }
   throw UsageError("--weights: expected one of " + names + ", got '" + printable(name, 40) + "'");
-}
-
-// The last part of a path, without what follows a dot: what a model is called that has no other name.
-std::string name_of(std::string path) {
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  return path.substr(path.rfind('/') + 1);
-}
-
-// Where the tokenizer of a folder is, or the one that was asked for; empty for none, and for a file's own.
-std::string tokenizer_path(const QuantizeArguments& arguments) {
-  if (!arguments.tokenizer.empty() || is_gguf_file(arguments.folder)) return arguments.tokenizer;
-  const std::string standard = path_in(arguments.folder, "tokenizer.model");
-  return path_exists(standard) ? standard : std::string();
-}
-
-// As metadata of GGUF: of the file at `path`.
-GgufMetadataWriter tokenizer_metadata(const std::string& path) {
-  if (path.empty()) return {};
-  if (is_gguf_file(path)) return gguf_tokenizer_metadata(Gguf::open(path));
-  const MappedFile file = MappedFile::open(path, "tokenizer");
-  const std::string name = printable(path, 1000);
-  const SentencePieceModel model = parse_sentencepiece_model(file.bytes(), name);
-  const Tokenizer checked(model, name);  // a file that others would choke on isn't passed on
-  return gguf_tokenizer_metadata(model, name);
 }
 
 // As a packed file carries it: the bytes of a tokenizer.model, or a GGUF file of metadata alone.
@@ -103,7 +80,7 @@ void report(const QuantizeArguments& arguments, std::string_view format, std::ui
 void run_quantize(const QuantizeArguments& arguments) {
   const Format& format = format_of(arguments.weights);
   const Threads threads(arguments.threads);
-  const std::string tokenizer = tokenizer_path(arguments);
+  const std::string tokenizer = own_tokenizer(arguments.tokenizer, arguments.folder);
   if (!arguments.packed) {
     if (!arguments.preset.empty()) throw UsageError("--preset: expected --to packed with it");
     if (format.write == nullptr) {
@@ -111,10 +88,10 @@ void run_quantize(const QuantizeArguments& arguments) {
                        ": expected --to packed with it, for GGUF has no such type, got --to gguf");
     }
     const Checkpoint checkpoint = Checkpoint::open(arguments.folder);
-    const GgufMetadataWriter metadata = tokenizer_metadata(tokenizer);
+    const GgufMetadataWriter metadata = gguf_tokenizer_of(tokenizer);
     Progress progress("writing " + std::string(format.name), 1);
     const GgufWritten written =
-        format.write(checkpoint, arguments.out, name_of(arguments.folder), metadata, progress.hook());
+        format.write(checkpoint, arguments.out, last_part(arguments.folder), metadata, progress.hook());
     return report(arguments, format.name, written.bytes, written.in_f16);
   }
 

@@ -1,0 +1,356 @@
+// mistral finetune: a base, a data set in; an adapter (or all weights), its losses and some answers out.
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <mistral/train/dataset.hpp>
+#include <mistral/train/fit.hpp>
+
+#include "answers.hpp"
+#include "any_trainer.hpp"
+#include "commands.hpp"
+#include "console.hpp"
+#include "load.hpp"
+#include "presets.hpp"
+#include "run_folder.hpp"
+#include "run_trainer.hpp"
+
+namespace mistral::tool {
+
+namespace {
+
+// Set by Ctrl-C or a request to end: the step that runs is finished, and the state is saved.
+volatile std::sig_atomic_t interruption = 0;
+
+void watch_for_interruptions() {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    std::signal(signal, [](int received) {
+      interruption = received;
+      std::signal(received, SIG_DFL);  // a second one doesn't wait
+    });
+  }
+}
+
+// Says what becomes of a file on its way into examples, where something does.
+std::string lost_text(const std::string& file, const DatasetCounts& c) {
+  std::string text;
+  const auto add = [&](std::size_t count, const std::string& what) {
+    if (count > 0) text.append(text.empty() ? "" : ", ").append(std::to_string(count)).append(what);
+  };
+  add(c.cut, " examples cut (" + std::to_string(c.cut_tokens) + " tokens)");
+  add(c.dropped, " dropped (no answer within the sequence)");
+  add(c.bad, " bad lines skipped (the first: " + c.first_bad + ")");
+  return text.empty() ? text : printable(file, 1000) + ": " + text + "\n";
+}
+
+// What there is to learn from, and to see what was learnt.
+struct Data {
+  DatasetSplit split;
+  std::string lost;  // a line for each file, for people
+};
+
+Data read_data(const FinetuneArguments& a, const Tokenizer& tokenizer, std::size_t sequence) {
+  DatasetOptions options{.max_tokens = sequence, .train_on_prompt = a.train_on_prompt, .skip_bad = a.skip_bad};
+  if (!a.chat_template.empty()) options.chat_template = a.chat_template == "v3" ? ChatTemplate::v3 : ChatTemplate::v1;
+  Dataset all = read_dataset(a.data, tokenizer, options);
+  Data data{{}, lost_text(a.data, all.counts)};
+  if (a.validation.empty()) {
+    data.split = split_dataset(std::move(all.examples), static_cast<double>(a.validation_share), a.seed + 3);
+    return data;
+  }
+  Dataset held_out = read_dataset(a.validation, tokenizer, options);
+  data.lost += lost_text(a.validation, held_out.counts);
+  data.split = {std::move(all.examples), std::move(held_out.examples)};
+  return data;
+}
+
+std::size_t sequence_of(const FinetuneArguments& a, const PresetInfo& info) {
+  const std::size_t context = info.config.context_len;
+  if (info.config.window_size != 0) return a.sequence.value_or(512);
+  if (a.sequence && *a.sequence > context) {
+    throw UsageError("--sequence: expected at most the " + std::to_string(context) + " tokens of the context of " +
+                     std::string(info.name) + ", got " + std::to_string(*a.sequence));
+  }
+  return a.sequence.value_or(std::min<std::size_t>(512, context));
+}
+
+LoraTargets targets_of(const std::vector<std::string>& names) {
+  if (names.empty()) return {};
+  LoraTargets targets{false, false, false, false, false, false, false, false};
+  struct Name {
+    const char* mistral;
+    const char* peft;
+    bool& target;
+  };
+  const Name known[] = {{"wq", "q_proj", targets.wq},    {"wk", "k_proj", targets.wk},
+                        {"wv", "v_proj", targets.wv},    {"wo", "o_proj", targets.wo},
+                        {"w1", "gate_proj", targets.w1}, {"w2", "down_proj", targets.w2},
+                        {"w3", "up_proj", targets.w3},   {"output", "lm_head", targets.output}};
+  for (const std::string& name : names) {
+    const auto found = std::find_if(std::begin(known), std::end(known),
+                                    [&](const Name& n) { return name == n.mistral || name == n.peft; });
+    if (found == std::end(known)) {
+      throw UsageError("--targets: expected some of wq, wk, wv, wo, w1, w2, w3, output (or q_proj, ...), got '" +
+                       printable(name, 40) + "'");
+    }
+    found->target = true;
+  }
+  return targets;
+}
+
+std::string targets_text(const LoraTargets& t) {
+  std::string text;
+  for (const char* const name : {"wq", "wk", "wv", "wo", "w1", "w2", "w3", "output"}) {
+    if (t.holds(name)) text.append(text.empty() ? "" : ",").append(name);
+  }
+  return text;
+}
+
+Schedule schedule_of(const std::string& name) {
+  return name == "constant" ? Schedule::constant : name == "linear" ? Schedule::linear : Schedule::cosine;
+}
+
+// Shows how far a fit is, and keeps its losses.
+class Hooks {
+ public:
+  Hooks(Metrics& metrics, std::uint64_t total, bool lines) : metrics_(metrics), lines_(lines) {
+    progress_.emplace("training", static_cast<std::size_t>(total));
+  }
+
+  void resumed(std::uint64_t step) {
+    metrics_.resumed(step);
+    if (lines_) say("going on behind step " + std::to_string(step) + "\n");
+  }
+
+  bool step(const FitStep& s) {
+    metrics_.add(s);
+    tokens_ += s.tokens;
+    seconds_ += s.seconds;
+    ++steps_;
+    loss_ = s.loss;
+    const double left = seconds_ / static_cast<double>(steps_) * static_cast<double>(s.total_steps - s.step);
+    char text[160];
+    std::snprintf(text, sizeof text, ", loss %.4f%s, %.0f tokens/s, %.0f:%02.0f left", static_cast<double>(s.loss),
+                  validation_.c_str(), speed(), std::floor(left / 60.0), std::floor(std::fmod(left, 60.0)));
+    progress_->at(static_cast<std::size_t>(s.step), text);
+    return interruption == 0;
+  }
+
+  void evaluation(const FitEvaluation& e) {
+    metrics_.add(e);
+    metrics_.draw();
+    char text[160];
+    std::snprintf(text, sizeof text, " (validation %.4f)", e.loss);
+    validation_ = text;
+    if (!lines_) return;
+    std::string line = "step " + std::to_string(e.step) + ": ";
+    if (steps_ > 0) {
+      std::snprintf(text, sizeof text, "loss %.4f, ", static_cast<double>(loss_));
+      line += text;
+    }
+    std::snprintf(text, sizeof text, "validation loss %.4f%s", e.loss, e.best ? "" : " (no better)");
+    say(line + text + "\n");
+  }
+
+  void done() { progress_.reset(); }
+
+  std::size_t tokens() const noexcept { return tokens_; }
+  double seconds() const noexcept { return seconds_; }
+  double speed() const noexcept { return seconds_ > 0.0 ? static_cast<double>(tokens_) / seconds_ : 0.0; }
+
+ private:
+  static void say(const std::string& line) {
+    if (on_terminal()) note("\r\x1b[K");  // the bar comes again with the next step
+    print(line);
+  }
+
+  Metrics& metrics_;
+  bool lines_;
+  std::optional<Progress> progress_;
+  std::string validation_;
+  float loss_ = 0.0f;
+  std::size_t tokens_ = 0;
+  std::size_t steps_ = 0;
+  double seconds_ = 0.0;
+};
+
+struct Outcome {
+  const PresetInfo* preset;
+  std::size_t trained;  // parameters
+  std::size_t train_examples, validation_examples;
+  FitResult fit;
+  std::size_t tokens;
+  double seconds;
+};
+
+std::string result_text(const Outcome& o, const RunFolder& folder, bool full) {
+  char text[512];
+  std::string out;
+  if (o.validation_examples > 0) {
+    std::snprintf(text, sizeof text, "validation loss: %.4f before, %.4f after (step %llu%s)\n", o.fit.first_loss,
+                  o.fit.best_loss, static_cast<unsigned long long>(o.fit.best_step),
+                  o.fit.stopped_early ? "; stopped early" : "");
+    out += text;
+  }
+  std::snprintf(text, sizeof text, "%llu steps, %zu tokens in %.0f s, %.0f tokens/s\n",
+                static_cast<unsigned long long>(o.fit.steps - o.fit.first_step), o.tokens, o.seconds,
+                o.seconds > 0.0 ? static_cast<double>(o.tokens) / o.seconds : 0.0);
+  return out + text + (full ? "model: " : "adapter: ") + printable(folder.path(), 1000) + "\n";
+}
+
+std::string result_json(const Outcome& o, const RunFolder& folder, const std::vector<Sample>& samples) {
+  nlohmann::ordered_json json = {{"preset", o.preset->name},
+                                 {"weights", o.preset->weights},
+                                 {"out", folder.path()},
+                                 {"trained_parameters", o.trained},
+                                 {"train_examples", o.train_examples},
+                                 {"validation_examples", o.validation_examples},
+                                 {"first_step", o.fit.first_step},
+                                 {"steps", o.fit.steps},
+                                 {"stopped_early", o.fit.stopped_early}};
+  if (o.validation_examples > 0) {
+    json["validation_loss_before"] = o.fit.first_loss;
+    json["validation_loss_after"] = o.fit.best_loss;
+    json["best_step"] = o.fit.best_step;
+  }
+  json["tokens"] = o.tokens;
+  json["seconds"] = o.seconds;
+  json["samples"] = nlohmann::json::array();
+  for (const Sample& s : samples) {
+    json["samples"].push_back(
+        {{"prompt", s.prompt_text}, {"expected", s.expected}, {"base", s.base}, {"tuned", s.tuned}});
+  }
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+const AnyPreset& preset_of(const FinetuneArguments& a) {
+  std::string weights = a.weights;
+  std::transform(weights.begin(), weights.end(), weights.begin(),
+                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  if (a.full) {
+    if (!weights.empty() && weights != "F32") {
+      throw UsageError("--full: expected --weights f32 with it, got " + printable(a.weights, 40));
+    }
+    if (a.model.preset.empty()) weights = "F32";
+  }
+  const AnyPreset& preset = choose_trainable(a.model.folder, a.model.preset, weights);
+  if (!weights.empty() && preset.info().weights != weights) {
+    throw UsageError("--preset: expected one in " + weights + ", got '" + std::string(preset.info().name) + "', in " +
+                     std::string(preset.info().weights));
+  }
+  if (a.full && !preset.training()->trains_all()) {
+    throw UsageError("--full: expected a preset in F32, got '" + std::string(preset.info().name) + "', in " +
+                     std::string(preset.info().weights));
+  }
+  return preset;
+}
+
+std::unique_ptr<AnyTunable> load_tunable(const FinetuneArguments& a, const AnyPreset& preset) {
+  Progress progress("loading " + bytes_text(preset.info().weight_bytes) + " of weights", 1);
+  return preset.training()->load(a.model.folder,
+                                 {.allow_different_window = !a.model.preset.empty(),
+                                  .check_memory = a.model.check_memory,
+                                  .progress = progress.hook()},
+                                 a.full ? Train::all : Train::adapter);
+}
+
+std::string model_tokenizer(const ModelArguments& model) {
+  const std::string path = model.tokenizer.empty() ? path_in(model.folder, "tokenizer.model") : model.tokenizer;
+  return path_exists(path) && !is_gguf_file(path) ? read_all(path, "tokenizer") : std::string();
+}
+
+}  // namespace
+
+void run_finetune(const FinetuneArguments& a) {
+  // All that can be wrong is looked at before the weights, which take long, are.
+  const LoraTargets targets = targets_of(a.targets);
+  const AnyPreset& preset = preset_of(a);
+  const PresetInfo& info = preset.info();
+  const Tokenizer tokenizer = load_tokenizer(a.model, info);
+  const Data data = read_data(a, tokenizer, sequence_of(a, info));
+  const DatasetSplit& split = data.split;
+
+  RunFolder folder(a.out, a.resume);
+  const FitOptions fit_options{.epochs = a.epochs,
+                               .max_steps = a.max_steps,
+                               .batch = a.batch,
+                               .accumulation = a.accumulation,
+                               .eval_steps = a.eval_every,
+                               .patience = a.patience,
+                               .save_steps = a.save_every,
+                               .max_loss_rise = a.max_loss_rise,
+                               .seed = a.seed + 1,
+                               .folder = folder.in("state"),
+                               .resume = a.resume};
+  const std::uint64_t total = fit_steps(split.train.size(), fit_options);
+  const TrainerOptions trainer_options{.learning_rate = a.learning_rate,
+                                       .weight_decay = a.weight_decay,
+                                       .max_grad_norm = a.clip,
+                                       .optimizer = a.optimizer == "sgd" ? Optimizer::sgd : Optimizer::adamw,
+                                       .schedule = schedule_of(a.schedule),
+                                       .warmup_steps = static_cast<std::uint64_t>(
+                                           std::llround(static_cast<double>(a.warmup) * static_cast<double>(total))),
+                                       .total_steps = total,
+                                       .seed = a.seed,
+                                       .keep_activations = a.keep_activations};
+
+  const Threads threads(a.model.threads);
+  const std::unique_ptr<AnyTunable> model = load_tunable(a, preset);
+  SafetensorsWriter::Metadata settings{{"finetune.weights", std::string(info.weights)},
+                                       {"finetune.trained", a.full ? "all" : targets_text(targets)}};
+  if (!a.full) {
+    const AdapterOptions adapter{a.rank, a.alpha, a.dropout, a.seed + 2, a.rslora, targets};
+    model->add_adapter(adapter);
+    settings.emplace_back("finetune.rank", std::to_string(a.rank));
+    settings.emplace_back("finetune.alpha", detail::exact_text(a.alpha));
+    settings.emplace_back("finetune.dropout", detail::exact_text(a.dropout));
+    settings.emplace_back("finetune.rslora", a.rslora ? "true" : "false");
+  }
+  const std::unique_ptr<AnyTrainer> trainer = model->trainer(trainer_options);
+  Outcome outcome{&info, 0, split.train.size(), split.validation.size(), {}, 0, 0.0};
+  for (const Parameter& p : trainer->parameters()) outcome.trained += p.value.size();
+  if (!a.json) {
+    print(data.lost + std::to_string(split.train.size()) + " examples to learn from, " +
+          std::to_string(split.validation.size()) + " for validation; " + std::string(info.name) + " in " +
+          std::string(info.weights) + ", " + std::to_string(outcome.trained) + " parameters to train, " +
+          std::to_string(total) + " steps\n");
+  }
+
+  watch_for_interruptions();
+  // before the first update, an adapter changes no bit of the base's answers
+  std::vector<Sample> samples =
+      samples_of(split.validation.empty() ? split.train : split.validation, a.samples, tokenizer);
+  answer(*model, tokenizer, a.sample_tokens, samples, &Sample::base, [] { return interruption != 0; });
+
+  RunTrainer run(*model, *trainer, folder,
+                 {.base_model = a.model.folder,
+                  .checkpoint = {.bos_id = tokenizer.bos_id(), .eos_id = tokenizer.eos_id()},
+                  .tokenizer = a.full ? model_tokenizer(a.model) : std::string(),
+                  .full = a.full,
+                  .validated = !split.validation.empty()},
+                 std::move(settings));
+  Metrics metrics(folder, "Fine-tuning " + std::string(info.name));
+  Hooks hooks(metrics, total, !a.json);
+  outcome.fit = fit(run, split.train, split.validation, fit_options, hooks);
+  hooks.done();
+  metrics.draw();
+  if (outcome.fit.interrupted) {
+    note("mistral: interrupted after step " + std::to_string(outcome.fit.steps) + "; --resume goes on from there\n");
+    std::raise(interruption);
+  }
+
+  outcome.tokens = hooks.tokens();
+  outcome.seconds = hooks.seconds();
+  answer(*model, tokenizer, a.sample_tokens, samples, &Sample::tuned, [] { return interruption != 0; });
+  print(a.json ? result_json(outcome, folder, samples) : result_text(outcome, folder, a.full) + side_by_side(samples));
+}
+
+}  // namespace mistral::tool

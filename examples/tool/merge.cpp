@@ -1,0 +1,126 @@
+// mistral merge: a checkpoint and an adapter in, a checkpoint out.
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include <mistral/format/iq4_nl.hpp>
+#include <mistral/format/q4_0.hpp>
+#include <mistral/format/q4_k.hpp>
+#include <mistral/format/q6_k.hpp>
+#include <mistral/format/q8_0.hpp>
+#include <mistral/io/merge_checkpoint.hpp>
+#include <mistral/text/tokenizer.hpp>
+
+#include "commands.hpp"
+#include "console.hpp"
+#include "load.hpp"
+#include "model_files.hpp"
+#include "presets.hpp"
+
+namespace mistral::tool {
+
+namespace {
+
+struct Format {
+  std::string_view name;
+  bool in_folders;
+  GgufMerged (*merge)(const Checkpoint&, const std::string&, const std::string&, std::string_view,
+                      const GgufMetadataWriter&, ProgressHook);
+};
+
+template <class F>
+constexpr Format format{F::name, std::is_same_v<F, F32> || std::is_same_v<F, BF16>, &merge_gguf<F>};
+
+constexpr Format formats[] = {format<F32>,  format<F16>,  format<BF16>,   format<Q8_0>,
+                              format<Q6_K>, format<Q4_K>, format<IQ4_NL>, format<Q4_0>};
+
+const Format* find_format(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
+  const auto found =
+      std::find_if(std::begin(formats), std::end(formats), [&](const Format& f) { return f.name == name; });
+  return found == std::end(formats) ? nullptr : found;
+}
+
+// The format asked for, or the checkpoint's own where the file can have it, or else F32, which loses nothing.
+const Format& format_of(const MergeArguments& a, const Checkpoint& checkpoint) {
+  if (!a.weights.empty()) {
+    if (const Format* const found = find_format(a.weights)) return *found;
+    std::string names;
+    for (const Format& f : formats) names.append(names.empty() ? "" : ", ").append(f.name);
+    throw UsageError("--weights: expected one of " + names + ", got '" + printable(a.weights, 40) + "'");
+  }
+  const Format* const own = find_format(main_type(checkpoint));
+  return own != nullptr && (own->in_folders || a.out.ends_with(".gguf")) ? *own : formats[0];
+}
+
+// Whether both are one file or folder.
+bool same_place(const std::string& a, const std::string& b) {
+  struct ::stat x = {}, y = {};
+  return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+// Beside the weights; a file that is no tokenizer isn't passed on.
+SaveCheckpointOptions options_of(const std::string& tokenizer, const Format& format) {
+  SaveCheckpointOptions options{.type = format.name == "F32" ? DType::f32 : DType::bf16};
+  if (tokenizer.empty()) return options;
+  const Tokenizer checked = Tokenizer::load(tokenizer);
+  options.bos_id = checked.bos_id();
+  options.eos_id = checked.eos_id();
+  return options;
+}
+
+}  // namespace
+
+void run_merge(const MergeArguments& a) {
+  const Threads threads(a.threads);
+  const Checkpoint checkpoint = Checkpoint::open(a.folder);
+  const Format& format = format_of(a, checkpoint);
+  const bool to_file = !format.in_folders || a.out.ends_with(".gguf");
+  for (const std::string& source : {a.folder, a.adapter}) {
+    if (same_place(source, a.out)) throw UsageError("--out: expected another place than " + printable(source, 1000));
+  }
+  const std::string tokenizer = own_tokenizer(a.tokenizer, a.folder);
+  MergeLoss loss;
+  {
+    Progress progress("merging into " + std::string(format.name), 1);
+    if (to_file) {
+      loss =
+          format.merge(checkpoint, a.adapter, a.out, last_part(a.folder), gguf_tokenizer_of(tokenizer), progress.hook())
+              .loss;
+    } else {
+      SaveCheckpointOptions options = options_of(tokenizer, format);
+      options.progress = progress.hook();
+      loss = merge_checkpoint(checkpoint, a.adapter, a.out, options);
+      if (!tokenizer.empty() && !is_gguf_file(tokenizer)) {
+        AtomicFile file(path_in(a.out, "tokenizer.model"), "tokenizer");
+        file.write(read_all(tokenizer, "tokenizer"));
+        file.commit();
+      }
+    }
+  }
+  if (loss.relative > 0.0) {
+    char text[200];
+    std::snprintf(text, sizeof text,
+                  "mistral: warning: rounding to %.*s lost %.3g of what the adapter adds (|W' - (W + dW)| / |dW|); "
+                  "--weights f32 loses nothing\n",
+                  static_cast<int>(format.name.size()), format.name.data(), loss.relative);
+    note(text);
+  }
+  if (a.json) {
+    const nlohmann::ordered_json json = {{"out", a.out},
+                                         {"kind", to_file ? "gguf" : "hugging_face"},
+                                         {"weights", format.name},
+                                         {"relative_loss", loss.relative}};
+    return print(json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  }
+  print(printable(a.out, 1000) + ": " + printable(a.folder, 1000) + " with " + printable(a.adapter, 1000) + " in " +
+        std::string(format.name) + "\n");
+}
+
+}  // namespace mistral::tool

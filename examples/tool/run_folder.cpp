@@ -1,0 +1,132 @@
+#include "run_folder.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <system_error>
+
+#include <nlohmann/json.hpp>
+
+#include <mistral/core/error.hpp>
+#include <mistral/io/atomic_file.hpp>
+#include <mistral/io/line_reader.hpp>
+#include <mistral/io/printable.hpp>
+#include <mistral/io/tensor_files.hpp>
+
+namespace mistral::tool {
+
+namespace {
+
+Error cannot_write(const std::string& path, int reason) {
+  return Error("finetune", printable(path, 1000) + ": cannot write: " + std::generic_category().message(reason));
+}
+
+// With six digits: more are noise to a reader.
+double shown(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", x);
+  return std::strtod(text, nullptr);
+}
+
+}  // namespace
+
+RunFolder::RunFolder(std::string path, bool resume) : path_(std::move(path)), made_(!path_exists(path_)) {
+  make_folder(path_, "finetune");
+  struct ::stat status = {};
+  if (::stat(path_.c_str(), &status) == 0 && !S_ISDIR(status.st_mode)) {
+    throw Error("finetune", printable(path_, 1000), "a folder to write to", "a file");
+  }
+  if (::access(path_.c_str(), W_OK | X_OK) != 0) throw cannot_write(path_, errno);
+  if (!resume && path_exists(in("state/last.safetensors"))) {
+    throw Error("finetune", printable(path_, 1000), "a folder without a run in it, or --resume", "one with a run");
+  }
+  for (const char* const folder : {"", "last/"}) {
+    for (const char* const name : {"adapter_config.json", "adapter_model.safetensors", "config.json",
+                                   "model.safetensors", "tokenizer.model", "metrics.jsonl", "loss.svg"}) {
+      remove_stale_temporaries(in(std::string(folder) + name));  // of a run that was killed
+    }
+  }
+}
+
+RunFolder::~RunFolder() {
+  if (made_) (void)::rmdir(path_.c_str());
+}
+
+std::string RunFolder::in(const std::string& name) const { return path_in(path_, name); }
+
+Metrics::Metrics(const RunFolder& folder, std::string title)
+    : path_(folder.in("metrics.jsonl")), plot_path_(folder.in("loss.svg")), title_(std::move(title)) {}
+
+Metrics::~Metrics() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void Metrics::resumed(std::uint64_t step) {
+  std::string kept;
+  if (path_exists(path_)) {
+    LineReader lines(path_, "finetune", std::size_t{1} << 16);
+    while (lines.next()) {
+      const auto row = nlohmann::json::parse(lines.line(), nullptr, false);
+      const bool whole = row.is_object() && row.contains("step") && row["step"].is_number_unsigned();
+      if (!whole || row["step"].get<std::uint64_t>() > step) continue;
+      const auto number = row["step"].get<std::uint64_t>();
+      if (row.contains("loss") && row["loss"].is_number()) training_.emplace_back(number, row["loss"].get<double>());
+      if (row.contains("validation_loss") && row["validation_loss"].is_number()) {
+        validation_.emplace_back(number, row["validation_loss"].get<double>());
+      }
+      kept += lines.line() + "\n";
+    }
+  }
+  write(kept);
+}
+
+void Metrics::add(const FitStep& step) {
+  const nlohmann::ordered_json row = {{"step", step.step},
+                                      {"epoch", shown(step.epoch)},
+                                      {"loss", shown(static_cast<double>(step.loss))},
+                                      {"learning_rate", shown(static_cast<double>(step.learning_rate))},
+                                      {"gradient_norm", shown(step.gradient_norm)},
+                                      {"tokens", step.tokens},
+                                      {"seconds", shown(step.seconds)}};
+  write(row.dump() + "\n");
+  training_.emplace_back(step.step, static_cast<double>(step.loss));
+}
+
+void Metrics::add(const FitEvaluation& evaluation) {
+  const nlohmann::ordered_json row = {{"step", evaluation.step},
+                                      {"validation_loss", shown(evaluation.loss)},
+                                      {"best", evaluation.best},
+                                      {"seconds", shown(evaluation.seconds)}};
+  write(row.dump() + "\n");
+  validation_.emplace_back(evaluation.step, evaluation.loss);
+}
+
+void Metrics::draw() const {
+  AtomicFile file(plot_path_, "finetune");
+  file.write(loss_plot(title_, training_, validation_));
+  file.commit();
+}
+
+// A line of a run that is killed may be cut; resumed() drops it.
+void Metrics::write(const std::string& line) {
+  if (descriptor_ < 0) {
+    AtomicFile file(path_, "finetune");
+    file.write(line);
+    file.commit();
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (descriptor_ < 0) throw cannot_write(path_, errno);
+    return;
+  }
+  for (std::size_t done = 0; done < line.size();) {
+    const auto count = ::write(descriptor_, line.data() + done, line.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw cannot_write(path_, errno);
+    done += static_cast<std::size_t>(count);
+  }
+}
+
+}  // namespace mistral::tool
