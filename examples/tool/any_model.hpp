@@ -15,6 +15,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/generate/generate.hpp>
 #include <mistral/generate/perplexity.hpp>
+#include <mistral/generate/session_file.hpp>
 #include <mistral/io/load.hpp>
 
 namespace mistral::tool {
@@ -34,6 +35,14 @@ struct PresetInfo {
   std::size_t workspace_bytes;
 };
 
+/// A LookupDecoder whose type is known at run time only.
+class AnyLookup {
+ public:
+  virtual ~AnyLookup() = default;
+  virtual std::span<const float> next(TokenId token, std::size_t choices) = 0;
+  virtual LookupCounts counts() const noexcept = 0;
+};
+
 /// A Session whose type is known at run time only.
 class AnySession {
  public:
@@ -51,6 +60,13 @@ class AnySession {
   /// mistral::score_continuations.
   virtual std::vector<TextScore> score_continuations(std::span<const TokenId> prompt,
                                                      std::span<const std::vector<TokenId>> ends) = 0;
+
+  /// Tokens that are to be given one by one, with drafts of `most` tokens. Must not outlive the session.
+  virtual std::unique_ptr<AnyLookup> lookup(std::size_t most, std::span<const TokenId> text) = 0;
+
+  /// SessionFile::restore, save_session.
+  virtual void restore(const SessionFile& file) = 0;
+  virtual void save(std::span<const TokenId> tokens, const std::string& path) const = 0;
 
   virtual std::int64_t position() const noexcept = 0;
   virtual std::int64_t wraps() const noexcept = 0;

@@ -366,6 +366,7 @@ void run_bench(const BenchArguments& a) {
   const AnyPreset& preset = preset_for(a);
   const PresetInfo& info = preset.info();
   if (a.finetune) return run_bench_finetune(preset, a);
+  if (a.lookup > 0) return run_bench_lookup(preset, a);
   const std::size_t deepest = *std::max_element(a.depths.begin(), a.depths.end());
   const std::size_t most = std::max(a.prompt_tokens, deepest + a.generate_tokens);
   if (info.config.window_size == 0 && most > info.config.context_len) {

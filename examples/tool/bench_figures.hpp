@@ -86,4 +86,8 @@ auto between(const Measure& measure, const Run& run) {
 /// preset isn't compiled for training.
 void run_bench_finetune(const AnyPreset& preset, const BenchArguments& arguments);
 
+/// `mistral bench --lookup`: an answer that repeats its prompt, token by token and with drafts from the prompt. Throws
+/// UsageError where a model without a window has no room for it.
+void run_bench_lookup(const AnyPreset& preset, const BenchArguments& arguments);
+
 }  // namespace mistral::tool

@@ -41,6 +41,8 @@ struct GenerateArguments {
   std::vector<std::string> stop;
   bool ignore_eos = false;
   bool no_bos = false;
+  std::string state;       // a file that the session is taken from, where it is there, and saved to; empty: none
+  std::size_t lookup = 0;  // tokens that are drafted at most
   bool json = false;
   bool verbose = false;
 };
@@ -128,6 +130,9 @@ struct InspectArguments {
 };
 void run_inspect(const InspectArguments& arguments);
 
+/// Tokens of a draft at most where the command line doesn't say: with the token before them, a tile of rows.
+inline constexpr std::size_t lookup_tokens = 11;
+
 struct BenchArguments {
   std::string config;
   std::string weights;  // empty: the preset's
@@ -137,6 +142,7 @@ struct BenchArguments {
   std::size_t sequences = 0;           // that go through the model together, a row of each; 0: not timed
   bool finetune = false;               // time steps of training instead, with adapters of `rank`
   std::size_t rank = 32;
+  std::size_t lookup = 0;  // time an editing answer with drafts of so many tokens at most, and without; 0: no
   std::size_t repeats = 5;
   std::size_t threads = 0;  // 0: as many as there are processors
   bool json = false;

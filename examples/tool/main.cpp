@@ -40,6 +40,14 @@ Command add_generate(CLI::App& parent) {
       ->allow_extra_args(false);
   app->add_flag("--ignore-eos", a.ignore_eos, "go on after the token that ends a text");
   app->add_flag("--no-bos", a.no_bos, "don't put BOS in front of the prompt");
+  add_path(
+      *app, "--state", a.state,
+      "a file that keeps what the model has read: what it holds of the prompt's beginning isn't computed again, and "
+      "at the end it holds the prompt and its continuation");
+  add_lookup(*app, a.lookup,
+             "draft up to N tokens (" + std::to_string(lookup_tokens) +
+                 " unless said) from the text so far and take them through the model together: the same text, sooner "
+                 "where it repeats itself");
   app->add_flag("--json", a.json, "print one JSON object at the end instead");
   app->add_flag("--verbose", a.verbose, "print speeds to standard error, as on a terminal");
   return {app, [arguments] {
@@ -284,6 +292,12 @@ Command add_bench(CLI::App& parent) {
       "time steps of training adapters instead, of --sequences (1 unless said) x --prompt-tokens tokens, and say the "
       "memory that they take");
   for (const char* const other : {"--generate-tokens", "--depth"}) finetune->excludes(app->get_option(other));
+  CLI::Option* const lookup = add_lookup(
+      *app, a.lookup,
+      "time --generate-tokens of an answer that repeats the prompt of --prompt-tokens with a change here and there "
+      "instead, with drafts of up to N tokens (" +
+          std::to_string(lookup_tokens) + " unless said) and without");
+  lookup->excludes(finetune)->excludes(app->get_option("--depth"))->excludes(app->get_option("--sequences"));
   app->add_option("--rank", a.rank, "of the adapters beside all matrices; 32 unless said")
       ->check(CLI::Range(std::size_t{1}, std::size_t{512}))
       ->type_name("N")

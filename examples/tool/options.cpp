@@ -93,6 +93,17 @@ void check_sampling(const SamplingOptions& sampling) {
   }
 }
 
+CLI::Option* add_lookup(CLI::App& app, std::size_t& lookup, const std::string& help) {
+  constexpr std::uint64_t most = 4096;
+  const auto take = [&lookup](const std::string& text) { lookup = static_cast<std::size_t>(std::stoull(text)); };
+  const auto in_range = [](const std::string& text) { return why_not_whole(text, 1, most); };
+  return app.add_option_function<std::string>("--lookup", take, help)
+      ->expected(0, 1)
+      ->check(CLI::Validator(in_range, ""))
+      ->default_str(std::to_string(lookup_tokens))
+      ->type_name("[N]");
+}
+
 CLI::Option* add_template(CLI::App& app, std::string& chat_template, const std::string& what) {
   return app
       .add_option("--template", chat_template,

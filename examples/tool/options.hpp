@@ -56,6 +56,9 @@ void add_sampling(CLI::App& app, SamplingOptions& sampling, std::optional<std::u
 /// Throws UsageError for what `add_sampling` has read and can't be.
 void check_sampling(const SamplingOptions& sampling);
 
+/// `name [N]`: tokens of a draft at most, lookup_tokens where N isn't given; 0 without the option.
+CLI::Option* add_lookup(CLI::App& app, std::size_t& lookup, const std::string& help);
+
 /// The chat template: "v1", "v3", or empty for the tokenizer's.
 CLI::Option* add_template(CLI::App& app, std::string& chat_template, const std::string& what);
 

@@ -20,6 +20,17 @@
 
 namespace mistral::tool {
 
+template <class Session>
+class LookupOf final : public AnyLookup {
+ public:
+  LookupOf(Session& session, std::size_t most, std::span<const TokenId> text) : decoder_(session, most, text) {}
+  std::span<const float> next(TokenId token, std::size_t choices) override { return decoder_.next(token, choices); }
+  LookupCounts counts() const noexcept override { return decoder_.counts(); }
+
+ private:
+  LookupDecoder<Session> decoder_;
+};
+
 template <class Model, KvElement KV>
 class SessionOf final : public AnySession {
   struct LogitsHook {
@@ -41,6 +52,13 @@ class SessionOf final : public AnySession {
   std::vector<TextScore> score_continuations(std::span<const TokenId> prompt,
                                              std::span<const std::vector<TokenId>> ends) override {
     return mistral::score_continuations(session_, prompt, ends);
+  }
+  std::unique_ptr<AnyLookup> lookup(std::size_t most, std::span<const TokenId> text) override {
+    return std::make_unique<LookupOf<Session<Model, KV>>>(session_, most, text);
+  }
+  void restore(const SessionFile& file) override { file.restore(session_); }
+  void save(std::span<const TokenId> tokens, const std::string& path) const override {
+    save_session(session_, tokens, path);
   }
   std::int64_t position() const noexcept override { return session_.position(); }
   std::int64_t wraps() const noexcept override { return session_.cache().wraps(); }

@@ -10,6 +10,7 @@
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q8_0.hpp>
 #include <mistral/generate/session.hpp>
+#include <mistral/generate/session_file.hpp>
 #include <mistral/nn/adapter.hpp>
 
 #include "../support/models.hpp"
@@ -126,6 +127,30 @@ TEST_CASE("a merge into a narrow format says what it lost") {
   CHECK(fine.relative > 0.0);
 }
 
+TEST_CASE("a session's file is taken in by one that goes through the same adapter, and by no other") {
+  auto model = test::random_model<Transformer<test::tiny, Lora<F32>>>(6);
+  using Session = mistral::Session<decltype(model), float, 8>;
+  const test::Scratch scratch;
+  const std::string path = scratch.path("state");
+  const std::vector<TokenId> text{1, 2, 3, 4, 5};
+  for (const std::uint64_t seed : {1u, 2u}) {
+    add_adapter(model, {.rank = 3, .seed = seed});
+    stir(model, static_cast<std::size_t>(seed - 1), seed);
+  }
+  Session session(model);
+  session.use_adapter(1);
+  session.prefill(text);
+  save_session(session, text, path);
+  Session same(model), other(model), none(model);
+  same.use_adapter(1);
+  none.use_adapter(no_adapter);
+  CHECK(load_session(same, path) == text);
+  CHECK(same_bits(same.decode(7), session.decode(7)));
+  const auto error_of = [&](Session& wrong) { return test::error_of([&] { load_session(wrong, path); }); };
+  CHECK(error_of(other).starts_with("[state] " + path + ": field 'model': expected '"));
+  CHECK(error_of(none).starts_with("[state] " + path + ": field 'model': expected '"));
+}
+
 TEST_CASE_TEMPLATE("each sequence of a forward may go through an adapter of its own", C, MISTRAL_CASES) {
   constexpr ModelConfig config = C::config;
   using Tuned = typename C::Tuned;
@@ -151,11 +176,16 @@ TEST_CASE_TEMPLATE("each sequence of a forward may go through an adapter of its 
   add_adapter(model, {.rank = 9, .seed = 2, .targets = {.wk = false, .output = false}});
   stir(model, 1, 2);
 
-  for (std::size_t i = 0; i < 4; ++i) {  // a session has one for all its tokens
+  for (std::size_t i = 0; i < 4; ++i) {  // a session has one for all its tokens, and so has a fork of it
     Session<Tuned, float, 8> session(model);
     session.use_adapter(i == 1 ? no_adapter : i == 2 ? 1 : 0);
+    session.prefill(std::span(texts[i]).first(5));
+    Session<Tuned, float, 8> fork = session.fork();
+    session.clear();
     const auto rows = session.forward(texts[i]);
     CHECK(same_bits({rows.data(), rows.rows() * rows.cols()}, expected[i]));
+    const auto last = std::span<const float>(expected[i]).last(config.vocab_size);
+    CHECK(same_bits(fork.prefill(std::span(texts[i]).subspan(5)), last));
   }
 
   const std::vector<AdapterRows> choice{{length, 0}, {length, no_adapter}, {length, 1}, {length, 0}};

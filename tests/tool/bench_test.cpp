@@ -82,6 +82,28 @@ TEST_CASE("bench times steps of training, and says the memory that they take") {
   CHECK(made["peak_rss_bytes"].get<double>() > made["weight_bytes"].get<double>());
 }
 
+TEST_CASE("bench times an answer that repeats its prompt with drafts and without, and says what was accepted") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const std::vector<std::string> options{"bench", "--config", "tiny", "--prompt-tokens", "200", "--generate-tokens",
+                                         "180",   "--lookup", "5",    "--repeats",       "1",   "--threads",
+                                         "1"};
+  std::vector<std::string> with_json = options;
+  with_json.push_back("--json");
+  const json made = json::parse(run_tool(with_json).out);
+  CHECK(made["answer_tokens"] == 180);
+  CHECK(made["answer_is_given"] == true);
+  CHECK(made["draft_tokens"] == 5);
+  CHECK(made["edits"].get<int>() > 0);
+  CHECK(made["forwards"].get<int>() + made["accepted"].get<int>() == 180);
+  CHECK(made["accepted"].get<int>() > 100);
+  CHECK(made["drafted"].get<int>() > made["accepted"].get<int>());
+  const double ratio = made["lookup_tps"]["median"].get<double>() / made["plain_tps"]["median"].get<double>();
+  CHECK(made["lookup_over_plain"]["median"].get<double>() == doctest::Approx(ratio));
+  const Run text = run_tool(options);
+  CHECK(text.exit_code == 0);
+  CHECK(text.out.find("Its tokens are given, for random weights edit nothing") != std::string::npos);
+}
+
 TEST_CASE("bench refuses what a preset doesn't hold") {
   if (mistral::test::tool_path() == nullptr) return;
   const auto error_of = [](const std::vector<std::string>& options) {
