@@ -277,6 +277,9 @@ void run_finetune(const FinetuneArguments& a) {
   const Tokenizer tokenizer = load_tokenizer(a.model, info);
   const Data data = read_data(a, tokenizer, sequence_of(a, info));
   const DatasetSplit& split = data.split;
+  if (a.patience > 0 && split.validation.empty()) {
+    throw UsageError("--patience: expected examples for validation, got none");
+  }
 
   RunFolder folder(a.out, a.resume);
   const FitOptions fit_options{.epochs = a.epochs,

@@ -257,7 +257,7 @@ TEST_CASE("what an option can have wrong ends in one line, and leaves nothing") 
         "[trainer] preset stories-260k-bf16: expected one that is compiled for training (");
   check({"--template", "v3"}, 1, "[");
   check({"--learning-rate", "nan"}, 2, "--learning-rate: expected a number of 0 ... 1000, got 'nan'");
-        "[fit] patience: expected examples for validation, got none");
+  check({"--patience", "2", "--validation-share", "0"}, 2, "--patience: expected examples for validation, got none");
 }
 
 TEST_CASE("a folder that can't be written, or is full, ends in one line, and holds no half of a file") {
