@@ -197,7 +197,9 @@ inline double int8_peak([[maybe_unused]] std::size_t threads) {
   const auto all = [](int x) { return _mm512_set1_epi32(x); };
   const auto multiply_add = [](Register sum, Register w, Register x, [[maybe_unused]] Register ones) {
 #if defined(__AVX512VNNI__)
-    return _mm512_dpbusd_epi32(sum, w, x);
+    // where the sum is: of the intrinsic, gcc makes copies to other registers and back
+    asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(w), "v"(x));
+    return sum;
 #else
     return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), ones));
 #endif
@@ -221,21 +223,15 @@ inline double int8_peak([[maybe_unused]] std::size_t threads) {
     for (std::size_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 16
       for (Register& sum : sums) {
-#if defined(__AVX512VNNI__)
-        Register s = sum;  // where the sum is: of the intrinsic, gcc makes copies to other registers and back
-        asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(s) : "v"(w), "v"(x));
-        sum = s;
-#else
         // or the product would be taken out of the loop
 #if defined(__aarch64__)
         asm volatile("" : "+w"(x));
-#elif defined(__AVX512F__)
+#elif defined(__AVX512F__) && !defined(__AVX512VNNI__)
         asm volatile("" : "+v"(x));
-#else
+#elif !defined(__AVX512F__)
         asm volatile("" : "+x"(x));
 #endif
         sum = multiply_add(sum, w, x, ones);
-#endif
       }
     }
     keep(sums);
