@@ -1,0 +1,159 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <mistral/core/error.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/generate/lookup.hpp>
+#include <mistral/generate/sampler.hpp>
+#include <mistral/generate/stop.hpp>
+#include <mistral/text/stream_decoder.hpp>
+#include <mistral/text/tokenizer.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// When and how a text goes on.
+struct GenerateOptions {
+  SamplingOptions sampling{};
+  std::size_t max_tokens = 256;             ///< tokens to generate at most
+  std::vector<TokenId> stop_ids{};          ///< tokens that end the text and aren't part of it, such as EOS
+  std::vector<std::string> stop_strings{};  ///< texts that end the text and aren't part of it
+  /// The ids that the model took before the prompt: part of the history that the repetition penalty looks at.
+  std::span<const TokenId> seen{};
+  /// The text doesn't continue the prompt's but is one of its own, as an answer is: what Tokenizer::decode() makes of
+  /// the tokens, without the space that encoding puts in front.
+  bool own_text = false;
+  /// Tokens at most that are drafted from the text so far and go through the model together (see LookupDecoder); 0:
+  /// none. The text is the same, and comes sooner where it repeats itself. A model with a window needs a session that
+  /// can be rolled back by as many. In a SessionBatch it counts for nothing.
+  std::size_t lookup = 0;
+};
+
+enum class StopReason {
+  max_tokens,   ///< as many as were asked for
+  stop_id,      ///< a token of stop_ids
+  stop_string,  ///< a text of stop_strings
+  context,      ///< a model without a window has come to the end of its context
+  cancelled,    ///< on_text returned false, or the text was called off
+};
+
+/// What was made of a prompt.
+struct Generated {
+  std::vector<TokenId> tokens;  ///< the tokens chosen, without one that stopped
+  std::string text;             ///< their text, up to a text that stopped
+  StopReason reason = StopReason::max_tokens;
+  LookupCounts lookup{};  ///< the forwards after the prompt's, and what came of drafts
+};
+
+/// A text on its way, as it is between two forwards: chooses tokens from logits, makes text of them, and knows when it
+/// ends. What a text is doesn't depend on who runs the forwards: `generate` for one sequence, a SessionBatch for many.
+class Continuation {
+ public:
+  /// Without a tokenizer (null) there are tokens and no text. Throws Error for wrong options, for a tokenizer of more
+  /// pieces than the model, and for stop strings without a tokenizer.
+  Continuation(const Tokenizer* tokenizer, const GenerateOptions& options, std::size_t vocab_size)
+      : sampler_(options.sampling, vocab_size),
+        stop_(options.stop_strings),
+        stop_ids_(options.stop_ids),
+        max_tokens_(options.max_tokens),
+        own_text_(options.own_text) {
+    if (tokenizer != nullptr) {
+      if (tokenizer->vocab_size() > vocab_size) {
+        throw Error("generate", "the tokenizer's vocabulary", "at most " + std::to_string(vocab_size) + " pieces",
+                    std::to_string(tokenizer->vocab_size()));
+      }
+      decoder_.emplace(*tokenizer);
+      pieces_ = tokenizer->vocab_size();
+    } else if (!options.stop_strings.empty()) {
+      throw Error("generate", "stop_strings", "none where there is no tokenizer",
+                  std::to_string(options.stop_strings.size()));
+    }
+    made_.tokens.reserve(std::min<std::size_t>(max_tokens_, 65536));
+  }
+
+  /// What stands before the text: ids of the vocabulary, `seen` those of options.seen.
+  void begin(std::span<const TokenId> seen, std::span<const TokenId> prompt) {
+    std::string text;  // dropped: the decoder meets the prompt to know a space inside the text from one in front
+    for (const std::span<const TokenId> tokens : {seen, prompt}) {
+      for (const TokenId token : tokens) {
+        sampler_.accept(token);
+        if (has_text(token) && !own_text_) decoder_->feed(token, text);
+      }
+    }
+  }
+
+  /// Whether `next` is going to choose: not where no token is asked for at all.
+  bool choosing() const noexcept { return choices() > 0; }
+
+  /// How many tokens may yet be chosen.
+  std::size_t choices() const noexcept { return max_tokens_ - std::min(made_.tokens.size(), max_tokens_); }
+
+  /// Chooses the next token. Returns it where it is to go through the model, and nothing where the text is over.
+  ///   logits  (vocab_size) after all tokens so far; may be overwritten
+  ///   room    whether the sequence can take one more token
+  ///   show    bool(std::string_view): handed each piece of text as soon as it is final; false ends the text
+  /// Throws what the sampler and `show` throw; the text then ends with what has been made.
+  template <class Show>
+  std::optional<TokenId> next(std::span<float> logits, bool room, Show&& show) {
+    if (!choosing()) return finish(StopReason::max_tokens, show);
+    const TokenId token = sampler_.sample(logits);
+    sampler_.accept(token);
+    if (std::find(stop_ids_.begin(), stop_ids_.end(), token) != stop_ids_.end()) {
+      return finish(StopReason::stop_id, show);
+    }
+    made_.tokens.push_back(token);
+    const bool go_on = give(stop_.push(has_text(token) ? decoder_->feed(token) : std::string()), show);
+    if (stop_.stopped()) return finish(StopReason::stop_string, show);
+    if (!go_on) return finish(StopReason::cancelled, show);
+    if (made_.tokens.size() == max_tokens_) return finish(StopReason::max_tokens, show);
+    if (!room) return finish(StopReason::context, show);
+    return token;
+  }
+
+  /// Ends the text here and now.
+  void cancel() noexcept { made_.reason = StopReason::cancelled; }
+
+  /// What has been made so far; all of it once the text is over.
+  const Generated& made() const noexcept { return made_; }
+  Generated take() noexcept { return std::move(made_); }
+
+ private:
+  // A model's vocabulary may be padded past its tokenizer's: such an id has no text.
+  bool has_text(TokenId id) const noexcept { return static_cast<std::size_t>(id) < pieces_; }
+
+  // Hands text on; false where it is to end.
+  template <class Show>
+  bool give(const std::string& text, Show& show) {
+    made_.text += text;
+    return text.empty() || show(std::string_view(text));
+  }
+
+  template <class Show>
+  std::nullopt_t finish(StopReason reason, Show& show) {
+    made_.reason = reason;
+    if (reason == StopReason::stop_string || reason == StopReason::cancelled || !decoder_) return std::nullopt;
+    std::string rest = stop_.push(decoder_->flush());
+    if (stop_.stopped()) made_.reason = StopReason::stop_string;
+    if (!stop_.stopped()) rest += stop_.flush();
+    if (!give(rest, show)) made_.reason = StopReason::cancelled;
+    return std::nullopt;
+  }
+
+  Sampler sampler_;
+  StopStrings stop_;
+  std::optional<StreamDecoder> decoder_;
+  std::vector<TokenId> stop_ids_;
+  std::size_t max_tokens_;
+  bool own_text_;
+  std::size_t pieces_ = 0;  // ids below have text
+  Generated made_;
+};
+
+}  // namespace mistral::inline MISTRAL_ABI
