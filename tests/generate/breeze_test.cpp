@@ -1,21 +1,30 @@
 // The model that the project holds itself, in examples/own_model/breeze.
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
+#include <cstdlib>
 #include <functional>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include <mistral/format/f32.hpp>
+#include <mistral/generate/batch.hpp>
+#include <mistral/generate/generate.hpp>
 #include <mistral/generate/perplexity.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/io/load.hpp>
 #include <mistral/text/tokenizer.hpp>
 
 #include "../../examples/tool/configs.hpp"
+#include "../support/allocations.hpp"
 #include "../support/golden.hpp"
 #include "../support/models.hpp"
+#include "../support/random_rows.hpp"
+#include "../support/resident.hpp"
 
 using namespace mistral;
 
@@ -29,6 +38,57 @@ std::vector<TokenId> with_bos(const Tokenizer& tokenizer, const std::string& tex
   std::vector<TokenId> ids = tokenizer.encode(text);
   ids.insert(ids.begin(), tokenizer.bos_id());
   return ids;
+}
+
+// How long the soak takes: tests/soak.sh has it take minutes.
+double soak_seconds() {
+  const char* text = std::getenv("MISTRAL_SOAK_SECONDS");
+  if (text != nullptr) return std::atof(text);
+  return test::counts_allocations ? 5.0 : 2.0;
+}
+
+struct Spoken {
+  BatchRequest request;
+  Generated alone;  // what `generate` makes of it
+};
+
+// Conversations of random lengths, options and endings. Some have a prompt in common that is longer than the window,
+// and some go on from what another has answered.
+std::vector<Spoken> conversations(const Model& model, const Tokenizer& tokenizer, std::size_t count, Random& random) {
+  const std::string lines[] = {
+      "And it came to pass",
+      "She could not enter the house again",
+      "Behold, the people of the land",
+      "Emma had feelings, less of curiosity than of pride",
+      "Speak unto the children of Israel, and say unto them",
+      "It was not to be supposed",
+  };
+  std::string rules;
+  while (tokenizer.encode(rules).size() < 2 * tool::breeze.window_size) rules += lines[4] + ": " + lines[2] + ". ";
+  std::vector<Spoken> out;
+  Session<Model, float> session{model};
+  for (std::size_t i = 0; i < count; ++i) {
+    Spoken spoken;
+    BatchRequest& request = spoken.request;
+    std::string text = random.next() % 2 == 0 ? rules : "";
+    for (std::size_t line = test::uniform(random, 1, 4); line > 0; --line) {
+      text += lines[test::uniform(random, 0, 5)] + (line > 1 ? ". " : "");
+    }
+    request.prompt = with_bos(tokenizer, text);
+    if (!out.empty() && random.next() % 4 == 0) {
+      const Spoken& before = out[test::uniform(random, 0, out.size() - 1)];
+      request.prompt = before.request.prompt;
+      request.prompt.insert(request.prompt.end(), before.alone.tokens.begin(), before.alone.tokens.end());
+      for (const TokenId token : tokenizer.encode(lines[test::uniform(random, 0, 5)])) request.prompt.push_back(token);
+    }
+    request.options.max_tokens = test::uniform(random, 1, 120);
+    if (random.next() % 2 == 0) request.options.sampling = {.temperature = 0.8f, .top_p = 0.9f, .seed = random.next()};
+    if (random.next() % 3 == 0) request.options.stop_strings = {"LORD", "ing the"};
+    session.clear();
+    spoken.alone = generate(session, tokenizer, request.prompt, request.options);
+    out.push_back(std::move(spoken));
+  }
+  return out;
 }
 
 }  // namespace
@@ -92,4 +152,74 @@ TEST_CASE("the model of our own goes on past its window in the same words, and i
     if (!test::same_bits(all.row(prompt - 1 + i), decoded[i])) ++different;
   }
   CHECK(different == 0);
+}
+
+TEST_CASE("a soak of 64 conversations: constant memory, nothing is lost, and each text is the one that it is alone") {
+  const auto model = load<Model>(folder);
+  const auto tokenizer = Tokenizer::load(folder + "/tokenizer.model");
+  Random random(51);
+  constexpr std::size_t count = 64;
+  const std::vector<Spoken> all = conversations(model, tokenizer, count, random);
+  SessionBatch<Model, float> batch(model, tokenizer, {.max_sequences = 8, .token_budget = 32});
+
+  struct Live {
+    std::size_t which = 0;
+    std::string streamed;
+    bool cancelled = false;
+  };
+  std::map<SequenceId, Live> live;
+  std::vector<bool> is_live(count, false);
+  std::size_t joined = 0, ended = 0, whole = 0, mixed_up = 0, resident = 0;
+  const auto step = [&] {
+    for (const BatchResult& result : batch.step()) {
+      const auto found = live.find(result.id);
+      REQUIRE(found != live.end());
+      const Live& one = found->second;
+      const Generated& alone = all[one.which].alone;
+      const bool called_off = one.cancelled && result.made.reason == StopReason::cancelled;
+      const bool same = called_off
+                            ? std::equal(result.made.tokens.begin(), result.made.tokens.end(), alone.tokens.begin()) &&
+                                  alone.text.starts_with(result.made.text)
+                            : result.made.tokens == alone.tokens && result.made.text == alone.text &&
+                                  result.made.reason == alone.reason;
+      mixed_up += !result.error && same && one.streamed == result.made.text ? 0 : 1;
+      whole += called_off ? 0 : 1;
+      ++ended;
+      is_live[one.which] = false;
+      live.erase(found);
+    }
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  const auto passed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+  const double seconds = soak_seconds();
+  while (passed() < seconds || whole < count) {
+    const std::size_t which = test::uniform(random, 0, count - 1);
+    if (!is_live[which] && random.next() % 2 == 0) {
+      BatchRequest request = all[which].request;
+      // It is told its number only when it has joined, and before the next step.
+      request.on_text = [&live, id = joined + 1](std::string_view text) {
+        live.at(id).streamed += text;
+        return true;
+      };
+      const SequenceId id = batch.add(std::move(request));
+      REQUIRE(id == ++joined);
+      live[id].which = which;
+      is_live[which] = true;
+    }
+    if (!live.empty() && random.next() % 40 == 0) {
+      auto one = std::next(live.begin(), static_cast<std::ptrdiff_t>(test::uniform(random, 0, live.size() - 1)));
+      one->second.cancelled = batch.cancel(one->first) || one->second.cancelled;
+    }
+    step();
+    if (resident == 0 && whole >= count && passed() > 0.2 * seconds) resident = test::resident_bytes();
+  }
+  if (test::counts_allocations) CHECK(test::resident_bytes() <= resident + (std::size_t{1} << 20));
+  while (!batch.empty()) step();
+  CHECK(mixed_up == 0);
+  CHECK(ended == joined);
+  CHECK(live.empty());
+  CHECK(ended > whole);
+  CHECK(batch.counters().shared_tokens > 0);
+  MESSAGE(joined, " sequences joined, ", whole, " ended by themselves; ", batch.counters().rows, " rows, ",
+          batch.counters().shared_tokens, " tokens shared");
 }

@@ -19,6 +19,7 @@
 #include <mistral/kernels/inputs.hpp>
 #include <mistral/kernels/low_rank.hpp>
 #include <mistral/kernels/matmul.hpp>
+#include <mistral/nn/adapter_rows.hpp>
 #include <mistral/nn/linear.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -38,15 +39,6 @@ struct Lora {
 
 /// The largest rank of an adapter: a workspace holds that many floats for each row.
 inline constexpr std::size_t max_lora_rank = 512;
-
-/// The adapter of a row that has none.
-inline constexpr std::size_t no_adapter = static_cast<std::size_t>(-1);
-
-/// The next `rows` rows of a forward go through the adapter `adapter` of the model, or through none.
-struct AdapterRows {
-  std::size_t rows;
-  std::size_t adapter;
-};
 
 /// What an adapter adds to one matrix; rank 0 where it leaves the matrix alone.
 struct LoraMatrices {

@@ -71,6 +71,19 @@ class Transformer {
     output.forward(work.inputs.prepare(work.branch.view(), first), out);
   }
 
+  /// Logits of some rows of the last forward: out (rows.size(), vocab_size). They have the same bits as above. Where
+  /// adapters are chosen by rows (nn/lora.hpp), the choice must now be that of these rows, one after the other.
+  template <KvElement T>
+  void logits(Workspace<C, F, T>& work, std::span<const std::size_t> rows, Rows<float> out) const noexcept {
+    assert(rows.size() == out.rows());
+    work.branch.resize(rows.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      kernels::rms_norm(work.x.view().slice(rows[i], 1), norm.weight.span(), C.norm_eps,
+                        work.branch.view().slice(i, 1));
+    }
+    output.forward(work.inputs.prepare(work.branch.view()), out);
+  }
+
  private:
   template <KvElement T, class Tape>
   static void show_residual(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,

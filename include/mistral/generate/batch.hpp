@@ -1,0 +1,185 @@
+#pragma once
+
+#include <cstddef>
+#include <exception>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <mistral/cache/kv_cache.hpp>
+#include <mistral/core/rows.hpp>
+#include <mistral/core/token.hpp>
+#include <mistral/generate/batch_request.hpp>
+#include <mistral/generate/batch_scheduler.hpp>
+#include <mistral/nn/adapter_rows.hpp>
+#include <mistral/nn/transformer.hpp>
+#include <mistral/text/tokenizer.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// Many sequences over one model: their rows go through it together, so that the weights are read once for all of them.
+/// Each has its own prompt, options, adapter and hooks, joins and ends when it likes, and gets the same tokens, bit by
+/// bit, as `generate` would make of it alone.
+///
+///     SessionBatch<Model, float> batch{model, tokenizer, {.max_sequences = 16, .token_budget = 64}};
+///     batch.add({.prompt = ids, .options = {.max_tokens = 100}});
+///     while (!batch.empty()) {
+///       for (const BatchResult& result : batch.step()) ...
+///     }
+///
+/// All caches and activations, in elements KV, are allocated when it is made; memory_bytes() says how much they take. A
+/// ring of a model with a window bounds its sequence for ever. BatchScheduler says in which order sequences go.
+///
+/// One thread steps. add(), cancel(), empty() and waiting() may be called from any other at any time, and all from the
+/// functions of a request. The model and the tokenizer must outlive the batch.
+template <class Model, KvElement KV = float>
+class SessionBatch {
+  static constexpr ModelConfig C = Model::config;
+  static_assert(CheckedConfig<C>::value);
+
+ public:
+  /// Throws Error where `options` don't validate.
+  SessionBatch(const Model& model, const Tokenizer& tokenizer, const BatchOptions& options = {})
+      : SessionBatch(model, &tokenizer, options) {}
+
+  /// Without a tokenizer results hold tokens and no text, and there are no stop strings.
+  explicit SessionBatch(const Model& model, const BatchOptions& options = {}) : SessionBatch(model, nullptr, options) {}
+
+  /// Bytes of the caches and of the activations.
+  static constexpr std::size_t memory_bytes(const BatchOptions& options) noexcept {
+    return options.max_sequences * (KvCache<C, KV>::bytes + Batch<C.vocab_size>::bytes(1)) +
+           Workspace<C, typename Model::Format, KV>::bytes(options.token_budget);
+  }
+
+  /// A sequence joins: it begins with a step as soon as a cache is free. Throws Error, without a change, for a wrong
+  /// prompt or options, and where as many wait as may.
+  SequenceId add(BatchRequest request) { return scheduler_.add(std::move(request)); }
+
+  /// The same for a sequence that goes on from a session's cache, such as one that was restored from a file: its prompt
+  /// is what comes after that. The cache is copied when the sequence begins, and must stay as it is until the sequence
+  /// has ended. It shares no prefix.
+  SequenceId add(BatchRequest request, const KvCache<C, KV>& start) {
+    return scheduler_.add(std::move(request), {&start, static_cast<std::size_t>(start.position())});
+  }
+
+  /// What a sequence left behind, for a session's cache to be assigned: all of its tokens but a last one that was only
+  /// chosen. Until the next step; null where it failed or was called off.
+  const KvCache<C, KV>* cache(const BatchResult& result) const noexcept {
+    return result.slot ? &caches_[*result.slot] : nullptr;
+  }
+
+  /// A sequence leaves: at the end of the step that runs now, or before the next. Its result says what it had made.
+  /// False where it has ended already, or left before.
+  bool cancel(SequenceId id) { return scheduler_.cancel(id); }
+
+  /// One forward: a token of each sequence that decodes, and as many of prompts as the budget allows. Returns the
+  /// sequences that have ended since the last step.
+  std::vector<BatchResult> step() {
+    BatchScheduler::Plan& plan = scheduler_.plan();
+    for (const BatchScheduler::Copy& copy : plan.copies) {
+      KvCache<C, KV>& cache = caches_[copy.to];
+      if (copy.outside != nullptr) {
+        cache.assign(*static_cast<const KvCache<C, KV>*>(copy.outside));
+      } else if (copy.from != copy.to) {
+        cache.assign(caches_[copy.from]);
+      }
+      copy.tokens == 0 ? cache.clear() : cache.rollback(cache.position() - copy.tokens);
+    }
+    if (!plan.parts.empty()) {
+      try {
+        forward(plan.parts);
+      } catch (...) {
+        scheduler_.failed(std::current_exception());
+        return scheduler_.take_results();
+      }
+      scheduler_.done(logits_.view());
+    }
+    return scheduler_.take_results();
+  }
+
+  /// Whether there is nothing to do: no sequence waits or runs, and no result is left to take.
+  bool empty() const { return scheduler_.empty(); }
+
+  /// Sequences that wait for a cache.
+  std::size_t waiting() const { return scheduler_.waiting(); }
+
+  /// Sequences that have a cache. For the thread that steps.
+  std::size_t running() const noexcept { return scheduler_.running(); }
+
+  /// What was done so far. For the thread that steps.
+  const BatchCounters& counters() const noexcept { return scheduler_.counters(); }
+
+  /// Forgets the prefixes that ended sequences have left in their caches, such as after an adapter has changed. For the
+  /// thread that steps.
+  void forget() noexcept { scheduler_.forget(); }
+
+ private:
+  // Each sequence's own hook; one that throws is not called again, and its sequence ends after the forward.
+  struct Hooks {
+    std::span<BatchScheduler::Part> parts;
+
+    void residual(const Residual& residual) noexcept {
+      BatchScheduler::Part& part = parts[residual.sequence];
+      if (!part.request->on_residual || part.error) return;
+      try {
+        part.request->on_residual({residual.layer, 0, residual.position, residual.x});
+      } catch (...) {
+        part.error = std::current_exception();
+      }
+    }
+  };
+
+  SessionBatch(const Model& model, const Tokenizer* tokenizer, const BatchOptions& options)
+      : model_(&model),
+        scheduler_(C, tokenizer, options),
+        caches_(options.max_sequences),
+        work_(options.token_budget),
+        logits_(options.max_sequences) {}
+
+  void forward(std::span<BatchScheduler::Part> parts) {
+    tokens_.clear();
+    sequences_.clear();
+    rows_.clear();
+    for (const BatchScheduler::Part& part : parts) {
+      tokens_.insert(tokens_.end(), part.tokens.begin(), part.tokens.end());
+      sequences_.push_back({&caches_[part.slot], part.tokens.size()});
+      if (part.logits) rows_.push_back(tokens_.size() - 1);
+    }
+    choose_adapters(parts, [](const BatchScheduler::Part& part) { return part.tokens.size(); });
+    model_->forward(tokens_, std::span<const Sequence<C, KV>>(sequences_), work_, Hooks{parts});
+    logits_.resize(rows_.size());
+    if (rows_.empty()) return;
+    choose_adapters(parts, [](const BatchScheduler::Part& part) { return part.logits ? 1u : 0u; });
+    model_->logits(work_, std::span<const std::size_t>(rows_), logits_.view());
+  }
+
+  template <class RowsOf>
+  void choose_adapters(std::span<const BatchScheduler::Part> parts, const RowsOf& rows) {
+    if constexpr (requires { work_.inputs.choose(std::span<const AdapterRows>{}); }) {
+      adapters_.clear();
+      for (const BatchScheduler::Part& part : parts) {
+        const AdapterRows next{rows(part), part.request->adapter};
+        if (!adapters_.empty() && adapters_.back().adapter == next.adapter) {
+          adapters_.back().rows += next.rows;  // one product for all of them
+        } else {
+          adapters_.push_back(next);
+        }
+      }
+      work_.inputs.choose(std::span<const AdapterRows>(adapters_));
+    }
+  }
+
+  const Model* model_;
+  BatchScheduler scheduler_;
+  std::vector<KvCache<C, KV>> caches_;  // of each slot
+  Workspace<C, typename Model::Format, KV> work_;
+  Batch<C.vocab_size> logits_;  // (sequences that choose, vocab_size)
+
+  // of the forward: kept for their memory
+  std::vector<TokenId> tokens_;
+  std::vector<Sequence<C, KV>> sequences_;
+  std::vector<std::size_t> rows_;  // that choose
+  std::vector<AdapterRows> adapters_;
+};
+
+}  // namespace mistral::inline MISTRAL_ABI

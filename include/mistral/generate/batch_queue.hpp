@@ -1,0 +1,117 @@
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <mistral/core/error.hpp>
+#include <mistral/generate/batch_request.hpp>
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// The sequences that wait to run, in their order, and which of all are called off: what any thread may ask a batch for
+/// at any time. Its memory is bounded by the options.
+class BatchQueue {
+ public:
+  struct Waiting {
+    SequenceId id;
+    BatchRequest request;
+    BatchStart start;
+  };
+
+  explicit BatchQueue(const BatchOptions& options)
+      : max_waiting_(options.max_waiting), max_tokens_(options.max_waiting_tokens) {}
+
+  /// Throws Error where as many wait as may.
+  SequenceId push(BatchRequest&& request, const BatchStart& start) {
+    const std::size_t tokens = request.prompt.size();
+    const std::lock_guard lock(mutex_);
+    if (waiting_.size() >= max_waiting_) {
+      throw Error("batch", "waiting sequences", "at most " + std::to_string(max_waiting_) + " (max_waiting)",
+                  "one more");
+    }
+    if (tokens > max_tokens_ - tokens_) {
+      throw Error("batch", "tokens of waiting prompts",
+                  "at most " + std::to_string(max_tokens_) + " (max_waiting_tokens)", std::to_string(tokens_ + tokens));
+    }
+    const auto living = living_.emplace(next_id_, false).first;
+    try {
+      waiting_.push_back({next_id_, std::move(request), start});
+    } catch (...) {
+      living_.erase(living);
+      throw;
+    }
+    tokens_ += tokens;
+    return next_id_++;
+  }
+
+  /// The oldest that waits.
+  std::optional<Waiting> pop() {
+    const std::lock_guard lock(mutex_);
+    if (waiting_.empty()) return std::nullopt;
+    std::optional<Waiting> out(std::move(waiting_.front()));
+    waiting_.pop_front();
+    tokens_ -= out->request.prompt.size();
+    return out;
+  }
+
+  /// Calls a sequence off, which waits or runs. False where that was done before, or where it has ended.
+  bool cancel(SequenceId id) {
+    const std::lock_guard lock(mutex_);
+    const auto found = living_.find(id);
+    if (found == living_.end() || found->second) return false;
+    return found->second = true;
+  }
+
+  /// Whether a sequence that hasn't ended was called off.
+  bool cancelled(SequenceId id) const {
+    const std::lock_guard lock(mutex_);
+    return living_.at(id);
+  }
+
+  /// Takes those that were called off out of the queue.
+  std::vector<SequenceId> drop_cancelled() {
+    std::vector<SequenceId> out;
+    const std::lock_guard lock(mutex_);
+    std::erase_if(waiting_, [&](const Waiting& waiting) {
+      if (!living_.at(waiting.id)) return false;
+      tokens_ -= waiting.request.prompt.size();
+      out.push_back(waiting.id);
+      return true;
+    });
+    return out;
+  }
+
+  /// These have ended, and whoever asked for them is told.
+  void ended(const std::vector<BatchResult>& results) {
+    const std::lock_guard lock(mutex_);
+    for (const BatchResult& result : results) living_.erase(result.id);
+  }
+
+  /// Whether all that were ever pushed have ended.
+  bool empty() const {
+    const std::lock_guard lock(mutex_);
+    return living_.empty();
+  }
+
+  std::size_t waiting() const {
+    const std::lock_guard lock(mutex_);
+    return waiting_.size();
+  }
+
+ private:
+  std::size_t max_waiting_;
+  std::size_t max_tokens_;
+  mutable std::mutex mutex_;  // of what follows
+  std::deque<Waiting> waiting_;
+  std::size_t tokens_ = 0;             // of their prompts
+  std::map<SequenceId, bool> living_;  // those that haven't ended: whether they were called off
+  SequenceId next_id_ = 1;
+};
+
+}  // namespace mistral::inline MISTRAL_ABI
