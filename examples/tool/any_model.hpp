@@ -13,6 +13,7 @@
 #include <mistral/core/progress.hpp>
 #include <mistral/core/rows.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/generate/batch_request.hpp>
 #include <mistral/generate/generate.hpp>
 #include <mistral/generate/perplexity.hpp>
 #include <mistral/generate/session_file.hpp>
@@ -89,6 +90,16 @@ class AnyBatch {
   virtual void randomize_caches(std::int64_t position) = 0;
 };
 
+/// A SessionBatch whose type is known at run time only.
+class AnySessionBatch {
+ public:
+  virtual ~AnySessionBatch() = default;
+
+  virtual SequenceId add(BatchRequest request) = 0;
+  virtual std::vector<BatchResult> step() = 0;
+  virtual bool empty() const = 0;
+};
+
 /// A Transformer whose type is known at run time only. It must outlive its sessions.
 class AnyModel {
  public:
@@ -97,6 +108,7 @@ class AnyModel {
   /// One that can take `rollback` tokens back at any time.
   virtual std::unique_ptr<AnySession> session(std::size_t rollback = 0) const = 0;
   virtual std::unique_ptr<AnyBatch> batch(std::size_t sequences) const = 0;
+  virtual std::unique_ptr<AnySessionBatch> session_batch(const BatchOptions& options) const = 0;
 
   /// mistral::save_packed.
   virtual void save_packed(const std::string& path, std::span<const std::byte> tokenizer,

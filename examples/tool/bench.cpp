@@ -6,6 +6,7 @@
 #include <array>
 #include <cctype>
 #include <cstdio>
+#include <exception>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -102,7 +103,7 @@ struct Decode {
 struct Figures {
   std::vector<Decode> decodes;
   std::vector<double> prefill_tps, prefill_rates, prefill_fractions, peaks, fp32_peaks, bf16_peaks, int8_peaks,
-      bandwidths, batch_tps, batch_fractions;
+      bandwidths, batch_tps, batch_fractions, scheduler_tps, scheduler_fractions, scheduler_over_forward;
   std::size_t cache_resident_bytes = 0;
   std::size_t peak_rss_bytes = 0;
   std::size_t resident_growth = 0;  // after the first tenth of a decode
@@ -227,20 +228,52 @@ class Bench {
   }
 
   void batch() {
-    constexpr std::size_t forwards = 4;
-    const auto rows = model_.batch(a_.sequences);
-    const auto run = [&] {
-      rows->randomize_caches(0);
-      const double begin = bench::seconds();
-      for (std::size_t i = 0; i < forwards; ++i) rows->forward(std::span(tokens_).first(a_.sequences));
-      return (bench::seconds() - begin) / static_cast<double>(forwards);
-    };
-    run();
+    const auto count = static_cast<double>(a_.sequences);
     for (std::size_t i = 0; i < a_.repeats; ++i) {
-      const auto [peak, seconds] = between([&] { return peak_of(info_, threads_); }, run);
-      figures_.batch_tps.push_back(static_cast<double>(a_.sequences) / seconds);
+      const auto measure = [&] { return peak_of(info_, threads_); };
+      const auto [peak, seconds] = between(measure, [&] { return bare_forward(); });
+      figures_.batch_tps.push_back(count / seconds);
       figures_.batch_fractions.push_back(work_.operations(a_.sequences, a_.sequences) / seconds / peak);
+      if (!a_.scheduler) continue;
+      const auto [other_peak, step] = between(measure, [&] { return scheduled_forward(); });
+      figures_.scheduler_tps.push_back(count / step);
+      figures_.scheduler_fractions.push_back(work_.operations(a_.sequences, a_.sequences) / step / other_peak);
+      figures_.scheduler_over_forward.push_back(seconds / step);
     }
+  }
+
+  // Seconds of a forward of a row of each sequence. Here as below, the first isn't counted, and caches are made for
+  // each run: those of both at once may be more than there is memory for.
+  double bare_forward() {
+    const auto rows = model_.batch(a_.sequences);
+    const auto forward = [&] { rows->forward(std::span(tokens_).first(a_.sequences)); };
+    forward();
+    return seconds_each(forward);
+  }
+
+  // Seconds of a step of a SessionBatch in which each sequence decodes a token, its choice included.
+  double scheduled_forward() {
+    const auto batch = model_.session_batch({.max_sequences = a_.sequences, .token_budget = a_.sequences});
+    for (const TokenId token : std::span(tokens_).first(a_.sequences)) {
+      batch->add({.prompt = {token}, .options = {.max_tokens = timed_forwards + 2}});
+    }
+    batch->step();  // the prompts
+    const double seconds = seconds_each([&] { batch->step(); });
+    while (!batch->empty()) {
+      for (const BatchResult& result : batch->step()) {
+        if (result.error) std::rethrow_exception(result.error);
+      }
+    }
+    return seconds;
+  }
+
+  static constexpr std::size_t timed_forwards = 4;
+
+  template <class Forward>
+  static double seconds_each(const Forward& forward) {
+    const double begin = bench::seconds();
+    for (std::size_t i = 0; i < timed_forwards; ++i) forward();
+    return (bench::seconds() - begin) / static_cast<double>(timed_forwards);
   }
 
   const PresetInfo& info_;
@@ -293,6 +326,11 @@ nlohmann::ordered_json json_of(const PresetInfo& info, const BenchArguments& a, 
     out["sequences"] = a.sequences;
     out["batch_tps"] = to_json(f.batch_tps);
     out["batch_fraction_of_peak"] = to_json(f.batch_fractions);
+  }
+  if (a.scheduler) {
+    out["scheduler_tps"] = to_json(f.scheduler_tps);
+    out["scheduler_fraction_of_peak"] = to_json(f.scheduler_fractions);
+    out["scheduler_over_forward"] = to_json(f.scheduler_over_forward);
   }
   out["limits"] = {{"read_bandwidth", to_json(f.bandwidths)},
                    {"fp32_peak", to_json(f.fp32_peaks)},
@@ -348,11 +386,18 @@ std::string text_of(const PresetInfo& info, const BenchArguments& a, std::size_t
     }
   }
   if (a.sequences > 0) {
-    const Spread tps = spread(f.batch_tps);
-    text +=
-        rate_line("a row of " + std::to_string(a.sequences) + " sequences", tps,
-                  tps.median / static_cast<double>(a.sequences) * work.operations(a.sequences, a.sequences), "GOP/s");
-    text += limit_line(peak, spread(f.peaks).median, "GOP/s", spread(f.batch_fractions));
+    const auto lines = [&](const std::string& what, const Spread& tps, const Spread& fractions) {
+      const double each = work.operations(a.sequences, a.sequences) / static_cast<double>(a.sequences);
+      text += rate_line(what, tps, tps.median * each, "GOP/s");
+      text += limit_line(peak, spread(f.peaks).median, "GOP/s", fractions);
+    };
+    lines("a row of " + std::to_string(a.sequences) + " sequences", spread(f.batch_tps), spread(f.batch_fractions));
+    if (a.scheduler) {
+      lines("through the scheduler", spread(f.scheduler_tps), spread(f.scheduler_fractions));
+      const Spread over = spread(f.scheduler_over_forward);
+      text += format("    tokens/s over those of the bare forward: %.3f (%.3f ... %.3f)\n", over.median, over.min,
+                     over.max);
+    }
   }
   text += "  memory: weights " + bytes_text(info.weight_bytes) + ", cache " + bytes_text(info.cache_bytes) +
           " (resident " + bytes_text(f.cache_resident_bytes) + "), workspace " + bytes_text(info.workspace_bytes) +

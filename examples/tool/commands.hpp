@@ -140,6 +140,7 @@ struct BenchArguments {
   std::size_t generate_tokens = 64;
   std::vector<std::size_t> depths{0};  // tokens in the cache before the first that is timed
   std::size_t sequences = 0;           // that go through the model together, a row of each; 0: not timed
+  bool scheduler = false;              // time a SessionBatch of as many too
   bool finetune = false;               // time steps of training instead, with adapters of `rank`
   std::size_t rank = 32;
   std::size_t lookup = 0;  // time an editing answer with drafts of so many tokens at most, and without; 0: no

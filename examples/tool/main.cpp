@@ -281,17 +281,22 @@ Command add_bench(CLI::App& parent) {
       ->allow_extra_args(false)
       ->check(CLI::Range(std::size_t{0}, std::size_t{100'000'000}))
       ->type_name("N[,N...]");
-  app->add_option(
-         "--sequences", a.sequences,
-         "time forwards of a row of each of N sequences too, from depth 0; not timed unless said. With --finetune: "
-         "sequences of a step")
-      ->check(CLI::Range(std::size_t{1}, std::size_t{512}))
-      ->type_name("N");
+  CLI::Option* const sequences =
+      app->add_option(
+             "--sequences", a.sequences,
+             "time forwards of a row of each of N sequences too, from depth 0; not timed unless said. With --finetune: "
+             "sequences of a step")
+          ->check(CLI::Range(std::size_t{1}, std::size_t{512}))
+          ->type_name("N");
   CLI::Option* const finetune = app->add_flag(
       "--finetune", a.finetune,
       "time steps of training adapters instead, of --sequences (1 unless said) x --prompt-tokens tokens, and say the "
       "memory that they take");
-  for (const char* const other : {"--generate-tokens", "--depth"}) finetune->excludes(app->get_option(other));
+  app->add_flag("--scheduler", a.scheduler,
+                "time the same through a SessionBatch too: a step in which each sequence chooses its next token")
+      ->needs(sequences);
+  for (const char* const other : {"--generate-tokens", "--depth", "--scheduler"})
+    finetune->excludes(app->get_option(other));
   CLI::Option* const lookup = add_lookup(
       *app, a.lookup,
       "time --generate-tokens of an answer that repeats the prompt of --prompt-tokens with a change here and there "

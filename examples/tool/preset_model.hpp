@@ -7,6 +7,7 @@
 
 #include <mistral/cache/random_cache.hpp>
 #include <mistral/format/nf4.hpp>
+#include <mistral/generate/batch.hpp>
 #include <mistral/generate/likelihood.hpp>
 #include <mistral/io/save_packed.hpp>
 #include <mistral/model.hpp>
@@ -96,6 +97,18 @@ class BatchOf final : public AnyBatch {
   Batch<Model::config.vocab_size> logits_;
 };
 
+template <class Model, KvElement KV>
+class SessionBatchOf final : public AnySessionBatch {
+ public:
+  SessionBatchOf(const Model& model, const BatchOptions& options) : batch_(model, options) {}
+  SequenceId add(BatchRequest request) override { return batch_.add(std::move(request)); }
+  std::vector<BatchResult> step() override { return batch_.step(); }
+  bool empty() const override { return batch_.empty(); }
+
+ private:
+  SessionBatch<Model, KV> batch_;
+};
+
 /// Interface: AnyModel, or what stands below it.
 template <class Interface, class Model, KvElement KV>
 class ModelOf : public Interface {
@@ -106,6 +119,9 @@ class ModelOf : public Interface {
   }
   std::unique_ptr<AnyBatch> batch(std::size_t sequences) const override {
     return std::make_unique<BatchOf<Model, KV>>(model_, sequences);
+  }
+  std::unique_ptr<AnySessionBatch> session_batch(const BatchOptions& options) const override {
+    return std::make_unique<SessionBatchOf<Model, KV>>(model_, options);
   }
   void save_packed(const std::string& path, std::span<const std::byte> tokenizer,
                    ProgressHook progress) const override {

@@ -23,12 +23,13 @@ Run bench(const std::vector<std::string>& options) {
 TEST_CASE("bench times the decode from several depths, and a batch, and says what they took") {
   if (mistral::test::tool_path() == nullptr) return;
   const Run run = bench({"--config", "stories-260k-w64", "--generate-tokens", "20", "--depth", "64,1000000",
-                         "--sequences", "3", "--json"});
+                         "--sequences", "3", "--scheduler", "--json"});
   CHECK(run.exit_code == 0);
   CHECK(run.err == "");
   const json made = json::parse(run.out);
-  for (const char* const key : {"prefill_tps", "decode_tps", "decode_fraction_of_bandwidth", "prefill_fraction_of_peak",
-                                "batch_tps", "batch_fraction_of_peak"}) {
+  for (const char* const key :
+       {"prefill_tps", "decode_tps", "decode_fraction_of_bandwidth", "prefill_fraction_of_peak", "batch_tps",
+        "batch_fraction_of_peak", "scheduler_tps", "scheduler_fraction_of_peak", "scheduler_over_forward"}) {
     CAPTURE(key);
     CHECK(made[key]["median"].get<double>() > 0.0);
     CHECK(made[key]["min"] == made[key]["max"]);  // of one repeat
@@ -123,5 +124,6 @@ TEST_CASE("bench refuses what a preset doesn't hold") {
             .starts_with("mistral: error: --finetune: preset stories-260k-bf16 isn't compiled for training"));
   CHECK(
       error_of({"--config", "stories-260k", "--rank", "8"}).starts_with("mistral: error: --rank requires --finetune"));
+  CHECK(error_of({"--config", "tiny", "--scheduler"}).starts_with("mistral: error: --scheduler requires --sequences"));
   CHECK(error_of({"--config", "tiny", "--sequences", "0"}).starts_with("mistral: error: --sequences: "));
 }
