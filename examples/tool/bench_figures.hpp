@@ -3,7 +3,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <cstdarg>
 #include <cstddef>
 #include <cstdio>
 #include <string>
@@ -17,6 +16,7 @@
 #include "../../benchmarks/limits.hpp"
 #include "any_model.hpp"
 #include "commands.hpp"
+#include "console.hpp"
 
 /// \file
 /// What the parts of `mistral bench` share.
@@ -39,15 +39,6 @@ inline Spread spread(std::vector<double> figures) {
 
 inline nlohmann::json to_json(const Spread& s) { return {{"median", s.median}, {"min", s.min}, {"max", s.max}}; }
 inline nlohmann::json to_json(const std::vector<double>& figures) { return to_json(spread(figures)); }
-
-[[gnu::format(printf, 1, 2)]] inline std::string format(const char* pattern, ...) {
-  char text[512];
-  std::va_list arguments;
-  va_start(arguments, pattern);
-  std::vsnprintf(text, sizeof text, pattern, arguments);
-  va_end(arguments);
-  return text;
-}
 
 inline std::size_t peak_resident_bytes() {
   rusage usage{};

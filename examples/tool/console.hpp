@@ -64,4 +64,7 @@ std::string ids_text(std::span<const TokenId> ids);
 /// `14.48 GB`
 std::string bytes_text(std::size_t bytes);
 
+/// As printf has it; what is past 511 characters is cut off.
+[[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...);
+
 }  // namespace mistral::tool

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdarg>
-#include <cstdio>
+#include <string>
+
+#include "console.hpp"
 
 namespace mistral::tool {
 
@@ -11,16 +12,6 @@ namespace {
 
 constexpr double width = 720, height = 400;
 constexpr double left = 70, right = 110, top = 56, bottom = 52;
-
-std::string formatted(const char* format, ...) __attribute__((format(printf, 1, 2)));
-std::string formatted(const char* format, ...) {
-  char text[512];
-  std::va_list values;
-  va_start(values, format);
-  std::vsnprintf(text, sizeof text, format, values);
-  va_end(values);
-  return text;
-}
 
 std::string escaped(const std::string& text) {
   std::string out;
@@ -85,31 +76,31 @@ std::string loss_plot(const std::string& title, const LossCurve& training, const
     return height - bottom - (height - top - bottom) * (loss - least) / (most - least);
   };
 
-  std::string out = formatted(
+  std::string out = format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" font-family=\"sans-serif\" "
       "font-size=\"12\">\n<rect width=\"%.0f\" height=\"%.0f\" fill=\"#ffffff\"/>\n",
       width, height, width, height);
   out += "<title>" + escaped(title) + "</title>\n";
-  out += formatted("<text x=\"%.0f\" y=\"24\" font-size=\"15\" font-weight=\"bold\" fill=\"#222222\">", left);
+  out += format("<text x=\"%.0f\" y=\"24\" font-size=\"15\" font-weight=\"bold\" fill=\"#222222\">", left);
   out += escaped(title) + "</text>\n";
-  out += formatted("<text x=\"%.0f\" y=\"42\" fill=\"#666666\">cross-entropy in nats a token", left);
-  if (each > 1) out += formatted("; training: means of %zu steps", each);
+  out += format("<text x=\"%.0f\" y=\"42\" fill=\"#666666\">cross-entropy in nats a token", left);
+  if (each > 1) out += format("; training: means of %zu steps", each);
   out += "</text>\n";
   const int decimals = std::max(0, static_cast<int>(-std::floor(std::log10(tick) + 1e-9)));
   for (int i = 0; i <= static_cast<int>(std::lround((most - least) / tick)); ++i) {
     const double level = least + i * tick;
-    out += formatted("<path d=\"M%.1f %.1fH%.1f\" stroke=\"#dddddd\"/>\n", left, y_of(level), width - right);
-    out += formatted("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\" fill=\"#444444\">%.*f</text>\n", left - 8,
-                     y_of(level) + 4, decimals, level);
+    out += format("<path d=\"M%.1f %.1fH%.1f\" stroke=\"#dddddd\"/>\n", left, y_of(level), width - right);
+    out += format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\" fill=\"#444444\">%.*f</text>\n", left - 8,
+                  y_of(level) + 4, decimals, level);
   }
   const double step_tick = std::max(1.0, tick_of(last));
   for (double step = 0.0; step <= last; step += step_tick) {
-    out += formatted("<path d=\"M%.1f %.1fv5\" stroke=\"#444444\"/>\n", x_of(step), height - bottom);
-    out += formatted("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"#444444\">%.0f</text>\n", x_of(step),
-                     height - bottom + 19, step);
+    out += format("<path d=\"M%.1f %.1fv5\" stroke=\"#444444\"/>\n", x_of(step), height - bottom);
+    out += format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"#444444\">%.0f</text>\n", x_of(step),
+                  height - bottom + 19, step);
   }
-  out += formatted("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"#444444\">steps</text>\n", x_of(last / 2),
-                   height - bottom + 40);
+  out += format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"#444444\">steps</text>\n", x_of(last / 2),
+                height - bottom + 40);
 
   // labels stand at the ends of their curves, and apart from each other
   const bool both = !series[0].points.empty() && !series[1].points.empty();
@@ -120,14 +111,13 @@ std::string loss_plot(const std::string& title, const LossCurve& training, const
     const Series& s = series[i];
     if (s.points.empty()) continue;
     out += "<polyline points=\"";
-    for (const auto& [step, loss] : s.points)
-      out += formatted("%.1f,%.1f ", x_of(static_cast<double>(step)), y_of(loss));
+    for (const auto& [step, loss] : s.points) out += format("%.1f,%.1f ", x_of(static_cast<double>(step)), y_of(loss));
     out.back() = '"';
-    out += formatted(" fill=\"none\" stroke=\"%s\" stroke-width=\"%zu\"/>\n", s.colour, i + 1);
+    out += format(" fill=\"none\" stroke=\"%s\" stroke-width=\"%zu\"/>\n", s.colour, i + 1);
     const auto& [step, loss] = s.points.back();
     const double away = ends[i] > ends[1 - i] ? apart : -apart;
-    out += formatted("<text x=\"%.1f\" y=\"%.1f\" fill=\"%s\" font-weight=\"bold\">%s</text>\n",
-                     x_of(static_cast<double>(step)) + 8, y_of(loss) + 4 + away, s.colour, s.label);
+    out += format("<text x=\"%.1f\" y=\"%.1f\" fill=\"%s\" font-weight=\"bold\">%s</text>\n",
+                  x_of(static_cast<double>(step)) + 8, y_of(loss) + 4 + away, s.colour, s.label);
   }
   return out + "</svg>\n";
 }
