@@ -1,9 +1,13 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <vector>
 
 #include <doctest/doctest.h>
 
 #include <mistral/kernels/elementwise.hpp>
+#include <mistral/kernels/largest.hpp>
 #include <mistral/kernels/reference.hpp>
 #include <mistral/kernels/rms_norm.hpp>
 #include <mistral/kernels/rope.hpp>
@@ -88,4 +92,29 @@ TEST_CASE("the residual connection adds") {
   const Matrix y(2, 37, random);
   kernels::add(x.view(), y.view());
   for (std::size_t i = 0; i < x.values.size(); ++i) CHECK(x.values[i] == before.values[i] + y.values[i]);
+}
+
+TEST_CASE("the largest is found where a plain search finds it first, for any size, with levels and with infinities") {
+  Random random(11);
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  CHECK(kernels::largest({}) == std::nullopt);
+  for (std::size_t n = 1; n <= 1300; n += n < 70 ? 1 : 61) {
+    for (const std::uint64_t values : {2u, 5u, 1u << 30}) {  // few values: the largest stands at many places
+      std::vector<float> x(n);
+      for (float& v : x) {
+        v = static_cast<float>(random.next() % values) - 1.0f;
+        if (v == 0.0f && random.next() % 2 == 0) v = -0.0f;
+        if (random.next() % 3 == 0) v = -infinity;
+      }
+      const auto expected = static_cast<std::size_t>(std::max_element(x.begin(), x.end()) - x.begin());
+      CHECK(kernels::largest(x) == expected);
+      const std::size_t wrong = random.next() % n;
+      for (const float no_number : {infinity, std::numeric_limits<float>::quiet_NaN()}) {
+        x[wrong] = no_number;
+        CHECK(kernels::largest(x) == std::nullopt);
+      }
+      std::fill(x.begin(), x.end(), -infinity);
+      CHECK(kernels::largest(x) == std::size_t{0});
+    }
+  }
 }

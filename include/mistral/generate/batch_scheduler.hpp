@@ -17,7 +17,10 @@
 #include <mistral/core/rows.hpp>
 #include <mistral/generate/batch_queue.hpp>
 #include <mistral/generate/batch_request.hpp>
+#include <mistral/generate/batch_slot.hpp>
 #include <mistral/generate/continuation.hpp>
+#include <mistral/kernels/rms_norm.hpp>
+#include <mistral/parallel/parallel.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
@@ -46,7 +49,9 @@ class BatchScheduler {
     std::span<const TokenId> tokens;
     bool logits;  ///< whether done() needs those after the last of them
     const BatchRequest* request;
-    std::exception_ptr error{};  ///< what its residual hook threw, for done()
+    std::exception_ptr error{};       ///< what its residual hook threw, for done(), which adds what others throw
+    std::span<float> row{};           ///< of done(): its logits...
+    std::optional<TokenId> chosen{};  ///< ...and what was chosen from them
   };
 
   /// What comes next: first the copies in their order, then a forward of the parts, where there are any.
@@ -115,11 +120,13 @@ class BatchScheduler {
   /// Takes the logits (parts that want them, vocab_size) of the plan's forward; may overwrite them.
   void done(Rows<float> logits) {
     ++counters_.forwards;
-    for (const Part& part : plan_.parts) {
+    std::size_t row = 0;
+    for (Part& part : plan_.parts) {
       slots_[part.slot].push(part.tokens, std::max(max_history(), part.request->prompt.size()));
       counters_.rows += part.tokens.size();
+      if (part.logits) part.row = logits.row(row++);
     }
-    std::size_t row = 0;
+    choose();
     for (const Part& part : plan_.parts) {
       if (part.error) {
         end(part.slot, part.error);
@@ -127,9 +134,8 @@ class BatchScheduler {
         slots_[part.slot].running->text.cancel();
         end(part.slot);
       } else if (part.logits) {
-        advance(part.slot, logits.row(row));
+        advance(part);
       }
-      if (part.logits) ++row;
     }
   }
 
@@ -148,47 +154,8 @@ class BatchScheduler {
   }
 
  private:
-  struct Running {
-    SequenceId id;
-    BatchRequest request;
-    BatchStart start;
-    Continuation text;
-    TokenId next = 0;              // what goes through the model next, once the prompt has
-    bool fresh = true;             // not begun: it may still take over a prefix
-    bool waits = false;            // for an older sequence to compute one
-    std::size_t awaited = 0;       // tokens that it wants an older sequence to stop at...
-    std::size_t awaited_slot = 0;  // ...in this slot; while it is fresh
-
-    std::size_t prompt_end() const noexcept { return start.tokens + request.prompt.size(); }
-  };
-
-  struct Slot {
-    std::int64_t position = 0;     // tokens in its cache
-    std::vector<TokenId> history;  // these tokens, if they are known
-    bool known = true;             // not where they are too many to keep, or where a hook may have changed the cache
-    std::size_t adapter = 0;       // what they went through
-    std::uint64_t used = 0;        // when it was last used or copied from
-    std::unique_ptr<Running> running;  // null: idle
-
-    std::size_t tokens() const noexcept { return static_cast<std::size_t>(position); }
-    bool prefilling() const noexcept { return running && tokens() < running->prompt_end(); }
-
-    void push(std::span<const TokenId> more, std::size_t most) {
-      position += static_cast<std::int64_t>(more.size());
-      if (!known) return;
-      if (tokens() <= most) {
-        history.insert(history.end(), more.begin(), more.end());
-      } else {
-        known = false;
-        std::vector<TokenId>().swap(history);
-      }
-    }
-
-    void hold(std::span<const TokenId> tokens_held) {
-      position = static_cast<std::int64_t>(tokens_held.size());
-      history.assign(tokens_held.begin(), tokens_held.end());
-    }
-  };
+  using Running = detail::BatchRunning;
+  using Slot = detail::BatchSlot;
 
   void check(const BatchRequest& request, std::size_t before) const {
     if (request.prompt.empty()) throw Error("batch", "prompt", "at least one token", "none");
@@ -349,24 +316,48 @@ class BatchScheduler {
     return prompt.subspan(begin, end - begin);
   }
 
-  // A sequence whose tokens have all gone through the model chooses the next one.
-  void advance(std::size_t i, std::span<float> logits) {
-    Slot& slot = slots_[i];
-    Running& running = *slot.running;
-    const BatchRequest& request = running.request;
+  // The sequences whose tokens have all gone through the model choose their next ones. A choice looks at a whole
+  // vocabulary: they are shared among threads, and the requests' own functions are not.
+  void choose() {
+    choosing_.clear();
+    for (Part& part : plan_.parts) {
+      const Running& running = *slots_[part.slot].running;
+      if (!part.logits || part.error || queue_.cancelled(running.id)) continue;
+      try {
+        if (part.request->on_logits && running.text.choosing()) part.request->on_logits(part.row);
+        choosing_.push_back(&part);
+      } catch (...) {
+        part.error = std::current_exception();
+      }
+    }
+    const std::size_t grain = kernels::rows_per_task(config_.vocab_size);
+    parallel::for_ranges(choosing_.size(), grain, [&](std::size_t begin, std::size_t end) {
+      for (Part* part : std::span(choosing_).subspan(begin, end - begin)) {
+        try {
+          part->chosen = slots_[part->slot].running->text.choose(part->row);
+        } catch (...) {
+          part->error = std::current_exception();
+        }
+      }
+    });
+  }
+
+  // A sequence goes on with what it has chosen.
+  void advance(const Part& part) {
+    Slot& slot = slots_[part.slot];
+    const BatchRequest& request = *part.request;
+    const bool room = config_.window_size != 0 || slot.tokens() < config_.context_len;
     try {
-      if (request.on_logits && running.text.choosing()) request.on_logits(logits);
-      const bool room = config_.window_size != 0 || slot.tokens() < config_.context_len;
-      const auto token = running.text.next(
-          logits, room, [&](std::string_view text) { return !request.on_text || request.on_text(text); });
+      const auto token = slot.running->text.go_on(
+          part.chosen, room, [&](std::string_view text) { return !request.on_text || request.on_text(text); });
       if (token) {
-        running.next = *token;
+        slot.running->next = *token;
       } else {
-        end(i);
-        results_.back().slot = i;
+        end(part.slot);
+        results_.back().slot = part.slot;
       }
     } catch (...) {
-      end(i, std::current_exception());
+      end(part.slot, std::current_exception());
     }
   }
 
@@ -385,6 +376,7 @@ class BatchScheduler {
   std::vector<Slot> slots_;
   std::vector<BatchResult> results_;
   Plan plan_;
+  std::vector<Part*> choosing_;  // of one done(): kept for its memory
   BatchCounters counters_;
   std::uint64_t clock_ = 0;
 };

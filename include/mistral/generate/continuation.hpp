@@ -95,23 +95,31 @@ class Continuation {
   /// How many tokens may yet be chosen.
   std::size_t choices() const noexcept { return max_tokens_ - std::min(made_.tokens.size(), max_tokens_); }
 
-  /// Chooses the next token. Returns it where it is to go through the model, and nothing where the text is over.
+  /// Chooses the next token, which go_on() must then be given; nothing where none is asked for. Touches nothing but
+  /// this text: several may choose at once.
   ///   logits  (vocab_size) after all tokens so far; may be overwritten
-  ///   room    whether the sequence can take one more token
-  ///   show    bool(std::string_view): handed each piece of text as soon as it is final; false ends the text
-  /// Throws what the sampler and `show` throw; the text then ends with what has been made.
+  /// Throws what the sampler throws; the text then ends with what has been made.
+  std::optional<TokenId> choose(std::span<float> logits) {
+    if (!choosing()) return std::nullopt;
+    return sampler_.sample(logits);
+  }
+
+  /// Takes what was chosen. Returns it where it is to go through the model, and nothing where the text is over.
+  ///   room  whether the sequence can take one more token
+  ///   show  bool(std::string_view): handed each piece of text as soon as it is final; false ends the text
+  /// Throws what `show` throws; the text then ends with what has been made.
   template <class Show>
-  std::optional<TokenId> next(std::span<float> logits, bool room, Show&& show) {
-    if (!choosing()) return finish(StopReason::max_tokens, show);
-    const TokenId token = sampler_.sample(logits);
+  std::optional<TokenId> go_on(std::optional<TokenId> chosen, bool room, Show&& show) {
+    if (!chosen) return finish(StopReason::max_tokens, show);
+    const TokenId token = *chosen;
     sampler_.accept(token);
     if (std::find(stop_ids_.begin(), stop_ids_.end(), token) != stop_ids_.end()) {
       return finish(StopReason::stop_id, show);
     }
     made_.tokens.push_back(token);
-    const bool go_on = give(stop_.push(has_text(token) ? decoder_->feed(token) : std::string()), show);
+    const bool wanted = give(stop_.push(has_text(token) ? decoder_->feed(token) : std::string()), show);
     if (stop_.stopped()) return finish(StopReason::stop_string, show);
-    if (!go_on) return finish(StopReason::cancelled, show);
+    if (!wanted) return finish(StopReason::cancelled, show);
     if (made_.tokens.size() == max_tokens_) return finish(StopReason::max_tokens, show);
     if (!room) return finish(StopReason::context, show);
     return token;

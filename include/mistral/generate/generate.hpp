@@ -51,7 +51,7 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
       if (text.choosing()) tape.logits(std::span<float>(choosable));
     }
     const bool room = config.window_size != 0 || static_cast<std::size_t>(lookup.position()) < config.context_len;
-    const auto token = text.next(choosable, room, show);
+    const auto token = text.go_on(text.choose(choosable), room, show);
     if (!token) {
       Generated made = text.take();
       made.lookup = lookup.counts();

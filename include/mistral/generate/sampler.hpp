@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -16,6 +17,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/kernels/largest.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
@@ -75,9 +77,8 @@ class Sampler {
   /// Throws Error, with all as it was, where a logit is NaN or +inf or where every one is -inf. Doesn't accept the
   /// token.
   TokenId sample(std::span<float> logits) {
-    check(logits);
-    penalise(logits);
-    const std::size_t best = largest(logits);
+    std::size_t best = check(logits);
+    if (penalise(logits)) best = check(logits);
     if (options_.temperature == 0.0f) return static_cast<TokenId>(best);
     Choice choice = choose(logits, logits[best], candidates_);
     const double target = random_.uniform_double() * choice.total;
@@ -93,10 +94,9 @@ class Sampler {
   /// The tokens that sample() chooses from, by descending probability, then ascending id; the probabilities sum to 1.
   /// Greedy: one token. Throws as sample() does. Draws nothing and changes nothing.
   std::vector<TokenProbability> distribution(std::span<const float> logits) const {
-    check(logits);
+    std::size_t best = check(logits);
     std::vector<float> copy(logits.begin(), logits.end());
-    penalise(copy);
-    const std::size_t best = largest(copy);
+    if (penalise(copy)) best = check(copy);
     if (options_.temperature == 0.0f) return {{static_cast<TokenId>(best), 1.0}};
     std::vector<Candidate> candidates(vocab_size_);
     Choice choice = choose(copy, copy[best], candidates);
@@ -171,25 +171,26 @@ class Sampler {
     double total;
   };
 
-  void check(std::span<const float> logits) const {
+  // Where the largest logit stands; throws Error where they are none to choose from.
+  std::size_t check(std::span<const float> logits) const {
     if (logits.size() != vocab_size_) {
       throw Error("sampling", "logits", std::to_string(vocab_size_) + " values", std::to_string(logits.size()));
     }
-    bool wrong = false, any = false;
-    for (const float logit : logits) {
-      wrong |= !(logit < infinity);  // +inf, or NaN
-      any |= logit > -infinity;
-    }
-    if (wrong) {
+    const std::optional<std::size_t> best = kernels::largest(logits);
+    if (!best) {
       const auto at = std::find_if(logits.begin(), logits.end(), [](float logit) { return !(logit < infinity); });
       throw Error("sampling", "logits", "numbers or -inf",
                   (std::isnan(*at) ? "nan for token " : "inf for token ") + std::to_string(at - logits.begin()));
     }
-    if (!any) throw Error("sampling", "logits", "a token that is not banned", "-inf for every token");
+    if (logits[*best] == -infinity) {
+      throw Error("sampling", "logits", "a token that is not banned", "-inf for every token");
+    }
+    return *best;
   }
 
-  void penalise(std::span<float> logits) const noexcept {
-    if (last_seen_.empty()) return;
+  // Whether there is a penalty. It leaves numbers as numbers, and -inf as it is.
+  bool penalise(std::span<float> logits) const noexcept {
+    if (last_seen_.empty()) return false;
     const std::int64_t window = options_.repetition_window;
     const std::int64_t first = window == 0 ? 0 : std::max<std::int64_t>(0, accepted_ - window);
     constexpr float bound = std::numeric_limits<float>::max();
@@ -199,10 +200,7 @@ class Sampler {
       const float logit = logits[i] > 0.0f ? logits[i] / penalty : logits[i] * penalty;
       logits[i] = std::clamp(logit, -bound, bound);  // an extreme penalty must not make an infinity
     }
-  }
-
-  static std::size_t largest(std::span<const float> logits) noexcept {
-    return static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    return true;
   }
 
   // Temperature and filters. Each filter keeps a beginning of the same ranking, so that only its length is looked for.

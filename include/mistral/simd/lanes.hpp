@@ -190,6 +190,13 @@ inline bool any_greater(const Lanes& a, const Lanes& b) noexcept {
   return xsimd::any(greater);
 }
 
+/// Whether each lane of a is less than b's: not where one of them is a NaN.
+inline bool all_less(const Lanes& a, const Lanes& b) noexcept {
+  auto less = a.part[0] < b.part[0];
+  for (std::size_t i = 1; i < registers; ++i) less = less & (a.part[i] < b.part[i]);
+  return xsimd::all(less);
+}
+
 inline Lanes sqrt(const Lanes& a) noexcept {
   Lanes out;
   for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::sqrt(a.part[i]);
