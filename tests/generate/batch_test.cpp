@@ -15,6 +15,7 @@
 #include <mistral/format/f32.hpp>
 #include <mistral/generate/batch.hpp>
 #include <mistral/generate/session.hpp>
+#include <mistral/generate/session_file.hpp>
 #include <mistral/nn/adapter.hpp>
 
 #include "../support/allocations.hpp"
@@ -201,6 +202,88 @@ Job random_job(Random& random, std::size_t vocab, std::size_t longest,
   return job;
 }
 
+// Sessions for sequences to go on from: each in the state of one that was saved to a file, of a fork, or as it came
+// about. They stay where they are.
+template <class C>
+class Starts {
+  using Model = typename C::Model;
+  using Session = mistral::Session<Model, typename C::KV>;
+
+ public:
+  Starts(const Model& model, Random& random, std::size_t most) : model_(model), random_(random) {
+    sessions_.reserve(most);
+  }
+
+  std::size_t restored() const { return restored_; }
+
+  // A job that goes on from what a session took that was rolled back, or from what a sequence has left behind.
+  const Session& next(Job& job) {
+    constexpr std::size_t vocab = Model::config.vocab_size;
+    if (!left_.empty() && random_.next() % 2 == 0) {
+      const Left& left = left_[random_.next() % left_.size()];
+      job.before = left.tokens;
+      job.adapter = left.adapter;
+      return restore(job, left.path);
+    }
+    job.before = test::random_tokens(uniform(random_, 1, 60), vocab, random_);
+    Session start = session(job.adapter, 3);
+    start.prefill(job.before);
+    const std::size_t more = uniform(random_, 0, 3);
+    if (more > 0) start.prefill(test::random_tokens(more, vocab, random_));
+    start.rollback(static_cast<std::int64_t>(more));
+    switch (random_.next() % 3) {
+      case 0:
+        return sessions_.emplace_back(std::move(start));
+      case 1:
+        return sessions_.emplace_back(start.fork());
+      default:
+        save_session(start, job.before, scratch_.path("start"));
+        return restore(job, scratch_.path("start"));
+    }
+  }
+
+  // Saves what a sequence has left behind, where a run alone could know it: no hook has touched it.
+  void keep(const Job& job, const BatchResult& result, const KvCache<Model::config, typename C::KV>& cache) {
+    if (job.scale != 1.0f || cache.position() > 100) return;
+    Left left{job.before, job.adapter, scratch_.path("left" + std::to_string(left_.size()))};
+    for (const auto* tokens : {&job.prompt, &result.made.tokens}) {
+      left.tokens.insert(left.tokens.end(), tokens->begin(), tokens->end());
+    }
+    left.tokens.resize(static_cast<std::size_t>(cache.position()));  // without one that was chosen only
+    Session copy = session(job.adapter, 0);
+    copy.cache().assign(cache);
+    save_session(copy, left.tokens, left.path);
+    left_.push_back(std::move(left));
+  }
+
+ private:
+  struct Left {
+    std::vector<TokenId> tokens;
+    std::size_t adapter;
+    std::string path;
+  };
+
+  Session session(std::size_t adapter, std::size_t rollback) const {
+    Session made(model_, rollback);
+    if constexpr (requires { model_.output.adapters; }) made.use_adapter(adapter);
+    return made;
+  }
+
+  const Session& restore(const Job& job, const std::string& path) {
+    Session& made = sessions_.emplace_back(session(job.adapter, random_.next() % 4));
+    REQUIRE(load_session(made, path) == job.before);
+    ++restored_;
+    return made;
+  }
+
+  const Model& model_;
+  Random& random_;
+  test::Scratch scratch_;
+  std::vector<Session> sessions_;
+  std::vector<Left> left_;
+  std::size_t restored_ = 0;
+};
+
 BatchOptions random_options(Random& random) {
   BatchOptions options;
   options.max_sequences = uniform(random, 1, 5);
@@ -214,37 +297,31 @@ constexpr int rounds = test::counts_allocations ? 30 : 6;  // sanitizers take th
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("whatever joins, leaves and shares a prefix, each sequence gets the bits that it gets alone", C,
-                   Windowed, Unwindowed, Adapted) {
+TEST_CASE_TEMPLATE(
+    "whatever joins, leaves, is saved, restored, forked and rolled back, each gets the bits that it gets alone", C,
+    Windowed, Unwindowed, Adapted) {
   using Model = typename C::Model;
   constexpr std::size_t vocab = Model::config.vocab_size;
   const Model model = a_model<Model>();
   Random random(41);
   std::uint64_t shared = 0;
-  std::size_t failed = 0, called_off = 0;
+  std::size_t failed = 0, called_off = 0, restored = 0;
   for (int round = 0; round < rounds; ++round) {
     CAPTURE(round);
     SessionBatch<Model, typename C::KV> batch(model, random_options(random));
     constexpr std::size_t count = 24;
     std::vector<std::unique_ptr<Job>> jobs;
-    std::vector<Session<Model, typename C::KV>> starts;  // of those that go on from a session
-    starts.reserve(count);
+    Starts<C> starts(model, random, count);
     std::vector<SequenceId> ids;
     std::vector<bool> cancelled(count, false), ended(count, false);
     while (jobs.size() < count || !batch.empty()) {
       if (jobs.size() < count && random.next() % 3 != 0) {
         jobs.push_back(std::make_unique<Job>(random_job(random, vocab, 90, jobs)));
         Job& job = *jobs.back();
-        if (random.next() % 5 == 0) {  // a session that took some tokens more and took them back
-          job.before = test::random_tokens(uniform(random, 1, 60), vocab, random);
+        if (random.next() % 4 == 0) {
+          const auto& start = starts.next(job);
           job.options.seen = job.before;
-          auto& start = starts.emplace_back(model, 3);
-          if constexpr (requires { model.output.adapters; }) start.use_adapter(job.adapter);
-          start.prefill(job.before);
-          const std::size_t more = uniform(random, 0, 3);
-          if (more > 0) start.prefill(test::random_tokens(more, vocab, random));
-          start.rollback(static_cast<std::int64_t>(more));
-          ids.push_back(batch.add(job.request(), starts.back().cache()));
+          ids.push_back(batch.add(job.request(), start.cache()));
         } else {
           ids.push_back(batch.add(job.request()));
         }
@@ -263,16 +340,20 @@ TEST_CASE_TEMPLATE("whatever joins, leaves and shares a prefix, each sequence ge
         ended[which] = true;
         failed += result.error ? 1 : 0;
         called_off += result.made.reason == StopReason::cancelled ? 1 : 0;
-        check_result<C>(model, *jobs[which], result, cancelled[which], batch.cache(result));
+        const auto* const cache = batch.cache(result);
+        check_result<C>(model, *jobs[which], result, cancelled[which], cache);
+        if (cache != nullptr) starts.keep(*jobs[which], result, *cache);
       }
     }
     CHECK(std::count(ended.begin(), ended.end(), true) == count);
     CHECK(batch.running() == 0);
     shared += batch.counters().shared_tokens;
+    restored += starts.restored();
   }
   CHECK(shared > 10 * rounds);
   CHECK(failed > 0);
   CHECK(called_off > 0);
+  CHECK(restored > rounds);
 }
 
 TEST_CASE_TEMPLATE("a prefix that sequences share goes through the model once, also where the ring goes round", C,
