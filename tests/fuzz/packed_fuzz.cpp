@@ -56,7 +56,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size < PackedFile::preamble_bytes) return 0;
   const auto put = [&](std::size_t at, auto value) { std::memcpy(bytes.data() + at, &value, sizeof value); };
   std::memcpy(bytes.data(), PackedFile::magic.data(), PackedFile::magic.size());
-  put(8, PackedFile::version);
+  put(8, std::uint64_t{PackedFile::head.version});
   std::uint64_t header = 0;
   std::memcpy(&header, bytes.data() + 16, sizeof header);
   header = std::min<std::uint64_t>(header, size - PackedFile::preamble_bytes);

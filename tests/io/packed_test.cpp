@@ -234,7 +234,7 @@ TEST_CASE("panels of another layout are refused, whatever else agrees") {
 }
 
 TEST_CASE("the layouts of the formats are what files in use hold") {
-  // A change here makes files that people have unreadable: raise PackedFile::version, or the format's name.
+  // A change here makes files that people have unreadable: raise the version in PackedFile::head, or the format's name.
   CHECK(packed_layout<F32>().fingerprint == "e875ea60a2991740");
   CHECK(packed_layout<BF16>().fingerprint == "90d8b498ba42f5a5");
   CHECK(packed_layout<F16>().fingerprint == "13aafb3d23c5a465");

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <new>
+#include <stdexcept>
 
 // Sanitizers bring an operator new of their own, which does more good than counting.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -22,9 +23,20 @@ namespace mistral::test {
 /// Whether `allocations` counts.
 inline constexpr bool counts_allocations = MISTRAL_TEST_COUNTS_ALLOCATIONS != 0;
 
-/// How many times the program has called operator new (but for over-aligned types), for tests that a call allocates
-/// nothing. Such a test must also see the number grow where something is known to allocate.
+/// How many times the program has called operator new (but for over-aligned types).
 inline std::atomic<std::size_t> allocations{0};
+
+/// How many of these calls `action` makes, for tests that it makes none; 0 where they aren't counted. Where they are,
+/// one that is known is seen to be counted first.
+template <class Action>
+std::size_t allocations_in(const Action& action) {
+  const std::size_t before = allocations;
+  ::operator delete(::operator new(1));  // a call that no compiler may leave out
+  if (counts_allocations && allocations == before) throw std::logic_error("allocations aren't counted");
+  const std::size_t begin = allocations;
+  action();
+  return allocations - begin;
+}
 
 }  // namespace mistral::test
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -22,6 +21,7 @@
 #include <mistral/generate/session.hpp>
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checksum.hpp>
+#include <mistral/io/file_head.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/mapped_file.hpp>
 #include <mistral/io/printable.hpp>
@@ -93,12 +93,9 @@ std::string session_fingerprint(const Session& session) {
 /// What a session has behind it, in a file: its rings, with what they keep for a rollback, and its tokens. A session
 /// over the same model that takes it in goes on to the same bits. Little-endian:
 ///
-///   8 bytes   magic "MISTSES\x1a"
-///   u32       version
-///   u32       0
-///   u64       bytes of the header, a multiple of 8
-///   u64       checksum of the header
-///   header    JSON: {"config": {...}, "kv", "model", "position", "tokens", "entries"}, then spaces
+///   32 bytes  what FileHead says, of the magic "MISTSES\x1a"
+///   header    JSON: {"config": {...}, "kv", "model", "position", "tokens", "entries"}, then spaces up to a multiple of
+///             8 bytes
 ///   tokens    i32 each: all that the session has taken, or none; then their checksum, u64
 ///   rings     for each layer, keys then values, for each head: the last entries up to the position, then their
 ///             checksum, u64
@@ -107,9 +104,9 @@ std::string session_fingerprint(const Session& session) {
 /// `[state] file: ...`.
 class SessionFile {
  public:
-  static constexpr std::string_view magic{"MISTSES\x1a", 8};
-  static constexpr std::uint32_t version = 1;
-  static constexpr std::size_t preamble_bytes = 32;
+  static constexpr std::size_t preamble_bytes = FileHead::preamble_bytes;
+  static constexpr FileHead head{
+      .where = "state", .magic = {"MISTSES\x1a", 8}, .version = 1, .max_header_bytes = 1'000'000};
 
   /// Maps a file, and checks its header and its tokens.
   static SessionFile open(const std::string& path) { return SessionFile(MappedFile::open(path, where), path); }
@@ -180,9 +177,8 @@ class SessionFile {
   }
 
  private:
-  static constexpr std::string_view where = "state";
+  static constexpr std::string_view where = head.where;
   static constexpr std::size_t sum_bytes = sizeof(std::uint64_t);
-  static_assert(std::endian::native == std::endian::little, "entries are read as they lie in the file");
 
   SessionFile(MappedFile file, const std::string& path)
       : name_(printable(path, 1000)), file_(std::move(file)), header_(read_header(path)) {
@@ -204,27 +200,9 @@ class SessionFile {
   }
 
   JsonObject read_header(const std::string& path) {
-    const std::span<const std::byte> bytes = file_.bytes();
-    if (bytes.size() < preamble_bytes) {
-      throw Error(where, name_ + ": the file", "at least " + std::to_string(preamble_bytes) + " bytes",
-                  std::to_string(bytes.size()));
-    }
-    if (std::memcmp(bytes.data(), magic.data(), magic.size()) != 0) {
-      throw Error(where, name_ + ": the magic", "'" + printable(magic) + "'",
-                  "'" + printable({reinterpret_cast<const char*>(bytes.data()), magic.size()}) + "'");
-    }
-    const auto found = number<std::uint64_t>(bytes, 8);  // the version, and 0
-    if (found != version) throw Error(where, name_ + ": the version", std::to_string(version), std::to_string(found));
-    const auto size = number<std::uint64_t>(bytes, 16);
-    const std::uint64_t limit = std::min<std::uint64_t>(bytes.size() - preamble_bytes, 1'000'000);
-    if (size > limit || size % 8 != 0) {
-      throw Error(where, name_ + ": the header", "a multiple of 8 bytes, at most " + std::to_string(limit),
-                  std::to_string(size));
-    }
-    const auto header = bytes.subspan(preamble_bytes, static_cast<std::size_t>(size));
-    const auto said = number<std::uint64_t>(bytes, 24);
-    if (const std::uint64_t sum = checksum(header); said != sum) {
-      throw Error(where, name_ + ": the header's checksum", checksum_text(said), checksum_text(sum));
+    const std::span<const std::byte> header = head.read(file_.bytes(), name_);
+    if (header.size() % 8 != 0) {
+      throw Error(where, name_ + ": the header", "a multiple of 8 bytes", std::to_string(header.size()));
     }
     header_end_ = preamble_bytes + header.size();
     return JsonObject::parse(header, where, path);
@@ -233,17 +211,8 @@ class SessionFile {
   // of bytes that end in their sum
   void check_sum(std::span<const std::byte> bytes, const std::string& what) const {
     const std::size_t size = bytes.size() - sum_bytes;
-    const auto said = number<std::uint64_t>(bytes, size);
-    if (const std::uint64_t sum = checksum(bytes.first(size)); said != sum) {
-      throw Error(where, name_ + ": " + what + ": the checksum", checksum_text(said), checksum_text(sum));
-    }
-  }
-
-  template <class T>
-  static T number(std::span<const std::byte> bytes, std::size_t at) noexcept {
-    T value;
-    std::memcpy(&value, bytes.data() + at, sizeof value);
-    return value;
+    FileHead::check_sum(where, name_ + ": " + what + ": the checksum", FileHead::number(bytes, size),
+                        bytes.first(size));
   }
 
   std::string name_;  // the file's, fit for a line
@@ -276,17 +245,12 @@ void save_session(const Session& session, std::span<const TokenId> tokens, const
   header.resize((header.size() + 7) / 8 * 8, ' ');
 
   AtomicFile file(path, "state");
-  const auto number = [&](auto value) { file.write(std::as_bytes(std::span(&value, 1))); };
   const auto summed = [&](std::span<const std::byte> bytes) {
     file.write(bytes);
-    number(checksum(bytes));
+    const std::uint64_t sum = checksum(bytes);
+    file.write(std::as_bytes(std::span(&sum, 1)));
   };
-  file.write(SessionFile::magic);
-  number(SessionFile::version);
-  number(std::uint32_t{0});
-  number(std::uint64_t{header.size()});
-  number(checksum(std::as_bytes(std::span<const char>(header))));
-  file.write(header);
+  SessionFile::head.write(file, header);
   summed(std::as_bytes(tokens));
   std::vector<typename std::remove_cvref_t<decltype(session.cache())>::Entry> ring_entries;
   session.cache().for_each_ring([&](const auto& ring) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -17,6 +16,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/format/layout.hpp>
 #include <mistral/io/checksum.hpp>
+#include <mistral/io/file_head.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/mapped_file.hpp>
 #include <mistral/io/printable.hpp>
@@ -52,11 +52,7 @@ struct PackedTensor {
 /// A model as it lies in memory, in a file of this library's own, so that it can be used where the file is mapped. The
 /// same file serves every instruction set: panels are the same bytes on all of them. Little-endian:
 ///
-///   8 bytes   magic "MISTRAL\x1a"
-///   u32       version
-///   u32       0
-///   u64       bytes of the header
-///   u64       checksum of the header
+///   32 bytes  what FileHead says, of the magic "MISTRAL\x1a"
 ///   header    JSON: {"config": {...}, "layout": {...}, "tokenizer": {"offset", "bytes", "checksum"},
 ///             "tensors": {name: {"shape", "offset", "bytes", "checksum"}}}; a file may lack the tokenizer
 ///   data      from the next multiple of 4096, which offsets count from, and are multiples of
@@ -66,10 +62,13 @@ struct PackedTensor {
 class PackedFile {
  public:
   static constexpr std::string_view magic{"MISTRAL\x1a", 8};
-  static constexpr std::uint32_t version = 1;
-  static constexpr std::size_t preamble_bytes = 32;
+  static constexpr std::size_t preamble_bytes = FileHead::preamble_bytes;
   static constexpr std::uint64_t alignment = 4096;  // a page of most machines
-  static constexpr std::uint64_t max_header_bytes = 100'000'000;
+  static constexpr FileHead head{.where = "packed",
+                                 .magic = magic,
+                                 .version = 1,
+                                 .max_header_bytes = 100'000'000,
+                                 .remedy = "pack the checkpoint again"};
 
   /// The next multiple of the alignment.
   static constexpr std::uint64_t aligned(std::uint64_t offset) noexcept {
@@ -132,7 +131,7 @@ class PackedFile {
   const std::string& file() const noexcept { return file_; }
 
  private:
-  static constexpr std::string_view where = "packed";
+  static constexpr std::string_view where = head.where;
   static constexpr std::int64_t max_integer = std::numeric_limits<std::int64_t>::max();
 
   PackedFile(std::span<const std::byte> bytes, std::string file)
@@ -140,31 +139,8 @@ class PackedFile {
 
   // gives the config, the last member that has no value without a file
   JsonObject read(std::span<const std::byte> bytes) {
-    if (bytes.size() < preamble_bytes) {
-      throw Error(where, name_ + ": the file", "at least " + std::to_string(preamble_bytes) + " bytes",
-                  std::to_string(bytes.size()));
-    }
-    if (std::memcmp(bytes.data(), magic.data(), magic.size()) != 0) {
-      throw Error(where, name_ + ": the magic", "'" + printable(magic) + "'",
-                  "'" + printable({reinterpret_cast<const char*>(bytes.data()), magic.size()}) + "'");
-    }
-    const auto found = number<std::uint32_t>(bytes, 8);
-    if (found != version) {
-      throw Error(where, name_ + ": the version", std::to_string(version) + " (pack the checkpoint again)",
-                  std::to_string(found));
-    }
-    const auto header_bytes = number<std::uint64_t>(bytes, 16);
-    const std::uint64_t limit = std::min<std::uint64_t>(bytes.size() - preamble_bytes, max_header_bytes);
-    if (header_bytes > limit) {
-      throw Error(where, name_ + ": the header", "at most " + std::to_string(limit) + " bytes",
-                  std::to_string(header_bytes));
-    }
-    const auto header = bytes.subspan(preamble_bytes, static_cast<std::size_t>(header_bytes));
-    const std::string sum = checksum_text(mistral::checksum(header));
-    if (const std::string said = checksum_text(number<std::uint64_t>(bytes, 24)); said != sum) {
-      throw Error(where, name_ + ": the header's checksum", said, sum);
-    }
-    const std::uint64_t begin = std::min<std::uint64_t>(aligned(preamble_bytes + header_bytes), bytes.size());
+    const std::span<const std::byte> header = head.read(bytes, name_);
+    const std::uint64_t begin = std::min<std::uint64_t>(aligned(preamble_bytes + header.size()), bytes.size());
     return read_header(JsonObject::parse(header, where, file_), bytes.subspan(static_cast<std::size_t>(begin)));
   }
 
@@ -234,18 +210,7 @@ class PackedFile {
   }
 
   static void verify(const PackedTensor& part, const std::string& what) {
-    const std::uint64_t sum = mistral::checksum(part.data);
-    if (sum != part.checksum) {
-      throw Error(where, what + ": the checksum", checksum_text(part.checksum), checksum_text(sum));
-    }
-  }
-
-  template <class T>
-  static T number(std::span<const std::byte> bytes, std::size_t at) noexcept {
-    static_assert(std::endian::native == std::endian::little, "panels are read as they lie in the file");
-    T value;
-    std::memcpy(&value, bytes.data() + at, sizeof value);
-    return value;
+    FileHead::check_sum(where, what + ": the checksum", part.checksum, part.data);
   }
 
   std::string what(std::string_view tensor) const { return name_ + ": tensor '" + printable(tensor) + "'"; }

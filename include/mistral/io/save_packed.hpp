@@ -106,13 +106,7 @@ inline void write_packed(const std::string& path, const ModelConfig& config, con
   }
   header += "}}";
 
-  const auto number = [&](auto value) { file.write(std::as_bytes(std::span(&value, 1))); };
-  file.write(PackedFile::magic);
-  number(PackedFile::version);
-  number(std::uint32_t{0});
-  number(std::uint64_t{header.size()});
-  number(checksum(std::as_bytes(std::span<const char>(header))));
-  file.write(header);
+  PackedFile::head.write(file, header);
   std::uint64_t position = PackedFile::preamble_bytes + header.size();
   const auto write = [&](std::span<const std::byte> data) {
     const std::uint64_t start = PackedFile::aligned(position);
