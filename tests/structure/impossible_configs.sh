@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # impossible_configs.sh ROOT COMPILER FLAG...: a config that no transformer has doesn't compile, and the message names the
-# field; the config that each of them is made from does compile. Nor does the training of weights that can't be trained.
+# field; the config that each of them is made from does compile. Nor does the training of weights that can't be trained,
+# nor a hook that nobody would call.
 set -euo pipefail
 root=$1 compiler=$2
 shift 2
@@ -50,18 +51,26 @@ constexpr mistral::ModelConfig good{.dim = 64, .n_layers = 3, .head_dim = 16, .h
 constexpr mistral::ModelConfig changed() { mistral::ModelConfig config = good; config.head_dim = 15; return config; }
 mistral::Transformer<changed(), mistral::F32>* odd() { return new mistral::Transformer<changed(), mistral::F32>(); }
 void train(mistral::Transformer<good, mistral::Q4_0>& model) { mistral::Trainer trainer{model}; }
+using Session = mistral::Session<mistral::Transformer<good, mistral::F32>>;
+struct Residuals { void residual(const mistral::Residual&) {} };
+struct Scores { void scores(const mistral::LayerRows&) {} };
+struct Heads { template <class Rows> void heads(const Rows&) {} };
+void watch(Session& session, const Residuals& tape) { session.decode(1, tape); }
+void watch(Session& session, Scores tape) { session.decode(1, tape); }
+void watch(Session& session, const Heads& tape) { session.decode(1, tape); }
 CPP
 )
-if grep -qF "ModelConfig::head_dim must be even" <<<"$said"; then
-  echo "ok: a transformer of an impossible config"
-else
-  echo "FAILED: a transformer of an impossible config: the compiler said: $(head -n 3 <<<"$said")"
-  failed=1
-fi
-if grep -qF "this model's weights can't be trained" <<<"$said"; then
-  echo "ok: a trainer of Q4_0"
-else
-  echo "FAILED: a trainer of Q4_0: the compiler said: $(head -n 3 <<<"$said")"
-  failed=1
-fi
+refuses() {  # refuses MESSAGE WHAT
+  if grep -qF "$1" <<<"$said"; then
+    echo "ok: $2"
+  else
+    echo "FAILED: $2: the compiler said: $(head -n 3 <<<"$said")"
+    failed=1
+  fi
+}
+refuses "ModelConfig::head_dim must be even" "a transformer of an impossible config"
+refuses "this model's weights can't be trained" "a trainer of Q4_0"
+refuses "tape: residual() would not be called" "a hook that isn't const in a tape that is"
+refuses "tape: scores() would not be called" "a hook that takes something else"
+refuses "tape: heads() would not be called" "a hook that is a template, isn't const, and stands in a tape that is"
 exit $failed

@@ -47,7 +47,7 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
   std::vector<float> choosable(config.vocab_size);
   for (;;) {
     std::copy(logits.begin(), logits.end(), choosable.begin());
-    if constexpr (requires { tape.logits(std::span<float>(choosable)); }) {
+    if constexpr (WatchesLogits<std::remove_reference_t<Tape>>) {
       if (text.choosing()) tape.logits(std::span<float>(choosable));
     }
     const bool room = config.window_size != 0 || static_cast<std::size_t>(lookup.position()) < config.context_len;

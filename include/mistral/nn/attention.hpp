@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -7,7 +8,9 @@
 #include <mistral/cache/kv_cache.hpp>
 #include <mistral/core/config.hpp>
 #include <mistral/kernels/attention.hpp>
+#include <mistral/kernels/attention_scores.hpp>
 #include <mistral/kernels/rope.hpp>
+#include <mistral/nn/hooks.hpp>
 #include <mistral/nn/linear.hpp>
 #include <mistral/nn/workspace.hpp>
 
@@ -35,9 +38,11 @@ struct Attention {
   static constexpr std::size_t bytes =
       decltype(wq)::bytes + decltype(wk)::bytes + decltype(wv)::bytes + decltype(wo)::bytes;
 
-  /// work.branch (tokens, dim) goes in and comes out; the rows' keys and values are pushed to the caches' layer.
-  template <KvElement T>
-  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work) const noexcept {
+  /// work.branch (tokens, dim) goes in and comes out; the rows' keys and values are pushed to the caches' layer. A tape
+  /// is shown the scores, and what comes out of the heads.
+  template <KvElement T, class Tape>
+  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work, Tape& tape) const
+      noexcept(!watches_inside_blocks<Tape>) {
     const auto x = work.inputs.prepare(work.branch.view());
     wq.forward(x, work.q);
     wk.forward(x, work.k);
@@ -55,6 +60,12 @@ struct Attention {
           return kernels::SequenceSpan{first_row(sequences, i), sequences[i].rows, position(sequences[i], layer)};
         },
         [&](std::size_t i, std::size_t head) { return context(sequences, i, layer, head, work); });
+
+    if constexpr (WatchesScores<Tape>) show_scores(layer, sequences, work, tape);
+    if constexpr (WatchesHeads<Tape>) {
+      detail::show_rows(layer, sequences, false, work.attended.view(),
+                        [&](const LayerRows& rows) { tape.heads(rows); });
+    }
 
     // Only now do the rows enter the ring: before, they would have overwritten keys that the first of them still saw.
     for (std::size_t i = 0; i < sequences.size(); ++i) {
@@ -116,6 +127,31 @@ struct Attention {
     };
     return {entries(cached.keys[head], work.chunk_keys), entries(cached.values[head], work.chunk_values),
             cached.keys[head].first_position()};
+  }
+
+  template <KvElement T, class Tape>
+  static void show_scores(std::size_t layer, std::span<const Sequence<C, T>> sequences, const Workspace<C, F, T>& work,
+                          Tape& tape) {
+    if constexpr (requires { tape.wants_scores(layer); }) {
+      if (!tape.wants_scores(layer)) return;
+    }
+    Buffer<float> scores;  // as many as the sequences so far needed
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const std::size_t rows = sequences[i].rows;
+      const std::int64_t first = position(sequences[i], layer);
+      constexpr auto window = static_cast<std::int64_t>(C.window_size);
+      const std::int64_t first_key = window == 0 ? 0 : std::max<std::int64_t>(0, first + 1 - window);
+      const auto keys = static_cast<std::size_t>(first - first_key) + rows;
+      if (scores.size() < rows * keys) scores = Buffer<float>(rows * keys, Uninitialized{});
+      for (std::size_t head = 0; head < C.n_heads; ++head) {
+        const Rows<float> out(scores.data(), rows, keys);
+        const Rows<const float> q(work.q.view().data() + first_row(sequences, i) * C.query_dim() + head * C.head_dim,
+                                  rows, C.head_dim, C.query_dim());
+        kernels::attention_scores<T>(q, context(sequences, i, layer, head / (C.n_heads / C.n_kv_heads), work), first,
+                                     first_key, C.window_size, out);
+        tape.scores(AttentionScores{layer, i, head, first, first_key, out});
+      }
+    }
   }
 };
 

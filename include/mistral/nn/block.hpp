@@ -6,6 +6,7 @@
 #include <mistral/kernels/elementwise.hpp>
 #include <mistral/nn/attention.hpp>
 #include <mistral/nn/feed_forward.hpp>
+#include <mistral/nn/hooks.hpp>
 #include <mistral/nn/rms_norm.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -22,15 +23,25 @@ struct Block {
 
   /// work.x (tokens, dim) goes in and comes out; with a tape that ends before w2, as it is between the branches.
   template <KvElement T, class Tape>
-  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,
-               Tape& tape) const noexcept {
+  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work, Tape& tape) const
+      noexcept(!watches_inside_blocks<Tape>) {
     attention_norm.forward(work.x, C.norm_eps, work.branch);
-    attention.forward(layer, sequences, work);
+    attention.forward(layer, sequences, work, tape);
+    if constexpr (WatchesAttention<Tape>) {
+      detail::show_rows(layer, sequences, true, work.branch.view(),
+                        [&](const LayerRows& rows) { tape.attention_output(rows); });
+    }
     kernels::add(work.x.view(), work.branch.view());
-    if constexpr (requires { tape.between(work.x.view()); }) tape.between(work.x.view());
+    if constexpr (WatchesBetween<Tape>) tape.between(work.x.view());
     ffn_norm.forward(work.x, C.norm_eps, work.branch);
     feed_forward.forward(work, tape);
-    if constexpr (!requires { Tape::ends_before_w2; }) kernels::add(work.x.view(), work.branch.view());
+    if constexpr (!requires { Tape::ends_before_w2; }) {
+      if constexpr (WatchesFeedForward<Tape>) {
+        detail::show_rows(layer, sequences, true, work.branch.view(),
+                          [&](const LayerRows& rows) { tape.feed_forward_output(rows); });
+      }
+      kernels::add(work.x.view(), work.branch.view());
+    }
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include <mistral/core/config.hpp>
 #include <mistral/kernels/elementwise.hpp>
+#include <mistral/nn/hooks.hpp>
 #include <mistral/nn/linear.hpp>
 #include <mistral/nn/workspace.hpp>
 
@@ -25,7 +26,7 @@ struct FeedForward {
     const auto x = work.inputs.prepare(work.branch.view());
     w1.forward(x, work.gate);
     w3.forward(x, work.up);
-    if constexpr (requires { tape.gate(work.gate.view()); }) tape.gate(work.gate.view());
+    if constexpr (WatchesGate<Tape>) tape.gate(work.gate.view());
     kernels::swiglu(work.gate.view(), work.up.view());
     if constexpr (requires { Tape::ends_before_w2; }) return;
     w2.forward(work.inputs.prepare(work.gate.view()), work.branch);

@@ -1,31 +1,31 @@
 #pragma once
 
+#include <concepts>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
-#include <utility>
 #include <vector>
 
 #include <mistral/core/config.hpp>
 #include <mistral/core/rows.hpp>
+#include <mistral/nn/hooks.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// The residual stream of one sequence's rows as it enters block `layer`; layer == n_layers: as it leaves the last.
-struct Residual {
-  std::size_t layer;
-  std::size_t sequence;   ///< index of the sequence in the forward
-  std::int64_t position;  ///< position of the first row
-  Rows<float> x;          ///< (rows, dim); what is written here goes on into the block
-};
-
-/// A tape watches a forward. It has whichever of these members it wants, and what it doesn't have costs nothing:
-///   residual(const Residual&)   may throw; the forward's sequences are then to be reset
-///   between(Rows<float> x)      noexcept: the residual stream of all rows between a block's two branches
-///   gate(Rows<float> gate)      noexcept: w1 x of all rows, before SwiGLU
-///   ends_before_w2              a static constant: a block is left before w2's product, when all that its backward
-///                               needs stands in the workspace; for a block's own forward, not a whole model's
-/// NoTape watches nothing.
+/// A tape watches a forward. It has whichever of these members it wants, and what it doesn't have leaves no code:
+///   residual(const Residual&)              the stream as it enters each block, and as it leaves the last
+///   scores(const AttentionScores&)         how much of each key a head takes, once for each layer, sequence and head;
+///                                          to be read: attention never writes them down, so they are computed again,
+///                                          slowly. With a member wants_scores(layer), of the layers it returns true
+///                                          for
+///   heads(const LayerRows&)                (rows, n_heads * head_dim) what each head made of the values, before wo
+///   attention_output(const LayerRows&)     (rows, dim) what attention is about to add to the stream
+///   feed_forward_output(const LayerRows&)  (rows, dim) what the feed-forward is about to add to the stream
+/// These may throw; the forward's sequences are then to be reset. Also, for those who train:
+///   between(Rows<float> x)  noexcept: the residual stream of all rows between a block's two branches
+///   gate(Rows<float> gate)  noexcept: w1 x of all rows, before SwiGLU
+///   ends_before_w2          a static constant: a block is left before w2's product, when all that its backward needs
+///                           stands in the workspace; for a block's own forward, not a whole model's
+/// A member of one of these names that can't be called so doesn't compile (CheckedTape). NoTape watches nothing.
 struct NoTape {};
 
 /// A tape that hands the residual stream, before each block and after the last, to a function.
@@ -33,6 +33,9 @@ template <class F>
 struct ResidualHook {
   F function;
   void residual(const Residual& residual) { function(residual); }
+  void residual(const Residual& residual) const requires std::invocable<const F&, const Residual&> {
+    function(residual);
+  }
 };
 
 template <class F>

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
+#include <type_traits>
 #include <vector>
 
 #include <mistral/core/config.hpp>
@@ -42,6 +42,7 @@ class Transformer {
   template <KvElement T, class Tape = NoTape>
   void forward(std::span<const TokenId> tokens, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,
                Tape&& tape = {}) const {
+    static_assert(CheckedTape<std::remove_reference_t<Tape>>::value);
     work.x.resize(tokens.size());
     work.turns.resize(tokens.size());
     for (std::size_t row = 0; row < tokens.size(); ++row) {
@@ -88,17 +89,12 @@ class Transformer {
   template <KvElement T, class Tape>
   static void show_residual(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,
                             Tape& tape) {
-    if constexpr (requires(const Residual& r) { tape.residual(r); }) {
-      std::size_t row = 0;
-      for (std::size_t i = 0; i < sequences.size(); ++i) {
-        // The last layer's ring has not met these rows yet, or has: only before the last block is position() the
-        // first's.
-        const bool met = layer == C.n_layers && sequences[i].cache != nullptr;
-        const std::int64_t position =
-            sequences[i].position() - (met ? static_cast<std::int64_t>(sequences[i].rows) : 0);
-        tape.residual(Residual{layer, i, position, work.x.view().slice(row, sequences[i].rows)});
-        row += sequences[i].rows;
-      }
+    if constexpr (WatchesResidual<Tape>) {
+      const bool left = layer == C.n_layers;
+      detail::show_rows(left ? layer - 1 : layer, sequences, left, work.x.view(), [&](LayerRows rows) {
+        rows.layer = layer;
+        tape.residual(rows);
+      });
     }
   }
 
