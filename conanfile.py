@@ -23,6 +23,8 @@ class MistralConan(ConanFile):
     topics = ("llm", "mistral", "transformer", "inference", "fine-tuning", "header-only")
     package_type = "header-library"
     settings = "os", "arch", "compiler", "build_type"
+    options = {"with_eigen": [True, False]}  # for mistral/eigen.hpp, which the other headers don't include
+    default_options = {"with_eigen": False}
     no_copy_source = True
     test_package_folder = os.path.join("tests", "consumers", "test_package")
 
@@ -43,6 +45,8 @@ class MistralConan(ConanFile):
         # our headers include theirs
         self.requires("xsimd/14.2.0", transitive_headers=True)
         self.requires("onetbb/2023.1.0", transitive_headers=True, transitive_libs=True)
+        if self.options.with_eigen:
+            self.requires("eigen/5.0.1", transitive_headers=True)
 
     def package_id(self):
         self.info.clear()
@@ -72,4 +76,6 @@ class MistralConan(ConanFile):
         self.cpp_info.libdirs = []
         # not all of onetbb, whose tbbmalloc_proxy would put its own malloc in the place of the program's
         self.cpp_info.requires = ["xsimd::xsimd", "onetbb::libtbb"]
+        if self.options.with_eigen:
+            self.cpp_info.requires.append("eigen::eigen")
         self.cpp_info.system_libs = ["pthread"]

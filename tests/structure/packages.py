@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(sys.argv[1])
 # find_package's name, and what Conan, vcpkg and pkg-config call it; threads are part of the compiler
 LIBRARIES = {"TBB": ("onetbb", "tbb", "tbb"), "xsimd": ("xsimd", "xsimd", "xsimd")}
+OPTIONAL = {"with_eigen": "eigen"}  # options of the recipe, and what each brings
 BUILD_HELPERS = ["vcpkg-cmake", "vcpkg-cmake-config"]
 faults = []
 
@@ -105,6 +106,16 @@ expect("conanfile.py: name, version, description", (name, version, description),
 recipe.requirements()
 expect("conanfile.py: the packages it requires", sorted(LIBRARIES[library][0] for library in libraries),
        sorted(reference.split("/")[0] for reference, _ in recipe.required))
+expect("conanfile.py: options, off unless asked for", {option: False for option in OPTIONAL}, recipe.default_options)
+for option, package in OPTIONAL.items():
+    asked = load_recipe()()
+    setattr(asked.options, option, True)
+    asked.requirements()
+    asked.package_info()
+    expect(f"conanfile.py: what {option} brings", [package],
+           [ref.split("/")[0] for ref, _ in asked.required if ref not in [known for known, _ in recipe.required]])
+    expect(f"conanfile.py: what {option} links", True, f"{package}::{package}" in asked.cpp_info.requires)
+    recipe.required += [entry for entry in asked.required if entry[0].startswith(f"{package}/")]
 for reference, traits in recipe.required:
     if not traits.get("transitive_headers"):
         faults.append(f"conanfile.py: {reference}: our headers include its headers, which must be transitive")
