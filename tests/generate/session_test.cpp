@@ -7,6 +7,7 @@
 #include <mistral/generate/session.hpp>
 
 #include "../support/allocations.hpp"
+#include "../support/counting_resource.hpp"
 #include "../support/models.hpp"
 #include "../support/scratch.hpp"
 
@@ -41,6 +42,41 @@ TEST_CASE("with a window a session goes on for ever and allocates nothing") {
         }) == 0);
   CHECK(session.position() == 20100);
   CHECK(session.cache().wraps() == 20100 / 8);
+}
+
+TEST_CASE("the caller's memory resource is asked for every byte of weights and cache, and changes no bit") {
+  test::CountingResource weights, cache, all;
+  const std::vector<TokenId> text{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+  const auto reference = test::random_model<Tiny>(6);
+  Session<Tiny> expected{reference, 3};
+  const auto logits = expected.prefill(text);
+  {
+    Tiny model{&weights};
+    randomize(model, 6);
+    CHECK(weights.taken == Tiny::memory_bytes);
+    Session<Tiny> session{model, 3, &cache};
+    constexpr std::size_t bytes = Session<Tiny>::cache_bytes + Session<Tiny>::rollback_bytes(3);
+    CHECK(cache.taken == bytes);
+    CHECK(test::same_bits(session.prefill(text), logits));
+    Session<Tiny> fork = session.fork();
+    CHECK(cache.taken == 2 * bytes);
+    CHECK(weights.taken == Tiny::memory_bytes);  // none since
+    // What is moved takes its memory, and where it came from, along.
+    const Tiny moved = std::move(model);
+    CHECK(moved.output.weight.memory() == &weights);
+    CHECK(weights.held == Tiny::memory_bytes);
+  }
+  CHECK(weights.held == 0);
+  CHECK(cache.held == 0);
+  CHECK(weights.aligned);
+  CHECK(cache.aligned);
+
+  // Where none is named, it is the standard's default, which a program may set; activations are taken there as well.
+  MemoryResource* const before = std::pmr::set_default_resource(&all);
+  { const Session<Tiny> session{reference}; }
+  std::pmr::set_default_resource(before);
+  CHECK(all.taken >= Session<Tiny>::memory_bytes);
+  CHECK(all.held == 0);
 }
 
 TEST_CASE("wrong tokens are an error that says where, and leave the session as it was") {

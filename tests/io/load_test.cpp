@@ -5,6 +5,7 @@
 
 #include <mistral/model.hpp>
 
+#include "../support/counting_resource.hpp"
 #include "../support/golden.hpp"
 #include "../support/golden_configs.hpp"
 #include "../support/models.hpp"
@@ -154,13 +155,15 @@ TEST_CASE("golden logits of GGUF files: F32 with a window, every type of block, 
   check_gguf<stories_260k>("stories260k_q4_0");
 }
 
-TEST_CASE("a GGUF file and a folder of the same weights make the same model, bit by bit") {
+TEST_CASE("a GGUF file and a folder of the same weights make the same model, bit by bit, in memory of any kind") {
   const auto folder = test::golden("forward/gqa_w8");
   const auto gguf = test::golden("gguf/gqa_w8_f32.gguf");
   if (folder.empty() || gguf.empty()) return;
   using Model = Transformer<test::tiny, F32>;
   const Model of_folder = load<Model>((folder / "hf").string());
-  const Model of_gguf = load<Model>(gguf.string());
+  test::CountingResource memory;
+  const Model of_gguf = load<Model>(gguf.string(), {.memory = &memory});
+  CHECK(memory.held == Model::memory_bytes);
   const std::vector<TokenId> tokens{1, 5, 96, 0, 33, 7, 7, 20, 51, 2};
   Session<Model, float> a{of_folder};
   Session<Model, float> b{of_gguf};

@@ -32,13 +32,13 @@ class KvCache {
     return C.window_size == 0 ? 0 : 2 * C.n_layers * C.n_kv_heads * tokens * sizeof(Entry);
   }
 
-  /// `rollback`: tokens that rollback() can take back at any time.
-  explicit KvCache(std::size_t rollback = 0) {
+  /// `rollback`: tokens that rollback() can take back at any time. `memory`: where the rings' memory is taken from.
+  explicit KvCache(std::size_t rollback = 0, MemoryResource* memory = std::pmr::get_default_resource()) {
     const std::size_t undo = C.window_size == 0 ? 0 : rollback;
     layers_.reserve(C.n_layers);
     for (std::size_t i = 0; i < C.n_layers; ++i) {
-      layers_.push_back({rings(undo, std::make_index_sequence<C.n_kv_heads>()),
-                         rings(undo, std::make_index_sequence<C.n_kv_heads>())});
+      layers_.push_back({rings(undo, memory, std::make_index_sequence<C.n_kv_heads>()),
+                         rings(undo, memory, std::make_index_sequence<C.n_kv_heads>())});
     }
   }
 
@@ -86,8 +86,8 @@ class KvCache {
 
  private:
   template <std::size_t... Head>
-  static std::array<Ring, C.n_kv_heads> rings(std::size_t undo, std::index_sequence<Head...>) {
-    return {(static_cast<void>(Head), Ring(undo))...};
+  static std::array<Ring, C.n_kv_heads> rings(std::size_t undo, MemoryResource* memory, std::index_sequence<Head...>) {
+    return {(static_cast<void>(Head), Ring(undo, memory))...};
   }
 
   template <class Self, class Action>

@@ -26,7 +26,8 @@ class RingBuffer {
   static constexpr std::size_t bytes = W * sizeof(T);
 
   /// `undo`: how many of the overwritten entries are kept, and so how many can be taken back at least.
-  explicit RingBuffer(std::size_t undo = 0) : slots_(W), overwritten_(undo) {}
+  explicit RingBuffer(std::size_t undo = 0, MemoryResource* memory = std::pmr::get_default_resource())
+      : slots_(W, memory), overwritten_(undo, memory) {}
 
   /// Number of entries pushed so far: the position of the next one.
   std::int64_t position() const noexcept { return position_; }

@@ -2,7 +2,7 @@
 
 #include <cstddef>
 #include <memory>
-#include <new>
+#include <memory_resource>
 #include <span>
 #include <type_traits>
 
@@ -12,6 +12,11 @@ namespace mistral::inline MISTRAL_ABI {
 
 /// Asks for memory whose values are written before they are read: it isn't touched to zero it.
 struct Uninitialized {};
+
+/// Where memory is taken from: what a caller makes of huge pages, of the memory beside a processor, or to count. It
+/// must outlive whatever it gave memory to. Where none is named it is the standard's default resource as it is then,
+/// which is operator new unless the program has set another.
+using MemoryResource = std::pmr::memory_resource;
 
 /// Owned memory for `size` values of T, zeroed unless told otherwise, at the start of a cache line: what weights,
 /// caches and activations live in. Allocates once, when it is made; moves, and doesn't copy.
@@ -23,21 +28,28 @@ class Buffer {
   static constexpr std::size_t alignment = 64;
 
   Buffer() = default;
-  Buffer(std::size_t size, Uninitialized)
-      : data_(static_cast<T*>(::operator new (size * sizeof(T), std::align_val_t{alignment}))), size_(size) {}
-  explicit Buffer(std::size_t size) : Buffer(size, Uninitialized{}) {
+  Buffer(std::size_t size, Uninitialized, MemoryResource* memory = std::pmr::get_default_resource())
+      : data_(static_cast<T*>(memory->allocate(size * sizeof(T), alignment)), Free{memory, size * sizeof(T)}),
+        size_(size) {}
+  explicit Buffer(std::size_t size, MemoryResource* memory = std::pmr::get_default_resource())
+      : Buffer(size, Uninitialized{}, memory) {
     std::uninitialized_value_construct_n(data_.get(), size);
   }
 
   T* data() noexcept { return data_.get(); }
   const T* data() const noexcept { return data_.get(); }
   std::size_t size() const noexcept { return size_; }
+
+  /// Where its memory was taken from; null where it has none.
+  MemoryResource* memory() const noexcept { return data_.get_deleter().memory; }
   std::span<T> span() noexcept { return {data_.get(), size_}; }
   std::span<const T> span() const noexcept { return {data_.get(), size_}; }
 
  private:
   struct Free {
-    void operator()(T* p) const noexcept { ::operator delete (p, std::align_val_t{alignment}); }
+    MemoryResource* memory = nullptr;
+    std::size_t bytes = 0;
+    void operator()(T* p) const noexcept { memory->deallocate(p, bytes, alignment); }
   };
   std::unique_ptr<T[], Free> data_;
   std::size_t size_ = 0;

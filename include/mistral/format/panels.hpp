@@ -54,11 +54,17 @@ struct PanelsView {
 template <WeightFormat F>
 class Panels {
  public:
-  Panels(std::size_t rows, std::size_t cols)
-      : bytes_(PanelsView<F>::bytes(rows, cols), Uninitialized{}), rows_(rows), cols_(cols) {}
+  Panels(std::size_t rows, std::size_t cols, MemoryResource* memory = std::pmr::get_default_resource())
+      : bytes_(PanelsView<F>::bytes(rows, cols), Uninitialized{}, memory), rows_(rows), cols_(cols) {}
 
   std::size_t rows() const noexcept { return rows_; }
   std::size_t cols() const noexcept { return cols_; }
+
+  /// Where its memory was taken from; the standard's default resource where the weights stand elsewhere.
+  MemoryResource* memory() const noexcept {
+    return bytes_.memory() != nullptr ? bytes_.memory() : std::pmr::get_default_resource();
+  }
+
   PanelsView<F> view() const noexcept { return {owner_ ? adopted_ : bytes_.data(), rows_, cols_}; }
 
   /// The packed bytes, one panel after the other.

@@ -54,15 +54,16 @@ class Session {
   }
 
   /// `rollback`: tokens that can be taken back at any time. Without a window, or until it is full, all can be, and that
-  /// costs nothing.
-  explicit Session(const Model& model, std::size_t rollback = 0)
-      : model_(&model), rollback_(rollback), cache_(rollback), work_(Chunk), last_(1) {
+  /// costs nothing. `memory`: where the cache's memory is taken from.
+  explicit Session(const Model& model, std::size_t rollback = 0,
+                   MemoryResource* memory = std::pmr::get_default_resource())
+      : model_(&model), rollback_(rollback), memory_(memory), cache_(rollback, memory), work_(Chunk), last_(1) {
     last_.resize(1);
   }
 
   /// Another session in the state of this one, over the same model. The two then go their own ways.
   Session fork() const {
-    Session copy(*model_, rollback_);
+    Session copy(*model_, rollback_, memory_);
     copy.assign(*this);
     return copy;
   }
@@ -178,6 +179,7 @@ class Session {
 
   const Model* model_;
   std::size_t rollback_;
+  MemoryResource* memory_;
   std::size_t adapter_ = 0;
   KvCache<C, KV> cache_;
   Workspace<C, typename Model::Format, KV> work_;

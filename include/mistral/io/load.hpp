@@ -33,6 +33,7 @@ struct LoadOptions {
   bool check_memory = true;             ///< refuse what doesn't fit in memory; false: try all the same
   std::uint64_t max_memory = 0;         ///< bytes that it must fit in; 0: what the system has available
   ProgressHook progress = {};           ///< counts the bytes of the model's weights
+  MemoryResource* memory = nullptr;     ///< where the weights' memory is taken from; null: the standard's default
 };
 
 namespace detail {
@@ -221,7 +222,7 @@ Model load(const std::string& path, const LoadOptions& options = {}) {
     file->prefetch();
   }
   detail::check_memory(checkpoint, Model::memory_bytes, Model::Format::name, options);
-  Model model;
+  Model model(options.memory != nullptr ? options.memory : std::pmr::get_default_resource());
   detail::CheckpointReader reader(checkpoint, options.progress, Model::memory_bytes);
   visit_weights(model, reader.in(detail::CheckpointReader::Step::check));
   visit_weights(model, reader.in(detail::CheckpointReader::Step::pack));

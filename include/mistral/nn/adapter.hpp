@@ -129,11 +129,11 @@ namespace detail {
 /// W + scale B A in the format To, in memory of its own: W's may lie in a file. Adds the squares of what rounding lost,
 /// and of what was added to W, to `lost` and `added`.
 template <WeightFormat To, WeightFormat F>
-Panels<To> merged(const Panels<F>& weight, const LoraMatrices& m, double& lost, double& added) {
+Panels<To> merged(const Panels<F>& weight, const LoraMatrices& m, double& lost, double& added, MemoryResource* memory) {
   const std::size_t cols = weight.cols();
   std::vector<float> a(m.rank() * cols);
   for (std::size_t k = 0; k < m.rank(); ++k) m.a.unpack_row(k, std::span<float>(a).subspan(k * cols, cols));
-  Panels<To> out(weight.rows(), cols);
+  Panels<To> out(weight.rows(), cols, memory);
   struct Squares {
     double lost, added;
   };
@@ -193,7 +193,7 @@ MergeLoss merge_adapter(Model& model, std::size_t adapter = 0) {
   visit_projections(model, [&](const std::string&, auto& linear, std::size_t) {
     const LoraMatrices& m = linear.adapters[adapter];
     using F = typename Model::Format::Base;
-    if (m.rank() > 0) linear.weight = detail::merged<F>(linear.weight, m, lost, added);
+    if (m.rank() > 0) linear.weight = detail::merged<F>(linear.weight, m, lost, added, linear.weight.memory());
   });
   remove_adapter(model, adapter);
   return {added > 0.0 ? std::sqrt(lost / added) : 0.0};

@@ -35,6 +35,9 @@ struct Attention {
   Linear<F, C.dim, C.kv_dim()> wv;
   Linear<F, C.query_dim(), C.dim> wo;
 
+  explicit Attention(MemoryResource* memory = std::pmr::get_default_resource())
+      : wq(memory), wk(memory), wv(memory), wo(memory) {}
+
   static constexpr std::size_t bytes =
       decltype(wq)::bytes + decltype(wk)::bytes + decltype(wv)::bytes + decltype(wo)::bytes;
 

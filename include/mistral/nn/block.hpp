@@ -19,6 +19,9 @@ struct Block {
   RmsNorm<C.dim> ffn_norm;
   FeedForward<C, F> feed_forward;
 
+  explicit Block(MemoryResource* memory = std::pmr::get_default_resource())
+      : attention_norm(memory), attention(memory), ffn_norm(memory), feed_forward(memory) {}
+
   static constexpr std::size_t bytes = 2 * RmsNorm<C.dim>::bytes + Attention<C, F>::bytes + FeedForward<C, F>::bytes;
 
   /// work.x (tokens, dim) goes in and comes out; with a tape that ends before w2, as it is between the branches.

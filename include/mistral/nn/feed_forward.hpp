@@ -17,6 +17,9 @@ struct FeedForward {
   Linear<F, C.hidden_dim, C.dim> w2;
   Linear<F, C.dim, C.hidden_dim> w3;
 
+  explicit FeedForward(MemoryResource* memory = std::pmr::get_default_resource())
+      : w1(memory), w2(memory), w3(memory) {}
+
   static constexpr std::size_t bytes = decltype(w1)::bytes + decltype(w2)::bytes + decltype(w3)::bytes;
 
   /// work.branch (tokens, dim) goes in and comes out. A tape is shown w1 x, and may end here before w2's product:

@@ -12,7 +12,9 @@ namespace mistral::inline MISTRAL_ABI {
 /// y = W x, with W (Out, In) held in the format F. No bias: the model has none.
 template <WeightFormat F, std::size_t In, std::size_t Out>
 struct Linear {
-  Panels<F> weight{Out, In};
+  Panels<F> weight;
+
+  explicit Linear(MemoryResource* memory = std::pmr::get_default_resource()) : weight(Out, In, memory) {}
 
   static constexpr std::size_t bytes = PanelsView<F>::bytes(Out, In);
 
@@ -27,7 +29,9 @@ struct Linear {
 /// A vector of Dim values for each of Vocab tokens, held in the format F.
 template <WeightFormat F, std::size_t Vocab, std::size_t Dim>
 struct Embedding {
-  Panels<F> weight{Vocab, Dim};
+  Panels<F> weight;
+
+  explicit Embedding(MemoryResource* memory = std::pmr::get_default_resource()) : weight(Vocab, Dim, memory) {}
 
   static constexpr std::size_t bytes = PanelsView<F>::bytes(Vocab, Dim);
 

@@ -116,8 +116,10 @@ class InputBuffer<Lora<F>> {
 /// A matrix with adapters. `bytes` counts the base alone: the adapters' ranks are chosen at run time.
 template <WeightFormat F, std::size_t In, std::size_t Out>
 struct Linear<Lora<F>, In, Out> {
-  Panels<F> weight{Out, In};
+  Panels<F> weight;
   std::vector<LoraMatrices> adapters;  ///< of each of the model's adapters, in order
+
+  explicit Linear(MemoryResource* memory = std::pmr::get_default_resource()) : weight(Out, In, memory) {}
 
   static constexpr std::size_t bytes = PanelsView<F>::bytes(Out, In);
 
@@ -156,7 +158,9 @@ struct Linear<Lora<F>, In, Out> {
 
 /// The embedding has no adapter.
 template <WeightFormat F, std::size_t Vocab, std::size_t Dim>
-struct Embedding<Lora<F>, Vocab, Dim> : Embedding<F, Vocab, Dim> {};
+struct Embedding<Lora<F>, Vocab, Dim> : Embedding<F, Vocab, Dim> {
+  using Embedding<F, Vocab, Dim>::Embedding;
+};
 
 /// Calls visit(name, linear, heads) for each matrix that an adapter may stand beside, by the names of Mistral's
 /// checkpoints without their ending: `layers.0.attention.wq`, ..., `output`. `heads` as for visit_weights.

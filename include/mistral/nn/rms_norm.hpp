@@ -11,7 +11,9 @@ namespace mistral::inline MISTRAL_ABI {
 /// RMSNorm over Dim values with a weight each, in float whatever the model's format.
 template <std::size_t Dim>
 struct RmsNorm {
-  Buffer<float> weight{Dim};
+  Buffer<float> weight;
+
+  explicit RmsNorm(MemoryResource* memory = std::pmr::get_default_resource()) : weight(Dim, memory) {}
 
   static constexpr std::size_t bytes = Dim * sizeof(float);
 

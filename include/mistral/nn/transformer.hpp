@@ -31,9 +31,16 @@ class Transformer {
                                               Linear<F, C.dim, C.vocab_size>::bytes;
 
   Embedding<F, C.vocab_size, C.dim> tok_embeddings;
-  std::vector<Block<C, F>> layers{C.n_layers};
+  std::vector<Block<C, F>> layers;
   RmsNorm<C.dim> norm;
   Linear<F, C.dim, C.vocab_size> output;
+
+  /// Takes all memory of the weights from `memory`.
+  explicit Transformer(MemoryResource* memory = std::pmr::get_default_resource())
+      : tok_embeddings(memory), norm(memory), output(memory) {
+    layers.reserve(C.n_layers);
+    for (std::size_t i = 0; i < C.n_layers; ++i) layers.emplace_back(memory);
+  }
 
   /// One forward for decode, prefill and any mix of them: takes the next tokens of each sequence, the first sequence's
   /// first, through all layers. Leaves the residual stream in work.x (tokens, dim) and the tokens in the caches. Every
