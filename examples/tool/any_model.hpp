@@ -44,6 +44,13 @@ class AnyLookup {
   virtual LookupCounts counts() const noexcept = 0;
 };
 
+/// ContinuationScorer::score: of a prompt, and its ends.
+using Scorer = std::function<std::vector<TextScore>(std::span<const TokenId>, std::span<const std::vector<TokenId>>)>;
+
+/// Tokens that a session with a window must be able to take back to score ends: as many as tell a prompt with its end
+/// from the next, mostly.
+inline constexpr std::size_t scoring_rollback = 512;
+
 /// A Session whose type is known at run time only.
 class AnySession {
  public:
@@ -58,9 +65,9 @@ class AnySession {
                              const GenerateOptions& options, const std::function<bool(std::string_view)>& on_text,
                              const std::function<void()>& on_logits) = 0;
 
-  /// mistral::score_continuations.
-  virtual std::vector<TextScore> score_continuations(std::span<const TokenId> prompt,
-                                                     std::span<const std::vector<TokenId>> ends) = 0;
+  /// What scores the ends of prompts, one prompt after the other (mistral::ContinuationScorer). Must not outlive the
+  /// session.
+  virtual Scorer scorer() = 0;
 
   /// Tokens that are to be given one by one, with drafts of `most` tokens. Must not outlive the session.
   virtual std::unique_ptr<AnyLookup> lookup(std::size_t most, std::span<const TokenId> text) = 0;

@@ -102,7 +102,8 @@ struct EvaluateArguments {
   std::string results;  // of programs; empty: a task
   std::vector<std::size_t> pass_at{1};
   std::size_t shots = 0;
-  std::size_t samples = 0;  // of an answer; 0: the most probable one
+  std::string chat_template;  // "v1", "v3"; empty: plain texts
+  std::size_t samples = 0;    // of an answer; 0: the most probable one
   std::size_t max_tokens = 256;
   SamplingOptions sampling{.temperature = 0.7f};
   std::optional<std::uint64_t> seed;  // none: 0

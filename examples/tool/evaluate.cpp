@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "commands.hpp"
 #include "console.hpp"
 #include "figures.hpp"
+#include "generation.hpp"
 #include "load.hpp"
 #include "presets.hpp"
 
@@ -48,15 +50,12 @@ struct Report {
   Json outcomes;
 };
 
-Report evaluate(const EvaluateArguments& arguments, const Task& task, const std::string& before,
-                const Tokenizer& tokenizer, const ModelConfig& config, AnySession& session) {
+Report evaluate(const EvaluateArguments& arguments, const Task& task, const TaskPrompts& prompts,
+                const ModelConfig& config, AnySession& session) {
   Progress progress("evaluating", task.items.size());
   const auto done = [&](std::size_t count) { progress.at(count); };
   if (task.kind == TaskKind::choices) {
-    const auto score = [&](std::span<const TokenId> prompt, std::span<const std::vector<TokenId>> ends) {
-      return session.score_continuations(prompt, ends);
-    };
-    const ChoiceResult result = evaluate_choices(task, before, tokenizer, score, done);
+    const ChoiceResult result = evaluate_choices(task, prompts, session.scorer(), done);
     char remark[64];
     std::snprintf(remark, sizeof remark, "guessing would give %.6f\n", result.chance);
     return {{figure("accuracy", result.accuracy), figure("accuracy_per_byte", result.accuracy_per_byte)},
@@ -64,7 +63,7 @@ Report evaluate(const EvaluateArguments& arguments, const Task& task, const std:
             outcomes_of(result)};
   }
   if (task.kind == TaskKind::texts) {
-    const TextResult result = evaluate_texts(task, tokenizer, config, session, arguments.stride, done);
+    const TextResult result = evaluate_texts(task, prompts.tokenizer(), config, session, arguments.stride, done);
     const double error = result.loss.standard_error();
     return {
         {figure("loss", result.loss),
@@ -80,10 +79,10 @@ Report evaluate(const EvaluateArguments& arguments, const Task& task, const std:
   const auto run = [&](std::span<const TokenId> prompt, const GenerateOptions& asked) {
     session.clear();
     return session.generate(
-        tokenizer, prompt, asked, [](std::string_view) { return true; }, [] {});
+        prompts.tokenizer(), prompt, asked, [](std::string_view) { return true; }, [] {});
   };
   const std::size_t samples = std::max<std::size_t>(1, arguments.samples);
-  const AnswerResult result = evaluate_answers(task, before, tokenizer, samples, options, run, done);
+  const AnswerResult result = evaluate_answers(task, prompts, samples, options, run, done);
   Report report{{}, "", outcomes_of(result)};
   if (arguments.samples == 0) {
     report.figures = {figure("exact_match", result.exact_match)};
@@ -114,17 +113,22 @@ void run_evaluate(const EvaluateArguments& arguments) {
   if (arguments.shots > 0 && task.kind == TaskKind::texts) {
     throw UsageError("--shots: expected a task of choices or answers, got one of texts");
   }
-  const std::string before = shots_text(task, arguments.shots);
+  if (!arguments.chat_template.empty() && task.kind == TaskKind::texts) {
+    throw UsageError("--template: expected a task of choices or answers, got one of texts");
+  }
   const AnyPreset& preset = choose_preset(arguments.model);
   const PresetInfo& info = preset.info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
+  std::optional<ChatTemplate> chat_template;
+  if (!arguments.chat_template.empty()) chat_template = chat_template_named(arguments.chat_template, tokenizer);
+  const TaskPrompts prompts(task, arguments.shots, tokenizer, chat_template);
   const Threads threads(arguments.model.threads);
   const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
-  const std::unique_ptr<AnySession> session =
-      model->session(std::min<std::size_t>(64, info.config.window_size));  // most choices
-  const Report report = evaluate(arguments, task, before, tokenizer, info.config, *session);
+  const std::unique_ptr<AnySession> session = model->session(task.kind == TaskKind::choices ? scoring_rollback : 0);
+  const Report report = evaluate(arguments, task, prompts, info.config, *session);
   if (!arguments.json) return print(table(report.figures) + report.remark);
   Json json = {{"preset", info.name}, {"task", arguments.task}, {"shots", arguments.shots}};
+  if (chat_template) json["template"] = arguments.chat_template;
   add_figures(json, report.figures);
   if (!report.outcomes.is_null()) json["outcomes"] = report.outcomes;
   print(dump(json));

@@ -174,6 +174,7 @@ Command add_evaluate(CLI::App& parent) {
       ->type_name("K[,K...]")
       ->needs(results);
   add_whole(*app, "--shots", a.shots, 0, 1000, "examples of the file to show before each question; none unless said");
+  add_template(*app, a.chat_template, "ask in conversations, as an Instruct model is to be", "plain texts");
   add_whole(*app, "--samples", a.samples, 1, 10000,
             "sample N answers to each question, and take that of the majority; the most probable one unless said");
   add_whole(*app, "--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most; 256 unless said");

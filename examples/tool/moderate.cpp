@@ -115,10 +115,8 @@ void run_moderate(const ModerateArguments& arguments) {
   encode_chat(tokenizer, chat_template, {{"user", ""}});  // throws for what doesn't fit
   const Threads threads(arguments.model.threads);
   const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
-  const std::unique_ptr<AnySession> session = model->session();
-  const auto score = [&](std::span<const TokenId> prompt, std::span<const std::vector<TokenId>> ends) {
-    return session->score_continuations(prompt, ends);
-  };
+  const std::unique_ptr<AnySession> session = model->session(scoring_rollback);
+  const Scorer score = session->scorer();  // what all are asked goes through the model once
 
   std::vector<Judged> all;
   Progress progress("moderating", texts.size());

@@ -104,12 +104,11 @@ CLI::Option* add_lookup(CLI::App& app, std::size_t& lookup, const std::string& h
       ->type_name("[N]");
 }
 
-CLI::Option* add_template(CLI::App& app, std::string& chat_template, const std::string& what) {
+CLI::Option* add_template(CLI::App& app, std::string& chat_template, const std::string& what,
+                          const std::string& otherwise) {
   return app
       .add_option("--template", chat_template,
-                  what +
-                      ": v1 (Mistral 7B Instruct v0.1, v0.2) or v3 (v0.3); what the tokenizer is made for unless "
-                      "said")
+                  what + ": v1 (Mistral 7B Instruct v0.1, v0.2) or v3 (v0.3); " + otherwise + " unless said")
       ->check(CLI::IsMember({"v1", "v3"}))
       ->type_name("NAME");
 }

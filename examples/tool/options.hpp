@@ -60,7 +60,8 @@ void check_sampling(const SamplingOptions& sampling);
 CLI::Option* add_lookup(CLI::App& app, std::size_t& lookup, const std::string& help);
 
 /// The chat template: "v1", "v3", or empty for the tokenizer's.
-CLI::Option* add_template(CLI::App& app, std::string& chat_template, const std::string& what);
+CLI::Option* add_template(CLI::App& app, std::string& chat_template, const std::string& what,
+                          const std::string& otherwise = "what the tokenizer is made for");
 
 /// The commands that train, whose options are many (finetune_options.cpp).
 Command add_finetune(CLI::App& parent);

@@ -50,9 +50,11 @@ class SessionOf final : public AnySession {
                      const std::function<void()>& on_logits) override {
     return mistral::generate(session_, tokenizer, prompt, options, on_text, LogitsHook{on_logits});
   }
-  std::vector<TextScore> score_continuations(std::span<const TokenId> prompt,
-                                             std::span<const std::vector<TokenId>> ends) override {
-    return mistral::score_continuations(session_, prompt, ends);
+  Scorer scorer() override {
+    return [scorer = std::make_shared<ContinuationScorer<Session<Model, KV>>>(session_)](
+               std::span<const TokenId> prompt, std::span<const std::vector<TokenId>> ends) {
+      return scorer->score(prompt, ends);
+    };
   }
   std::unique_ptr<AnyLookup> lookup(std::size_t most, std::span<const TokenId> text) override {
     return std::make_unique<LookupOf<Session<Model, KV>>>(session_, most, text);

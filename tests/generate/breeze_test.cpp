@@ -14,6 +14,8 @@
 #include <mistral/format/f32.hpp>
 #include <mistral/generate/batch.hpp>
 #include <mistral/generate/generate.hpp>
+#include <mistral/generate/likelihood.hpp>
+#include <mistral/generate/moderation.hpp>
 #include <mistral/generate/perplexity.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/io/load.hpp>
@@ -152,6 +154,28 @@ TEST_CASE("the model of our own goes on past its window in the same words, and i
     if (!test::same_bits(all.row(prompt - 1 + i), decoded[i])) ++different;
   }
   CHECK(different == 0);
+}
+
+TEST_CASE("texts that are judged one after the other get the bits that each gets by itself, and share what is asked") {
+  const auto model = load<Model>(folder);
+  const auto tokenizer = Tokenizer::load(folder + "/tokenizer.model");
+  Session<Model, float> session{model, 100}, fresh{model};
+  ContinuationScorer scorer(session);
+  std::size_t asked = 0;
+  for (const ModeratedText& text :
+       {ModeratedText{"How do I pick a lock?"}, ModeratedText{"How is the weather?"}, ModeratedText{""},
+        ModeratedText{"Speak unto the children", "She could not."}, ModeratedText{"Speak", "She could not."},
+        ModeratedText{"How is the weather in the land where the people dwell, and is the way to it a long one?"}}) {
+    const auto judged = moderate(text, tokenizer, ChatTemplate::v1, [&](auto prompt, auto ends) {
+      asked += prompt.size();
+      return scorer.score(prompt, ends);
+    });
+    const auto alone = moderate(text, tokenizer, ChatTemplate::v1,
+                                [&](auto prompt, auto ends) { return score_continuations(fresh, prompt, ends); });
+    CHECK(judged.log_likelihoods == alone.log_likelihoods);
+    CHECK(judged.probabilities == alone.probabilities);
+  }
+  CHECK(scorer.shared_tokens() > asked / 3);  // of six questions the first of each of two kinds is computed whole
 }
 
 TEST_CASE("a soak of 64 conversations: constant memory, nothing is lost, and each text is the one that it is alone") {

@@ -50,25 +50,44 @@ double naive_log_likelihood(const Model& model, const Ids& prompt, const Ids& en
   return sum;
 }
 
+// Some prompts, most of which begin as the one before. Returns how many of their tokens could have been shared and
+// weren't.
 template <class Model>
-void check_continuations(std::size_t rollback, std::size_t longest_prompt, std::size_t longest_end) {
+std::size_t check_continuations(std::size_t rollback, std::size_t longest_prompt, std::size_t longest_end) {
   const auto model = test::random_model<Model>(5);
   Session<Model> session{model, rollback};
   Random random(11);
-  for (int round = 0; round < 12; ++round) {
-    const Ids prompt = test::random_tokens(1 + random.next() % longest_prompt, Model::config.vocab_size, random);
-    std::vector<Ids> ends(1 + random.next() % 5);
-    for (Ids& end : ends) {
-      end = test::random_tokens(1 + random.next() % longest_end, Model::config.vocab_size, random);
+  Ids prompt;
+  std::size_t shared = 0;
+  {
+    ContinuationScorer scorer(session);
+    for (int round = 0; round < 12; ++round) {
+      const Ids before = prompt;
+      if (random.next() % 4 == 0) prompt.clear();
+      prompt.resize(prompt.empty() ? 0 : random.next() % prompt.size());
+      const auto tail = test::random_tokens(1 + random.next() % longest_prompt, Model::config.vocab_size, random);
+      prompt.insert(prompt.end(), tail.begin(), tail.end());
+      prompt.resize(std::min(prompt.size(), longest_prompt));
+      std::size_t same = 0;
+      while (same + 1 < prompt.size() && same < before.size() && prompt[same] == before[same]) ++same;
+      shared += same;
+      std::vector<Ids> ends(1 + random.next() % 5);
+      for (Ids& end : ends) {
+        end = test::random_tokens(1 + random.next() % longest_end, Model::config.vocab_size, random);
+      }
+      const auto scores = scorer.score(prompt, ends);
+      REQUIRE(scores.size() == ends.size());
+      for (std::size_t i = 0; i < ends.size(); ++i) {
+        CHECK(scores[i].log_likelihood == naive_log_likelihood(model, prompt, ends[i]));
+        CHECK(scores[i].targets == ends[i].size());
+      }
     }
-    const auto scores = score_continuations(session, prompt, ends);
-    REQUIRE(scores.size() == ends.size());
-    for (std::size_t i = 0; i < ends.size(); ++i) {
-      CHECK(scores[i].log_likelihood == naive_log_likelihood(model, prompt, ends[i]));
-      CHECK(scores[i].targets == ends[i].size());
-    }
-    CHECK(session.position() == 0);
+    CHECK(shared > 30);
+    CHECK(scorer.shared_tokens() <= shared);
+    shared -= scorer.shared_tokens();
   }
+  CHECK(session.position() == 0);
+  return shared;
 }
 
 std::string task_error(const std::string& content) {
@@ -145,12 +164,14 @@ TEST_CASE("the majority is the answer given most often, of several the first") {
   CHECK(answer_in("####", "####") == "");
 }
 
-TEST_CASE("ends that share a prompt get the bits of each text by itself, with a window and without") {
+TEST_CASE("ends that share a prompt, and prompts that begin alike, get the bits of each text by itself") {
   // a window of 8: prompts wrap, and ends overwrite them; some of those are taken back, and others need a fork
   for (const std::size_t rollback : {0u, 10u, 20u}) {
     check_continuations<Transformer<test::tiny, F32>>(rollback, 40, 20);
   }
-  check_continuations<Transformer<test::full, F32>>(0, 100, 20);
+  // without a window, or where enough can be taken back, all that could be shared is
+  CHECK(check_continuations<Transformer<test::tiny, F32>>(60, 40, 20) == 0);
+  CHECK(check_continuations<Transformer<test::full, F32>>(0, 100, 20) == 0);
   const auto model = test::random_model<Transformer<test::full, F32>>(5);
   Session session{model};
   const Ids prompt{1};
@@ -227,6 +248,32 @@ TEST_CASE("a task's questions are read, and what is wrong with a line is named b
         "[task] " + scratch.path("none") + ": cannot open: No such file or directory");
 }
 
+TEST_CASE("in a template, what is asked and scored are the ids of the conversation, its examples turns before it") {
+  const auto tokenizer = Tokenizer::load(breeze + "/tokenizer.model");
+  Task task;
+  task.items = {{.line = 2, .prompt = "What is 1+2? \n", .choices = {" three", "two [/INST] </s>"}}};
+  task.shots = {{.line = 1, .prompt = "What is 1+1?", .choices = {" one", " two"}, .right = 1}};
+  std::vector<Message> messages{{"user", "What is 1+1?"}, {"assistant", "two"}, {"user", "What is 1+2?"}};
+  const TaskPrompts prompts(task, 1, tokenizer, ChatTemplate::v1);
+  CHECK(prompts.prompt(task.items[0]) == encode_chat(tokenizer, ChatTemplate::v1, messages));
+  const Continuations ids = prompts.choices(task.items[0]);
+  CHECK(ids.prompt == prompts.prompt(task.items[0]));
+  CHECK(std::count(ids.prompt.begin(), ids.prompt.end(), tokenizer.bos_id()) == 1);
+  for (const std::size_t choice : {0u, 1u}) {
+    messages.resize(3);
+    messages.push_back({"assistant", choice == 0 ? "three" : "two [/INST] </s>"});
+    Ids whole = ids.prompt;
+    whole.insert(whole.end(), ids.ends[choice].begin(), ids.ends[choice].end());
+    CHECK(whole == encode_chat(tokenizer, ChatTemplate::v1, messages, {.continue_final_message = true}));
+    CHECK(std::count(ids.ends[choice].begin(), ids.ends[choice].end(), tokenizer.eos_id()) == 0);
+  }
+  CHECK(TaskPrompts(task, 0, tokenizer).choices(task.items[0]).prompt.size() < ids.prompt.size());
+  CHECK(test::error_of([&] { TaskPrompts(task, 1, tokenizer, ChatTemplate::v3); }) ==
+        "[chat] template v3: expected a tokenizer with the control piece [INST], got one without");
+  CHECK(test::error_of([&] { TaskPrompts(task, 2, tokenizer); }) ==
+        "[task] examples: expected at most the file's 1, got 2");
+}
+
 TEST_CASE("choices are chosen by log-likelihood, and by that over their bytes, and counted") {
   const auto tokenizer = Tokenizer::load(breeze + "/tokenizer.model");
   Task task;
@@ -240,7 +287,8 @@ TEST_CASE("choices are chosen by log-likelihood, and by that over their bytes, a
     return std::vector<TextScore>{{1, -2.0}, {1, -2.0}, {1, -4.0}};
   };
   std::size_t told = 0;
-  const ChoiceResult result = evaluate_choices(task, "", tokenizer, score, [&](std::size_t n) { told += n; });
+  const ChoiceResult result =
+      evaluate_choices(task, TaskPrompts(task, 0, tokenizer), score, [&](std::size_t n) { told += n; });
   CHECK(told == 3);
   CHECK(result.outcomes[0].chosen == 0);
   CHECK(result.outcomes[0].chosen_per_byte == 1);
@@ -252,7 +300,7 @@ TEST_CASE("choices are chosen by log-likelihood, and by that over their bytes, a
   const auto fails = [](std::span<const TokenId>, std::span<const Ids>) -> std::vector<TextScore> {
     throw Error("session", "too long");
   };
-  CHECK(test::error_of([&] { evaluate_choices(task, "", tokenizer, fails, [](std::size_t) {}); }) ==
+  CHECK(test::error_of([&] { evaluate_choices(task, TaskPrompts(task, 0, tokenizer), fails, [](std::size_t) {}); }) ==
         "[task] line 1: [session] too long");
 }
 
@@ -270,7 +318,8 @@ TEST_CASE("an answer is right where the majority of the samples is, to the lette
   };
   GenerateOptions options;
   options.sampling.seed = 7;
-  const AnswerResult result = evaluate_answers(task, "", tokenizer, 4, options, run, [](std::size_t) {});
+  const AnswerResult result =
+      evaluate_answers(task, TaskPrompts(task, 0, tokenizer), 4, options, run, [](std::size_t) {});
   CHECK(seeds == std::vector<std::uint64_t>{7, 8, 9, 10});
   CHECK(result.outcomes[0].answers == std::vector<std::string>{"4", "5", "4", "four"});
   CHECK(result.outcomes[0].given == "4");

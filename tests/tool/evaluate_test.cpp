@@ -135,6 +135,39 @@ TEST_CASE("evaluate gives a task with choices the figures of a loop over logits,
   CHECK(table.find("\nguessing would give 0.416667\n") != std::string::npos);
 }
 
+TEST_CASE("evaluate asks in a template's ids: those of tokenize for the same conversation") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Scratch scratch;
+  const std::string task =
+      scratch.write("t.jsonl", R"({"shot": true, "prompt": "One?", "choices": [" Yes", " No"], "answer": 1}
+{"prompt": "Was she happy?", "choices": [" Yes, she was", " No"], "answer": 0})");
+  const json made = json::parse(
+      output({"evaluate", "--model", breeze, "--task", task, "--template", "v1", "--shots", "1", "--json"}));
+  CHECK(made["template"] == "v1");
+  json messages = json::array({{{"role", "user"}, {"content", "One?"}},
+                               {{"role", "assistant"}, {"content", "No"}},
+                               {{"role", "user"}, {"content", "Was she happy?"}}});
+  const auto ids = [&](bool goes_on) {
+    const json chat{{"messages", messages}, {"continue_final_message", goes_on}};
+    return json::parse(output({"tokenize", "--model", breeze, "--chat", "-", "--template", "v1"}, chat.dump()))
+        .get<Ids>();
+  };
+  const std::size_t prompt = ids(false).size();
+  for (const std::string choice : {"Yes, she was", "No"}) {
+    messages.push_back({{"role", "assistant"}, {"content", choice}});
+    CHECK(made["outcomes"][0]["log_likelihoods"][choice == "No" ? 1 : 0] == naive_log_likelihood(ids(true), prompt));
+    messages.erase(3);
+  }
+
+  const std::string answers = scratch.write("a.jsonl", json{{"prompt", "Was she happy?"}, {"answer", "No"}}.dump());
+  const json answered = json::parse(
+      output({"evaluate", "--model", breeze, "--task", answers, "--template", "v1", "--max-tokens", "5", "--json"}));
+  const json generated = json::parse(output({"generate", "--model", breeze, "--prompt", "[INST] Was she happy? [/INST]",
+                                             "--max-tokens", "5", "--temperature", "0", "--json"}));
+  const auto text = generated["text"].get<std::string>();
+  CHECK(answered["outcomes"][0]["given"] == text.substr(text.find_first_not_of(" \n")));
+}
+
 TEST_CASE("the task that the project holds is one that its model does better at than guessing") {
   if (mistral::test::tool_path() == nullptr) return;
   const std::string task = MISTRAL_SOURCE_DIR "/examples/evaluation/next_word.jsonl";
@@ -223,6 +256,12 @@ TEST_CASE("evaluate and moderate say what they can't do") {
         "[task] " + bad + ":3: field 'answer': expected an integer from 0 to 1, got 2");
   check({"evaluate", "--model", breeze, "--task", text, "--shots", "1"}, 2,
         "--shots: expected a task of choices or answers, got one of texts" + see);
+  check({"evaluate", "--model", breeze, "--task", text, "--template", "v1"}, 2,
+        "--template: expected a task of choices or answers, got one of texts" + see);
+  const std::string choices =
+      scratch.write("c.jsonl", "{\"prompt\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 1}");
+  check({"evaluate", "--model", breeze, "--task", choices, "--template", "v3"}, 1,
+        "[chat] template v3: expected a tokenizer with the control piece [INST], got one without");
   check({"evaluate", "--results", scratch.write("r.jsonl", "{\"samples\": 4, \"passed\": 0}"), "--pass-at", "1,5"}, 1,
         "[results] line 1: expected at least 5 samples, got 4");
   check({"evaluate", "--model", breeze, "--task", text, "--pass-at", "1"}, 2, "--pass-at requires --results" + see);

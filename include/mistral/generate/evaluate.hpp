@@ -17,6 +17,7 @@
 #include <mistral/generate/likelihood.hpp>
 #include <mistral/generate/perplexity.hpp>
 #include <mistral/generate/task.hpp>
+#include <mistral/generate/task_prompts.hpp>
 #include <mistral/text/tokenizer.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -77,18 +78,17 @@ auto at_line(std::size_t line, const Action& action) {
 }  // namespace detail
 
 /// Asks the questions of a task with choices.
-///   before  what stands in front of every prompt (see shots_text)
-///   score   score(prompt, ends): as score_continuations, which goes through what all choices have in common once
+///   score   score(prompt, ends): as ContinuationScorer's, which goes through what all choices have in common once
 ///   done    done(n) is told after the nth question
 /// Throws Error `[task] line n: ...` with what `score` throws.
 template <class Score, class Done>
-ChoiceResult evaluate_choices(const Task& task, const std::string& before, const Tokenizer& tokenizer, Score&& score,
-                              Done&& done) {
+ChoiceResult evaluate_choices(const Task& task, const TaskPrompts& prompts, Score&& score, Done&& done) {
   ChoiceResult result;
   for (const TaskItem& item : task.items) {
-    const Continuations ids = encode_continuations(tokenizer, before + item.prompt, item.choices);
-    const std::vector<TextScore> scores =
-        detail::at_line(item.line, [&] { return score(std::span<const TokenId>(ids.prompt), std::span(ids.ends)); });
+    const std::vector<TextScore> scores = detail::at_line(item.line, [&] {
+      const Continuations ids = prompts.choices(item);
+      return score(std::span<const TokenId>(ids.prompt), std::span(ids.ends));
+    });
     ChoiceOutcome outcome{.line = item.line, .log_likelihoods = {}};
     std::vector<double> per_byte;
     for (std::size_t i = 0; i < scores.size(); ++i) {
@@ -113,15 +113,16 @@ ChoiceResult evaluate_choices(const Task& task, const std::string& before, const
 /// answer is that of the majority, and right where it is one of the item's to the letter.
 ///   run  run(prompt, options): as `generate` in a session that was cleared
 template <class Run, class Done>
-AnswerResult evaluate_answers(const Task& task, const std::string& before, const Tokenizer& tokenizer,
-                              std::size_t samples, const GenerateOptions& options, Run&& run, Done&& done) {
+AnswerResult evaluate_answers(const Task& task, const TaskPrompts& prompts, std::size_t samples,
+                              const GenerateOptions& options, Run&& run, Done&& done) {
   AnswerResult result;
+  const TokenId eos = prompts.tokenizer().eos_id();
   for (const TaskItem& item : task.items) {
-    std::vector<TokenId> prompt = tokenizer.encode(before + item.prompt);
-    if (tokenizer.bos_id() >= 0) prompt.insert(prompt.begin(), tokenizer.bos_id());
+    const std::vector<TokenId> prompt = detail::at_line(item.line, [&] { return prompts.prompt(item); });
     GenerateOptions asked = options;
+    asked.own_text = prompts.is_chat();
     asked.stop_strings.insert(asked.stop_strings.end(), item.stop.begin(), item.stop.end());
-    if (tokenizer.eos_id() >= 0) asked.stop_ids.push_back(tokenizer.eos_id());
+    if (eos >= 0) asked.stop_ids.push_back(eos);
     const auto is_right = [&](const std::string& answer) {
       return std::find(item.answers.begin(), item.answers.end(), answer) != item.answers.end();
     };

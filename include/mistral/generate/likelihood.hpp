@@ -1,17 +1,20 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <mistral/core/error.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/perplexity.hpp>
+#include <mistral/text/chat_template.hpp>
 #include <mistral/text/tokenizer.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -48,36 +51,96 @@ inline Continuations encode_continuations(const Tokenizer& tokenizer, std::strin
   return out;
 }
 
-/// How probable each of some ends is behind a prompt: the sum of the logarithms of its tokens' probabilities. The
-/// prompt goes through the model once; the figures are to the bit those of each text by itself. The session is cleared
-/// before and afterwards. Throws Error for a prompt or an end of no tokens, and what Session::forward throws.
+/// A conversation, in which users and the assistant take turns and a user comes last, and answers to it, as a template
+/// has them: the ids of encode_chat, and behind them of each answer those that no EOS follows. Throws what encode_chat
+/// throws.
+inline Continuations encode_answers(const Tokenizer& tokenizer, ChatTemplate chat_template,
+                                    std::vector<Message> conversation, std::span<const std::string> answers) {
+  Continuations out{encode_chat(tokenizer, chat_template, conversation), {}};
+  for (const std::string& answer : answers) {
+    conversation.push_back({"assistant", answer});
+    std::vector<TokenId> whole = encode_chat(tokenizer, chat_template, conversation, {true});
+    conversation.pop_back();
+    assert(std::equal(out.prompt.begin(), out.prompt.end(), whole.begin()));
+    whole.erase(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(out.prompt.size()));
+    out.ends.push_back(std::move(whole));
+  }
+  return out;
+}
+
+/// How probable ends are behind prompts, one prompt after the other: the sum of the logarithms of an end's tokens'
+/// probabilities. A prompt goes through the model once, and what it begins with as the one before it did not even that,
+/// where the session can be rolled back to there (with a window that is full, one that was made for it). The figures
+/// are to the bit those of each text by itself.
+///
+/// Nothing else may use the session while this lives.
+template <class Session>
+class ContinuationScorer {
+ public:
+  explicit ContinuationScorer(Session& session) : session_(session) { session_.clear(); }
+  ContinuationScorer(const ContinuationScorer&) = delete;
+  ContinuationScorer& operator=(const ContinuationScorer&) = delete;
+  ~ContinuationScorer() { session_.clear(); }
+
+  /// Throws Error for a prompt or an end of no tokens, and what Session::forward throws.
+  std::vector<TextScore> score(std::span<const TokenId> prompt, std::span<const std::vector<TokenId>> ends) {
+    for (const auto& end : ends) {
+      if (end.empty()) throw Error("likelihood", "an end", "at least one token", "none");
+    }
+    const std::span<const float> after_prompt = session_.prefill(go_back(prompt));
+    std::vector<TextScore> scores(ends.size());
+    for (std::size_t i = 0; i < ends.size(); ++i) scores[i].add(after_prompt, ends[i][0]);
+    std::size_t longest = 0;
+    for (const auto& end : ends) longest = std::max(longest, end.size() - 1);
+    std::optional<Session> after;  // where the session can't take the ends back: what it was before them
+    if (longest > session_.max_rollback()) after.emplace(session_.fork());
+    for (std::size_t i = 0; i < ends.size(); ++i) {
+      const std::vector<TokenId>& end = ends[i];
+      if (end.size() == 1) continue;
+      const auto logits = session_.forward(std::span(end).first(end.size() - 1));
+      for (std::size_t t = 1; t < end.size(); ++t) scores[i].add(logits.row(t - 1), end[t]);
+      if (after) {
+        session_.assign(*after);
+      } else {
+        session_.rollback(static_cast<std::int64_t>(end.size()) - 1);
+      }
+    }
+    taken_.assign(prompt.begin(), prompt.end());
+    return scores;
+  }
+
+  /// Tokens of prompts that didn't go through the model, since the prompt before began with them.
+  std::size_t shared_tokens() const noexcept { return shared_; }
+
+ private:
+  // Takes back what the next prompt doesn't begin with. Returns the rest of it: at least a token, whose logits are
+  // needed.
+  std::span<const TokenId> go_back(std::span<const TokenId> prompt) {
+    const std::vector<TokenId> taken = std::exchange(taken_, {});  // should anything throw, nothing is known
+    const std::size_t most = std::min(taken.size(), std::max<std::size_t>(prompt.size(), 1) - 1);
+    const auto differs =
+        std::mismatch(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(most), taken.begin());
+    const std::ptrdiff_t same = differs.first - prompt.begin();
+    const std::int64_t back = session_.position() - same;
+    if (back > session_.revertible()) {
+      session_.clear();
+      return prompt;
+    }
+    session_.rollback(back);
+    shared_ += static_cast<std::size_t>(same);
+    return prompt.subspan(static_cast<std::size_t>(same));
+  }
+
+  Session& session_;
+  std::vector<TokenId> taken_;  // by the session: the prompt before
+  std::size_t shared_ = 0;
+};
+
+/// The same for one prompt. The session is cleared before and afterwards.
 template <class Session>
 std::vector<TextScore> score_continuations(Session& session, std::span<const TokenId> prompt,
                                            std::span<const std::vector<TokenId>> ends) {
-  for (const auto& end : ends) {
-    if (end.empty()) throw Error("likelihood", "an end", "at least one token", "none");
-  }
-  session.clear();
-  const std::span<const float> after_prompt = session.prefill(prompt);
-  std::vector<TextScore> scores(ends.size());
-  for (std::size_t i = 0; i < ends.size(); ++i) scores[i].add(after_prompt, ends[i][0]);
-  std::size_t longest = 0;
-  for (const auto& end : ends) longest = std::max(longest, end.size() - 1);
-  std::optional<Session> after;  // where the session can't take the ends back: what it was before them
-  if (longest > session.max_rollback()) after.emplace(session.fork());
-  for (std::size_t i = 0; i < ends.size(); ++i) {
-    const std::vector<TokenId>& end = ends[i];
-    if (end.size() == 1) continue;
-    const auto logits = session.forward(std::span(end).first(end.size() - 1));
-    for (std::size_t t = 1; t < end.size(); ++t) scores[i].add(logits.row(t - 1), end[t]);
-    if (after) {
-      session.assign(*after);
-    } else {
-      session.rollback(static_cast<std::int64_t>(end.size()) - 1);
-    }
-  }
-  session.clear();
-  return scores;
+  return ContinuationScorer<Session>(session).score(prompt, ends);
 }
 
 }  // namespace mistral::inline MISTRAL_ABI

@@ -14,7 +14,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/estimators.hpp>
-#include <mistral/generate/perplexity.hpp>
+#include <mistral/generate/likelihood.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/json_lines.hpp>
 #include <mistral/text/chat_template.hpp>
@@ -81,19 +81,14 @@ struct Moderation {
 
 /// Has a model reflect on a text (the paper's section 5.2): from the probabilities of its answers to
 /// moderation_question, in its chat template.
-///   score  score(prompt, ends): as score_continuations
+///   score  score(prompt, ends): as ContinuationScorer's, which goes once through what several texts are asked alike
 /// Throws what encode_chat and `score` throw.
 template <class Score>
 Moderation moderate(const ModeratedText& text, const Tokenizer& tokenizer, ChatTemplate chat_template, Score&& score) {
-  const Message question{"user", moderation_question(text)};
-  const std::vector<TokenId> prompt = encode_chat(tokenizer, chat_template, {question});
-  std::vector<std::vector<TokenId>> ends;
-  for (std::size_t i = 0; i < verdict_count; ++i) {
-    const Message letter{"assistant", std::string(1, static_cast<char>('A' + i))};
-    const std::vector<TokenId> whole = encode_chat(tokenizer, chat_template, {question, letter}, {true});
-    ends.emplace_back(whole.begin() + static_cast<std::ptrdiff_t>(prompt.size()), whole.end());
-  }
-  const std::vector<TextScore> scores = score(std::span<const TokenId>(prompt), std::span(std::as_const(ends)));
+  const std::array<std::string, verdict_count> letters{"A", "B", "C", "D"};
+  const Continuations asked =
+      encode_answers(tokenizer, chat_template, {{"user", moderation_question(text)}}, std::span(letters));
+  const std::vector<TextScore> scores = score(std::span<const TokenId>(asked.prompt), std::span(asked.ends));
   Moderation made;
   for (std::size_t i = 0; i < verdict_count; ++i) made.log_likelihoods[i] = scores[i].log_likelihood;
   const double most = *std::max_element(made.log_likelihoods.begin(), made.log_likelihoods.end());
