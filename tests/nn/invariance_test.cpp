@@ -1,6 +1,10 @@
+#include <mutex>
+#include <set>
+#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <tbb/task_arena.h>
 
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f32.hpp>
@@ -87,6 +91,51 @@ TEST_CASE_TEMPLATE("logits are the same bits on one thread and on two", C, MISTR
   const parallel::ThreadLimit limit(2);
   for (int round = 0; round < 3; ++round) CHECK(same_bits(one, logits_in_one_call<C>(model, text)));
 }
+
+TEST_CASE("two sessions over one model, each in a thread of its own, get the bits that they get alone") {
+  using Model = Transformer<test::tiny, F32>;
+  const auto model = test::random_model<Model>(14);
+  Random random(15);
+  std::vector<std::vector<TokenId>> texts;
+  std::vector<std::vector<float>> expected;
+  for (std::size_t i = 0; i < 2; ++i) {
+    texts.push_back(test::random_tokens(60, 97, random));
+    expected.push_back(logits_in_one_call<Case<test::tiny, F32, float, 8>>(model, texts[i]));
+  }
+  std::vector<std::vector<float>> got(2);
+  const auto run = [&](std::size_t i) {
+    Session<Model, float, 8> session(model);
+    for (const TokenId token : texts[i]) {
+      const auto logits = session.decode(token);
+      got[i].insert(got[i].end(), logits.begin(), logits.end());
+    }
+  };
+  std::thread other(run, 1);
+  run(0);
+  other.join();
+  for (std::size_t i = 0; i < 2; ++i) CHECK(same_bits(got[i], expected[i]));
+}
+
+#if !defined(__SANITIZE_THREAD__)  // where something else stands in for TBB
+TEST_CASE("work is done by the threads of the caller's arena, and by no others") {
+  for (const int most : {1, 2}) {
+    tbb::task_arena arena(most);
+    std::mutex mutex;
+    std::set<std::thread::id> threads;
+    bool inside = true;
+    arena.execute([&] {
+      parallel::for_ranges(2000, 1, [&](std::size_t, std::size_t) {
+        const std::lock_guard lock(mutex);
+        threads.insert(std::this_thread::get_id());
+        inside = inside && tbb::this_task_arena::max_concurrency() == most;
+      });
+    });
+    CHECK(threads.size() >= 1);
+    CHECK(threads.size() <= static_cast<std::size_t>(most));
+    CHECK(inside);
+  }
+}
+#endif
 
 TEST_CASE_TEMPLATE("rows of several sequences in one forward get the bits that they get alone", C, MISTRAL_CASES) {
   constexpr ModelConfig config = C::config;
