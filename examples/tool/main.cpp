@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <new>
 #include <sstream>
@@ -14,6 +15,7 @@
 
 #include <mistral/core/error.hpp>
 #include <mistral/io/printable.hpp>
+#include <mistral/simd/cpu.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"
@@ -358,6 +360,10 @@ int run(int argc, const char* const* argv) {
       throw UsageError("unknown command '" + printable(argv[1], 40) + "'");
     }
     app.parse(arguments_of(argc, argv));
+    if (const std::string unused = simd::unused_instructions(); !unused.empty()) {
+      std::fprintf(stderr, "built without %s, which this processor has (see: docs/instruction_sets.md)\n",
+                   unused.c_str());
+    }
     for (const Command& command : commands) {
       if (command.app->parsed()) command.run();
     }

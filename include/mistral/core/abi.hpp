@@ -10,6 +10,9 @@
 #define MISTRAL_VERSION_MINOR 1
 #define MISTRAL_VERSION_PATCH 0
 
+// the same for all instruction sets: of what is handed from a unit of one to a unit of another (generate/instances.hpp)
+#define MISTRAL_VERSION_NAME v0_1
+
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #if defined(__AVX512BF16__)
 #define MISTRAL_ABI v0_1_avx512bf16

@@ -1,0 +1,99 @@
+#pragma once
+
+/// \file
+/// A model whose instruction set is chosen when the program runs. A program holds one instance of each preset for each
+/// of several processors (mistral_add_instances in CMake makes their translation units), asks `best_instance` for the
+/// one that this processor runs best, and meets it through the interface here.
+///
+/// The interface is the same in all units, so it stands in a namespace that spells the version alone. It is made of
+/// types of the standard library, and nothing in it computes. Error belongs to the unit that throws it: whoever calls
+/// an instance catches std::runtime_error.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <mistral/core/error.hpp>
+#include <mistral/simd/cpu.hpp>
+
+namespace mistral::instances::inline MISTRAL_VERSION_NAME {
+
+/// How a text is continued: see SamplingOptions and GenerateOptions for what the fields mean.
+struct Options {
+  std::size_t max_tokens = 256;
+  float temperature = 0.0f;  ///< 0: greedy
+  int top_k = 0;
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;
+  std::uint64_t seed = 0;
+  std::vector<std::int32_t> stop_ids{};
+  std::vector<std::string> stop_strings{};
+};
+
+/// A mistral::Session.
+class Session {
+ public:
+  virtual ~Session() = default;
+  virtual std::span<const float> prefill(std::span<const std::int32_t> prompt) = 0;
+  virtual std::span<const float> decode(std::int32_t token) = 0;
+
+  /// The text that follows a prompt, which `on_text` is handed piece by piece; it returns false to end it. Throws where
+  /// the model was loaded without a tokenizer.
+  virtual std::string generate(std::span<const std::int32_t> prompt, const Options& options,
+                               const std::function<bool(std::string_view)>& on_text) = 0;
+
+  virtual std::int64_t position() const noexcept = 0;
+  virtual void rollback(std::int64_t tokens) = 0;
+  virtual void clear() noexcept = 0;
+};
+
+/// A mistral::Transformer. It must outlive its sessions.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  /// One that can take `rollback` tokens back at any time.
+  virtual std::unique_ptr<Session> session(std::size_t rollback = 0) const = 0;
+};
+
+/// A preset as it is compiled for one processor: data that any processor can look at.
+struct Instance {
+  const char* preset;
+  const char* arch;     ///< as -march names it
+  std::uint64_t needs;  ///< simd::CpuFeatures that a processor must have to run it
+
+  /// mistral::load of a checkpoint. `tokenizer`: the path of one for generate(), or empty.
+  std::unique_ptr<Model> (*load)(const std::string& checkpoint, const std::string& tokenizer);
+  /// A model of random weights.
+  std::unique_ptr<Model> (*random)(std::uint64_t seed);
+};
+
+}  // namespace mistral::instances::inline MISTRAL_VERSION_NAME
+
+namespace mistral::inline MISTRAL_ABI {
+
+/// Of the instances of a preset that a processor with these features runs, the last: they stand from the plainest to
+/// the richest. Throws Error where there is none.
+inline const instances::Instance& best_instance(std::span<const instances::Instance* const> all,
+                                                std::string_view preset,
+                                                simd::CpuFeatures present = simd::cpu_features()) {
+  const instances::Instance* best = nullptr;
+  std::string known;
+  for (const instances::Instance* instance : all) {
+    known.append(known.empty() ? "" : ", ").append(instance->preset).append(" for ").append(instance->arch);
+    if (instance->preset == preset && (instance->needs & present) == instance->needs) best = instance;
+  }
+  if (best == nullptr) {
+    throw Error("instances", "preset '" + std::string(preset) + "' for this processor",
+                "one of " + (known.empty() ? std::string("none") : known), "none that it runs");
+  }
+  return *best;
+}
+
+}  // namespace mistral::inline MISTRAL_ABI

@@ -1,0 +1,130 @@
+// One program with a preset for several processors, and two shared objects that are built for two of them.
+#include <cstdint>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <mistral/generate/instances.hpp>
+#include <mistral/io/safetensors.hpp>
+
+#include "../support/golden.hpp"
+#include "../support/scratch.hpp"
+#include "shared.hpp"
+#include "test_instances_instances.hpp"
+
+using namespace mistral;
+
+namespace {
+
+// The oracles differ among themselves by up to 3.3e-5 on these cases.
+constexpr float tolerance = 1e-4f;
+
+struct Golden {
+  std::string checkpoint;
+  std::vector<TokenId> tokens;
+  std::vector<float> logits;  // (tokens, 97)
+
+  Golden() {
+    const auto folder = test::golden("forward/gqa_w8");
+    const Safetensors expected = Safetensors::open((folder / "expected.safetensors").string());
+    checkpoint = (folder / "hf").string();
+    tokens = test::tensor_values<TokenId>(expected, "tokens");
+    logits = test::tensor_values<float>(expected, "logits_prefill");
+  }
+};
+
+bool runs(const instances::Instance& instance) { return (instance.needs & ~simd::cpu_features()) == 0; }
+
+}  // namespace
+
+TEST_CASE("each instance that this processor runs gives the golden logits") {
+  const Golden golden;
+  CHECK(test_instances_instances().size() == 3);
+  for (const instances::Instance* instance : test_instances_instances()) {
+    CAPTURE(instance->arch);
+    if (!runs(*instance)) {
+      MESSAGE("SKIPPED: this processor lacks what ", instance->arch, " has");
+      continue;
+    }
+    const auto model = instance->load(golden.checkpoint, "");
+    const auto session = model->session();
+    for (std::size_t i = 0; i < golden.tokens.size(); ++i) {
+      CHECK(test::max_error(session->decode(golden.tokens[i]), std::span(golden.logits).subspan(i * 97, 97)) <=
+            tolerance);
+    }
+    session->clear();
+    CHECK(test::max_error(session->prefill(golden.tokens), std::span(golden.logits).last(97)) <= tolerance);
+    CHECK(session->position() == static_cast<std::int64_t>(golden.tokens.size()));
+  }
+}
+
+TEST_CASE("the last instance that a processor runs is chosen, and a processor that runs none is an error") {
+  const auto all = test_instances_instances();
+  CHECK(std::string(best_instance(all, "tiny", 0).arch) == "x86-64");
+  CHECK(std::string(best_instance(all, "tiny", all[1]->needs).arch) == "x86-64-v3");
+  CHECK(std::string(best_instance(all, "tiny", ~std::uint64_t{0}).arch) == "x86-64-v4");
+  CHECK(std::string(best_instance(all, "tiny", all[2]->needs & ~all[1]->needs).arch) == "x86-64");
+  CHECK(test::error_of([&] { best_instance(all, "small"); }) ==
+        "[instances] preset 'small' for this processor: expected one of tiny for x86-64, tiny for x86-64-v3, tiny for "
+        "x86-64-v4, got none that it runs");
+  // What a unit is compiled for is what the processor that runs this must have.
+  CHECK((simd::compiled_features() & ~simd::cpu_features()) == 0);
+  CHECK(all[0]->needs == 0);
+  CHECK(runs(best_instance(all, "tiny")));
+}
+
+TEST_CASE("an instance's errors are caught as std::runtime_error, whatever it is compiled for") {
+  for (const instances::Instance* instance : test_instances_instances()) {
+    if (!runs(*instance)) continue;
+    const auto model = instance->random(1);
+    const auto session = model->session(4);
+    std::string said;
+    try {
+      session->decode(97);
+    } catch (const std::runtime_error& error) {
+      said = error.what();
+    }
+    CHECK(said == "[session] token 0: expected an id of 0 ... 96, got 97");
+    CHECK_THROWS_AS(instance->load("/nowhere", ""), std::runtime_error);
+    CHECK_THROWS_AS(session->generate({}, {}, [](std::string_view) { return true; }), std::runtime_error);
+    const std::vector<std::int32_t> text{1, 2, 3, 4, 5};
+    const auto after = session->prefill(text);
+    const std::vector<float> want(after.begin(), after.end());
+    session->rollback(1);
+    CHECK(test::max_error(session->decode(5), want) == 0.0f);
+  }
+}
+
+TEST_CASE("two shared objects built for two processors give the golden logits in one program") {
+  const Golden golden;
+  struct Shared {
+    const instances::Instance* instance;  // what it is built for
+    decltype(&logits_x86_64_v3) logits_of;
+  };
+  for (const Shared& shared : {Shared{test_instances_instances()[1], logits_x86_64_v3},
+                               Shared{test_instances_instances()[2], logits_x86_64_v4}}) {
+    if (!runs(*shared.instance)) {
+      MESSAGE("SKIPPED: this processor lacks what the shared object for ", shared.instance->arch, " has");
+      continue;
+    }
+    std::vector<float> logits(97);
+    const std::string arch =
+        shared.logits_of(golden.checkpoint.c_str(), golden.tokens.data(), golden.tokens.size(), logits.data());
+    CHECK(arch == shared.instance->arch);
+    CHECK(test::max_error(logits, std::span(golden.logits).last(97)) <= tolerance);
+  }
+}
+
+TEST_CASE("what a plain build leaves unused is named, and nothing where all is used") {
+  using enum simd::CpuFeature;
+  const auto avx2_only = simd::features_of(avx, avx2, fma);
+  const auto all = avx2_only | simd::features_of(avx512f, avx512bw, avx512dq, avx512vl, avx512vnni, avx512bf16);
+  CHECK(simd::unused_instructions(0, 0).empty());
+  CHECK(simd::unused_instructions(0, avx2_only) == "AVX2");
+  CHECK(simd::unused_instructions(0, all) == "AVX2, AVX-512, VNNI, BF16");
+  CHECK(simd::unused_instructions(avx2_only, all) == "AVX-512, VNNI, BF16");
+  CHECK(simd::unused_instructions(all, all).empty());
+}
