@@ -37,6 +37,7 @@ class MistralConan(ConanFile):
     def export_sources(self):
         copy(self, "LICENSE", self.recipe_folder, self.export_sources_folder)
         copy(self, "include/*.hpp", self.recipe_folder, self.export_sources_folder)
+        copy(self, "cmake/MistralInstances.cmake", self.recipe_folder, self.export_sources_folder)
 
     def layout(self):
         basic_layout(self)
@@ -67,11 +68,16 @@ class MistralConan(ConanFile):
     def package(self):
         copy(self, "LICENSE", self.source_folder, os.path.join(self.package_folder, "licenses"))
         copy(self, "*.hpp", os.path.join(self.source_folder, "include"), os.path.join(self.package_folder, "include"))
+        copy(self, "MistralInstances.cmake", os.path.join(self.source_folder, "cmake"),
+             os.path.join(self.package_folder, "share", "cmake", "mistral"))
 
     def package_info(self):
         self.cpp_info.set_property("cmake_file_name", "mistral")
         self.cpp_info.set_property("cmake_target_name", "mistral::mistral")
         self.cpp_info.set_property("pkg_config_name", "mistral")
+        # the function mistral_add_instances
+        self.cpp_info.set_property("cmake_build_modules",
+                                   [os.path.join("share", "cmake", "mistral", "MistralInstances.cmake")])
         self.cpp_info.bindirs = []
         self.cpp_info.libdirs = []
         # not all of onetbb, whose tbbmalloc_proxy would put its own malloc in the place of the program's

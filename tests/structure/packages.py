@@ -135,6 +135,12 @@ with tempfile.TemporaryDirectory() as folder:
     recipe.package()
     expect("conanfile.py: the headers it packages", headers_under(ROOT / "include"),
            headers_under(os.path.join(recipe.package_folder, "include")))
+    installed = re.findall(r"cmake/(Mistral\w+\.cmake)", text("CMakeLists.txt").split("if(MISTRAL_INSTALL)")[1])
+    expect("conanfile.py: the modules for CMake, but for what Conan's own targets replace",
+           sorted(set(installed) - {"MistralXsimd.cmake"}),
+           sorted(path.name for path in Path(recipe.package_folder).rglob("*.cmake")))
+    for module in recipe.cpp_info.properties.get("cmake_build_modules", []):
+        expect(f"conanfile.py: {module} is packaged", True, os.path.isfile(os.path.join(recipe.package_folder, module)))
     expect("conanfile.py: the licence", ["LICENSE"], os.listdir(os.path.join(recipe.package_folder, "licenses")))
 
 # vcpkg
