@@ -4,6 +4,7 @@
 The recipe of Conan is run with stand-ins for Conan's own modules, the manifests and the port of vcpkg are read. Prints a
 line for each fault, and ends with 1 where there is one.
 """
+import fnmatch
 import json
 import os
 import re
@@ -58,8 +59,7 @@ def load_recipe():
     def copy(_recipe, pattern, src, dst):
         for file in Path(src).rglob("*"):
             name = file.relative_to(src)
-            if file.is_file() and (name.match(pattern) if "/" not in pattern else
-                                   name.parts[0] == pattern.split("/")[0] and name.match(pattern.split("/")[-1])):
+            if fnmatch.fnmatch(str(name), pattern) and file.is_file():
                 target = Path(dst) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(file.read_bytes())
