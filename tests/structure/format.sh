@@ -17,5 +17,5 @@ while IFS= read -r -d '' source; do
     echo "FAILED: $source: run $tool -i on it"
     failed=1
   fi
-done < <(find include tests examples benchmarks \( -name '*.hpp' -o -name '*.cpp' \) -print0)
+done < <(find include tests examples benchmarks \( -name '*.hpp' -o -name '*.cpp' \) -not -path '*/build/*' -print0)
 exit $failed
