@@ -4,12 +4,14 @@
 #include <cassert>
 #include <cstddef>
 #include <cstring>
+#include <span>
 
 #include <mistral/core/rows.hpp>
 #include <mistral/format/panels.hpp>
 #include <mistral/kernels/inputs.hpp>
 #include <mistral/kernels/matmul_integer.hpp>
 #include <mistral/kernels/matmul_pairs.hpp>
+#include <mistral/kernels/panel_walk.hpp>
 #include <mistral/kernels/tile.hpp>
 #include <mistral/parallel/parallel.hpp>
 
@@ -20,29 +22,33 @@ namespace mistral::inline MISTRAL_ABI::kernels {
 inline constexpr std::size_t depth_block = 256;
 
 /// One row times P panels, straight from the packed weights: this reads each weight once and is bound by memory.
+///   next  where the panels begin that are read after these
 template <std::size_t P, WeightFormat F>
-inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const Inputs<F>& all, float* y) noexcept {
-  constexpr std::size_t prefetch_bytes = 1536;  // ahead of each stream: more than the latency of memory covers
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const std::byte* next, const Inputs<F>& all,
+                         float* y) noexcept {
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
-  const float* x = all.x.data();
-  const std::byte* block = w.panel(first_panel);
   const std::size_t panel_bytes = w.panel_bytes();
-  const auto multiply_block = [&](std::size_t k, std::size_t inputs) {
-    simd::Lanes input[F::block_inputs];
-    for (std::size_t i = 0; i < inputs; ++i) input[i] = simd::Lanes::broadcast(x[k + i]);
+  walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t b, std::ptrdiff_t ahead) {
+    const float* const x = all.x.data() + b * F::block_inputs;
+    const std::size_t inputs = std::min(F::block_inputs, w.cols - b * F::block_inputs);
+    const auto multiply_block = [&](std::size_t count) {
+      simd::Lanes input[F::block_inputs];
+      for (std::size_t i = 0; i < count; ++i) input[i] = simd::Lanes::broadcast(x[i]);
 #pragma GCC unroll 4
-    for (std::size_t p = 0; p < P; ++p) {
-      simd::Lanes weights[F::block_inputs];
-      F::unpack(block + p * panel_bytes, weights);
-      __builtin_prefetch(block + p * panel_bytes + prefetch_bytes);
-      for (std::size_t i = 0; i < inputs; ++i) acc[p] = simd::fma(weights[i], input[i], acc[p]);
+      for (std::size_t p = 0; p < P; ++p) {
+        simd::Lanes weights[F::block_inputs];
+        F::unpack(block + p * panel_bytes, weights);
+        __builtin_prefetch(block + static_cast<std::ptrdiff_t>(p * panel_bytes) + ahead);
+        for (std::size_t i = 0; i < count; ++i) acc[p] = simd::fma(weights[i], input[i], acc[p]);
+      }
+    };
+    if (inputs == F::block_inputs) {
+      multiply_block(F::block_inputs);
+    } else {
+      multiply_block(inputs);
     }
-    block += F::block_bytes;
-  };
-  const std::size_t whole = w.cols / F::block_inputs * F::block_inputs;
-  for (std::size_t k = 0; k < whole; k += F::block_inputs) multiply_block(k, F::block_inputs);
-  if (whole < w.cols) multiply_block(whole, w.cols - whole);
+  });
   for (std::size_t p = 0; p < P; ++p) {
     const std::size_t output = (first_panel + p) * panel_rows;
     acc[p].store_some(y + output, w.rows - output);
@@ -51,24 +57,31 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
 
 /// The same for blocks that are decoded in steps, so that their weights stay in registers.
 template <std::size_t P, SteppedFormat F>
-inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const Inputs<F>& all, float* y) noexcept {
-  constexpr std::size_t prefetch_bytes = 2048;
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const std::byte* next, const Inputs<F>& all,
+                         float* y) noexcept {
   constexpr std::size_t steps = F::block_inputs / F::step_inputs;
   constexpr std::size_t share = F::block_bytes / steps;  // of the prefetches
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
-  const std::byte* block = w.panel(first_panel);
   const std::size_t panel_bytes = w.panel_bytes();
-  const std::size_t whole = w.cols / F::block_inputs * F::block_inputs;
-  for (std::size_t k = 0; k < whole; k += F::block_inputs) {
-    const float* const x = all.x.data() + k;
+  walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t b, std::ptrdiff_t ahead) {
+    const float* const x = all.x.data() + b * F::block_inputs;
+    const std::size_t inputs = std::min(F::block_inputs, w.cols - b * F::block_inputs);
+    if (inputs < F::block_inputs) {
+      for (std::size_t p = 0; p < P; ++p) {
+        simd::Lanes weights[F::block_inputs];
+        F::unpack(block + p * panel_bytes, weights);
+        for (std::size_t i = 0; i < inputs; ++i) acc[p] = simd::fma(weights[i], simd::Lanes::broadcast(x[i]), acc[p]);
+      }
+      return;
+    }
     simd::Lanes scales[P];
     for (std::size_t p = 0; p < P; ++p) scales[p] = F::scales(block + p * panel_bytes);
 #pragma GCC unroll 2
     for (std::size_t step = 0; step < steps; ++step) {
 #pragma GCC unroll 4
       for (std::size_t p = 0; p < P; ++p) {
-        __builtin_prefetch(block + p * panel_bytes + prefetch_bytes + step * share);
+        __builtin_prefetch(block + static_cast<std::ptrdiff_t>(p * panel_bytes + step * share) + ahead);
         simd::Lanes weights[F::step_inputs];
         F::unpack_step(block + p * panel_bytes, step, scales[p], weights);
         for (std::size_t i = 0; i < F::step_inputs; ++i) {
@@ -76,15 +89,7 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
         }
       }
     }
-    block += F::block_bytes;
-  }
-  for (std::size_t p = 0; whole < w.cols && p < P; ++p) {
-    simd::Lanes weights[F::block_inputs];
-    F::unpack(block + p * panel_bytes, weights);
-    for (std::size_t k = whole; k < w.cols; ++k) {
-      acc[p] = simd::fma(weights[k - whole], simd::Lanes::broadcast(all.x.data()[k]), acc[p]);
-    }
-  }
+  });
   for (std::size_t p = 0; p < P; ++p) {
     const std::size_t output = (first_panel + p) * panel_rows;
     acc[p].store_some(y + output, w.rows - output);
@@ -161,51 +166,82 @@ inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::
 }
 
 template <WeightFormat F>
-inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const Inputs<F>& x,
-                          Rows<float> y) noexcept {
+inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const std::byte*,
+                          const Inputs<F>& x, Rows<float> y) noexcept {
   multiply_rows(w, first_panel, panels, x, SumFrom::zero, y);
 }
 
-/// Calls f(first_panel, panels) for groups of panels of a matrix of `outputs` x `inputs` that meets `rows` rows, each
-/// task with enough groups to be worth sharing.
-template <class Run>
-void for_panel_groups(std::size_t outputs, std::size_t inputs, std::size_t rows, const Run& f) noexcept {
-  const std::size_t all = (outputs + panel_rows - 1) / panel_rows;
+/// A product of a matrix with inputs that others share: y (tokens, w.rows) = w x.
+template <WeightFormat F>
+struct Product {
+  PanelsView<F> w;
+  Rows<float> y;
+};
+
+/// Calls f(product, first_panel, panels, next) for the groups of panels of some products of matrices of as many inputs
+/// with as many rows, each task with enough groups to be worth sharing. `next` is where the panels of the group begin
+/// that comes after.
+template <WeightFormat F, class Run>
+void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, const Run& f) noexcept {
+  const auto groups_of = [](const PanelsView<F>& w) { return (w.panel_count() + group_panels - 1) / group_panels; };
+  std::size_t all = 0;
+  for (const Product<F>& product : products) all += groups_of(product.w);
   constexpr std::size_t worth_sharing = 1 << 17;  // multiply-adds: some 10 microseconds, a few times what sharing costs
-  const std::size_t group_work = std::max<std::size_t>(1, group_panels * panel_rows * inputs * rows);
+  const std::size_t group_work =
+      std::max<std::size_t>(1, group_panels * panel_rows * products.front().w.cols * rows);
   const std::size_t grain = std::max<std::size_t>(1, worth_sharing / group_work);
-  parallel::for_ranges((all + group_panels - 1) / group_panels, grain, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t group = begin; group < end; ++group) {
-      f(group * group_panels, std::min(group_panels, all - group * group_panels));
+  parallel::for_ranges(all, grain, [&](std::size_t begin, std::size_t end) {
+    std::size_t first = 0;  // group of the product
+    for (std::size_t i = 0; i < products.size(); ++i) {
+      const Product<F>& product = products[i];
+      const std::size_t count = groups_of(product.w);
+      for (std::size_t group = std::max(begin, first); group < std::min(end, first + count); ++group) {
+        const std::size_t panel = (group - first) * group_panels;
+        const bool last = group + 1 == first + count && i + 1 < products.size();
+        f(product, panel, std::min(group_panels, product.w.panel_count() - panel),
+          last ? products[i + 1].w.data : product.w.panel(panel + group_panels));
+      }
+      first += count;
     }
   });
 }
 
-/// y[t] = W x[t] for every row t: x (tokens, w.cols) as its format wants it, y (tokens, w.rows).
+/// y[t] = W x[t] for every row t and each of the products: x (tokens, w.cols) as the format wants it.
 /// An output is the sum of its products in the order of the inputs (of blocks of them, for integer formats), from zero,
 /// whatever the number of rows or threads: the same row gets the same bits in any company. Work is split over outputs,
-/// never over the sum.
+/// never over the sum; that of several matrices is shared as if they were one.
+template <WeightFormat F>
+void matmul(std::span<const Product<F>> products, const Inputs<F>& x) noexcept {
+  if (x.rows() == 0) return;
+  for_panel_groups<F>(products, x.rows(),
+                      [&](const Product<F>& product, std::size_t panel, std::size_t panels, const std::byte* next) {
+                        const auto& [w, y] = product;
+                        assert(x.cols() == w.cols && y.cols() == w.rows && x.rows() == y.rows());
+                        if (x.rows() > 1) {
+                          multiply_rows(w, panel, panels, next, x, y);
+                        } else if (panels == group_panels) {
+                          multiply_row<group_panels>(w, panel, next, x, y.data());
+                        } else {
+                          for (std::size_t p = 0; p < panels; ++p) multiply_row<1>(w, panel + p, next, x, y.data());
+                        }
+                      });
+}
+
 template <WeightFormat F>
 void matmul(const PanelsView<F>& w, const Inputs<F>& x, Rows<float> y) noexcept {
-  assert(x.cols() == w.cols && y.cols() == w.rows && x.rows() == y.rows());
-  if (x.rows() == 0) return;
-  for_panel_groups(w.rows, w.cols, x.rows(), [&](std::size_t panel, std::size_t panels) {
-    if (x.rows() > 1) {
-      multiply_rows(w, panel, panels, x, y);
-    } else if (panels == group_panels) {
-      multiply_row<group_panels>(w, panel, x, y.data());
-    } else {
-      for (std::size_t p = 0; p < panels; ++p) multiply_row<1>(w, panel + p, x, y.data());
-    }
-  });
+  const Product<F> product{w, y};
+  matmul<F>({&product, 1}, x);
 }
 
 /// y[t] += W x[t]: the same for weights that are multiplied as floats, each sum going on from what stands in y.
 template <WeightFormat F>
 void matmul_add(const PanelsView<F>& w, const Inputs<F>& x, Rows<float> y) noexcept {
   assert(x.cols() == w.cols && y.cols() == w.rows && x.rows() == y.rows());
-  for_panel_groups(w.rows, w.cols, x.rows(),
-                   [&](std::size_t panel, std::size_t panels) { multiply_rows(w, panel, panels, x, SumFrom::y, y); });
+  const Product<F> product{w, y};
+  for_panel_groups<F>({&product, 1}, x.rows(),
+                      [&](const Product<F>&, std::size_t panel, std::size_t panels, const std::byte*) {
+                        multiply_rows(w, panel, panels, x, SumFrom::y, y);
+                      });
 }
 
 }  // namespace mistral::inline MISTRAL_ABI::kernels

@@ -6,6 +6,7 @@
 #include <mistral/core/rows.hpp>
 #include <mistral/format/panels.hpp>
 #include <mistral/kernels/inputs.hpp>
+#include <mistral/kernels/panel_walk.hpp>
 #include <mistral/kernels/tile.hpp>
 
 namespace mistral::inline MISTRAL_ABI::kernels {
@@ -14,24 +15,22 @@ namespace mistral::inline MISTRAL_ABI::kernels {
 inline constexpr std::size_t block_quads = input_block / simd::quad;
 
 /// One row times P panels, straight from the packed weights.
+///   next  where the panels begin that are read after these
 template <std::size_t P, IntegerFormat F>
-inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const Inputs<F>& x, float* y) noexcept {
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const std::byte* next, const Inputs<F>& x,
+                         float* y) noexcept {
   using Product = BlockProduct<F>;
   using Dot = typename Product::Dot;
   constexpr std::size_t blocks = F::block_inputs / input_block;
   constexpr std::size_t step_blocks = F::step_inputs / input_block;
   constexpr std::size_t part_quads = block_quads / Product::parts;
-  constexpr std::size_t prefetch_bytes = F::block_bytes < 2048 ? 2048 : F::block_bytes;
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
-  const std::byte* block = w.panel(first_panel);
   const std::size_t panel_bytes = w.panel_bytes();
-  std::size_t b = 0;  // blocks of inputs that are done
-  const auto multiply_panel = [&](std::size_t p) {
-    const std::byte* panel = block + p * panel_bytes;
+  const auto multiply_block = [&](const std::byte* panel, std::size_t first, std::ptrdiff_t ahead, simd::Lanes& acc_p) {
     typename F::Terms terms[blocks];
     F::terms(panel, terms);
-    simd::Lanes sum = acc[p];
+    simd::Lanes sum = acc_p;
     for (std::size_t step = 0; step < blocks; step += step_blocks) {
       const std::byte* step_codes = panel + step / step_blocks * F::step_bytes;
 #pragma GCC unroll 4
@@ -41,9 +40,9 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
         if constexpr (blocks > 1) asm volatile("" : : : "memory");
         constexpr std::size_t share = F::block_bytes / blocks;
         for (std::size_t line = 0; line < share; line += 64) {
-          __builtin_prefetch(panel + prefetch_bytes + (step + i) * share + line);
+          __builtin_prefetch(panel + static_cast<std::ptrdiff_t>((step + i) * share + line) + ahead);
         }
-        const std::size_t at = b + step + i;
+        const std::size_t at = first + step + i;
         const std::byte* inputs = x.codes + at * Inputs<F>::block_bytes;
         simd::Sums sums{};
 #pragma GCC unroll 2
@@ -65,16 +64,19 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
         sum = Product::add(terms[step + i], sums, x.offsets[at], x.scales[at], sum);
       }
     }
-    acc[p] = sum;
+    acc_p = sum;
   };
-  for (; b < x.blocks(); b += blocks, block += F::block_bytes) {
+  walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t b, std::ptrdiff_t ahead) {
+    const auto multiply_panel = [&](std::size_t p) {
+      multiply_block(block + p * panel_bytes, b * blocks, ahead, acc[p]);
+    };
     if constexpr (blocks == 1) {
 #pragma GCC unroll 4
       for (std::size_t p = 0; p < P; ++p) multiply_panel(p);
     } else {
       for (std::size_t p = 0; p < P; ++p) multiply_panel(p);
     }
-  }
+  });
   for (std::size_t p = 0; p < P; ++p) {
     const std::size_t output = (first_panel + p) * panel_rows;
     acc[p].store_some(y + output, w.rows - output);
@@ -194,9 +196,10 @@ inline void multiply_integer_tile(const UnpackedBlocks<F>& w, std::size_t first,
 
 /// All rows of x times up to group_panels panels: some blocks of the weights at a time, and with each the rows tile by
 /// tile.
+///   next  where the panels begin that are read after these
 template <IntegerFormat F>
-inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const Inputs<F>& x,
-                          Rows<float> y) noexcept {
+inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const std::byte* next,
+                          const Inputs<F>& x, Rows<float> y) noexcept {
   constexpr std::size_t P = integer_tile_panels;
   static_assert(group_panels % P == 0);
   using Blocks = UnpackedBlocks<F>;
@@ -204,10 +207,10 @@ inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::
   alignas(64) float sums[integer_rows_together * group_panels * panel_rows];  // for each tile (panels / P, rows, P, 16)
   const std::size_t group = (panels + P - 1) / P * P;
   for (std::size_t begin = 0, end = 0; begin < x.rows(); begin = end) {
-    for (IntegerTile next = integer_tile_of(begin, x.rows());
-         end < x.rows() && next.first + next.rows - begin <= integer_rows_together;
-         next = integer_tile_of(std::min(end, x.rows() - 1), x.rows())) {
-      end = next.first + next.rows;
+    for (IntegerTile tile = integer_tile_of(begin, x.rows());
+         end < x.rows() && tile.first + tile.rows - begin <= integer_rows_together;
+         tile = integer_tile_of(std::min(end, x.rows() - 1), x.rows())) {
+      end = tile.first + tile.rows;
     }
     std::fill_n(sums, (end - begin) * group * panel_rows, 0.0f);
     // the first two tiles share in asking for the weights of the next depth
@@ -217,10 +220,9 @@ inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::
       const std::size_t blocks = std::min(Blocks::depth, x.blocks() - first);
       weights.set(w, first_panel, panels, first, blocks);
       const bool last = first + Blocks::depth >= x.blocks();
-      const std::byte* const next =
-          last ? w.panel(first_panel + group_panels) : w.panel(first_panel) + (first + Blocks::depth) * share_bytes;
+      const std::byte* const next_depth = last ? next : w.panel(first_panel) + (first + Blocks::depth) * share_bytes;
       for (std::size_t row = begin, tile = 0; row < end; ++tile) {
-        const WeightsAhead ahead_of_tile{next + tile * blocks * (share_bytes / sharers), w.panel_bytes(),
+        const WeightsAhead ahead_of_tile{next_depth + tile * blocks * (share_bytes / sharers), w.panel_bytes(),
                                          tile < sharers ? share_bytes / sharers : 0};
         const std::size_t rows = integer_tile_of(row, x.rows()).rows;
         const std::size_t at = row * x.blocks() + first * rows;

@@ -11,6 +11,7 @@
 #include <mistral/core/rows.hpp>
 #include <mistral/format/panels.hpp>
 #include <mistral/kernels/inputs.hpp>
+#include <mistral/kernels/panel_walk.hpp>
 #include <mistral/kernels/tile.hpp>
 
 /// \file
@@ -20,21 +21,21 @@
 namespace mistral::inline MISTRAL_ABI::kernels {
 
 /// One row times P panels, straight from the packed weights.
+///   next  where the panels begin that are read after these
 template <std::size_t P, PairFormat F>
-inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const Inputs<F>& x, float* y) noexcept {
-  constexpr std::size_t prefetch_bytes = 2048;
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const std::byte* next, const Inputs<F>& x,
+                         float* y) noexcept {
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
-  const std::byte* block = w.panel(first_panel);
   const std::size_t panel_bytes = w.panel_bytes();
-  for (std::size_t k = 0; k < x.pairs(); ++k, block += F::block_bytes) {
+  walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t k, std::ptrdiff_t ahead) {
     const simd::Pairs input = simd::Pairs::broadcast(x.row(0) + k * simd::pair_bytes);
 #pragma GCC unroll 4
     for (std::size_t p = 0; p < P; ++p) {
-      __builtin_prefetch(block + p * panel_bytes + prefetch_bytes);
+      __builtin_prefetch(block + static_cast<std::ptrdiff_t>(p * panel_bytes) + ahead);
       acc[p] = simd::add_products(simd::Pairs::load(block + p * panel_bytes), input, acc[p]);
     }
-  }
+  });
   for (std::size_t p = 0; p < P; ++p) {
     const std::size_t output = (first_panel + p) * panel_rows;
     acc[p].store_some(y + output, w.rows - output);
@@ -63,8 +64,8 @@ inline void multiply_pairs_tile(const std::byte* w, std::size_t panel_stride, co
 /// All rows of x times up to group_panels panels: a depth of weights is met by all rows while it is in cache. Between
 /// two depths the sums rest in y, which rounds nothing.
 template <PairFormat F>
-inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const Inputs<F>& x,
-                          Rows<float> y) noexcept {
+inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const std::byte*,
+                          const Inputs<F>& x, Rows<float> y) noexcept {
   constexpr std::size_t depth_pairs = 256;               // 16 KiB a panel, as many bytes as the floats' kernel has
   constexpr std::size_t input_pairs = depth_pairs + 16;  // not a power of two: rows would share their cache sets
   constexpr std::size_t input_stride = input_pairs * simd::pair_bytes;

@@ -47,9 +47,7 @@ struct Attention {
   void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work, Tape& tape) const
       noexcept(!watches_inside_blocks<Tape>) {
     const auto x = work.inputs.prepare(work.branch.view());
-    wq.forward(x, work.q);
-    wk.forward(x, work.k);
-    wv.forward(x, work.v);
+    forward_together(x, Projection{wq, work.q}, Projection{wk, work.k}, Projection{wv, work.v});
     kernels::rope(work.q.view(), work.turns.view());
     kernels::rope(work.k.view(), work.turns.view());
     by_head<T>(work.k, work.capacity(), work.chunk_keys);

@@ -27,8 +27,7 @@ struct FeedForward {
   template <KvElement T, class Tape>
   void forward(Workspace<C, F, T>& work, Tape& tape) const noexcept {
     const auto x = work.inputs.prepare(work.branch.view());
-    w1.forward(x, work.gate);
-    w3.forward(x, work.up);
+    forward_together(x, Projection{w1, work.gate}, Projection{w3, work.up});
     if constexpr (WatchesGate<Tape>) tape.gate(work.gate.view());
     kernels::swiglu(work.gate.view(), work.up.view());
     if constexpr (requires { Tape::ends_before_w2; }) return;

@@ -26,6 +26,22 @@ struct Linear {
   void forward(const kernels::Inputs<F>& x, Rows<float> y) const noexcept { kernels::matmul(weight.view(), x, y); }
 };
 
+/// A matrix, and where its product with the inputs goes.
+template <WeightFormat F, std::size_t In, std::size_t Out>
+struct Projection {
+  const Linear<F, In, Out>& linear;
+  Batch<Out>& y;
+};
+
+/// The products of several matrices with the same inputs, with the bits that each has by itself: the threads meet once
+/// for all of them.
+template <WeightFormat F, std::size_t In, std::size_t... Out>
+void forward_together(const kernels::Inputs<F>& x, const Projection<F, In, Out>&... projections) noexcept {
+  (projections.y.resize(x.rows()), ...);
+  const kernels::Product<F> products[] = {{projections.linear.weight.view(), projections.y.view()}...};
+  kernels::matmul<F>(products, x);
+}
+
 /// A vector of Dim values for each of Vocab tokens, held in the format F.
 template <WeightFormat F, std::size_t Vocab, std::size_t Dim>
 struct Embedding {

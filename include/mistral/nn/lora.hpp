@@ -129,6 +129,11 @@ struct Linear<Lora<F>, In, Out> {
   }
   void forward(const kernels::Inputs<Lora<F>>& x, Rows<float> y) const noexcept {
     kernels::matmul(weight.view(), x.base, y);
+    add_adapters(x, y);
+  }
+
+  /// Adds to y, the product of the base, those of the rows' adapters.
+  void add_adapters(const kernels::Inputs<Lora<F>>& x, Rows<float> y) const noexcept {
     if (adapters.empty()) return;
     if (x.choice.empty()) return add(x, 0, x.rows(), x.adapter, y);
     std::size_t begin = 0;  // of the part that goes through one adapter, in rows of the forward
@@ -155,6 +160,14 @@ struct Linear<Lora<F>, In, Out> {
     kernels::matmul_add(m.b.view(), kernels::Inputs<F32>{low}, y.slice(first, rows));
   }
 };
+
+template <WeightFormat F, std::size_t In, std::size_t... Out>
+void forward_together(const kernels::Inputs<Lora<F>>& x, const Projection<Lora<F>, In, Out>&... projections) noexcept {
+  (projections.y.resize(x.rows()), ...);
+  const kernels::Product<F> products[] = {{projections.linear.weight.view(), projections.y.view()}...};
+  kernels::matmul<F>(products, x.base);
+  (projections.linear.add_adapters(x, projections.y.view()), ...);
+}
 
 /// The embedding has no adapter.
 template <WeightFormat F, std::size_t Vocab, std::size_t Dim>

@@ -1,27 +1,66 @@
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstddef>
 
 #include <tbb/blocked_range.h>
 #include <tbb/global_control.h>
 #include <tbb/parallel_for.h>
 #include <tbb/partitioner.h>
+#include <tbb/task_arena.h>
 
 #include <mistral/core/abi.hpp>
 
 namespace mistral::inline MISTRAL_ABI::parallel {
 
+namespace detail {
+
+/// Parts of a region at most, each of which a thread begins with: more threads than that share them.
+inline constexpr std::size_t max_parts = 64;
+
+/// What is left of a part. In cache lines of its own, since every piece is taken from it.
+struct alignas(64) Part {
+  std::atomic<std::size_t> next;
+  std::size_t end;
+};
+
+}  // namespace detail
+
 /// Calls f(begin, end) for pieces of [0, count) of at most `grain`, on the threads of the caller's TBB arena. The
 /// pieces may be any and run in any order: what f computes must not depend on them.
+///
+/// Each thread walks a part of the range from its beginning, so that it reads memory in order, and takes pieces of the
+/// others' when its own is done: no thread waits for longer than a piece takes. TBB's own splitting halves the range
+/// until a piece is left, and a thread that was late by less than a piece leaves two for the end.
 template <class F>
 void for_ranges(std::size_t count, std::size_t grain, const F& f) {
   if (count <= grain) {  // nothing to share: spare the scheduler
     if (count > 0) f(std::size_t{0}, count);
     return;
   }
+  const auto threads = static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
+  const std::size_t pieces = (count + grain - 1) / grain;
+  const std::size_t parts = std::min({threads, pieces, detail::max_parts});
+  detail::Part left[detail::max_parts];
+  for (std::size_t i = 0; i < parts; ++i) {
+    left[i].next.store(pieces * i / parts, std::memory_order_relaxed);
+    left[i].end = pieces * (i + 1) / parts;
+  }
+  const auto walk = [&](std::size_t first) {
+    for (std::size_t i = 0; i < parts; ++i) {
+      detail::Part& part = left[(first + i) % parts];
+      for (std::size_t piece; (piece = part.next.fetch_add(1, std::memory_order_relaxed)) < part.end;) {
+        f(piece * grain, std::min(count, (piece + 1) * grain));
+      }
+    }
+  };
   tbb::parallel_for(
-      tbb::blocked_range<std::size_t>(0, count, grain),
-      [&f](const tbb::blocked_range<std::size_t>& range) { f(range.begin(), range.end()); }, tbb::simple_partitioner{});
+      tbb::blocked_range<std::size_t>(0, parts, 1),
+      [&walk](const tbb::blocked_range<std::size_t>& range) {
+        for (std::size_t i = range.begin(); i < range.end(); ++i) walk(i);
+      },
+      tbb::simple_partitioner{});
 }
 
 /// While it lives, the process uses at most `threads` threads for parallel work.

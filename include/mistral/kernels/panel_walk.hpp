@@ -1,0 +1,34 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include <mistral/format/panels.hpp>
+
+namespace mistral::inline MISTRAL_ABI::kernels {
+
+/// Bytes ahead of what is read that a walk asks memory for, in each of its panels: with four of them 4 KiB a thread,
+/// what comes in during the latency of memory at 40 GB/s. Blocks that are larger are asked for one ahead.
+template <WeightFormat F>
+inline constexpr std::size_t ahead_bytes = std::max<std::size_t>(1024, F::block_bytes);
+
+/// Calls visit(block, b, ahead) for each block of inputs b of a panel, which lies at `block`; what a kernel should ask
+/// memory for meanwhile lies `ahead` bytes from there. The same distances hold for the panels behind the first, which
+/// are walked side by side.
+///   next  where the panels begin that are read after these: asked for while the last blocks are worked on, or each
+///         group of panels would begin with a wait for memory
+template <WeightFormat F, class Visit>
+inline void walk_blocks(const PanelsView<F>& w, std::size_t first_panel, const std::byte* next,
+                        const Visit& visit) noexcept {
+  constexpr auto distance = static_cast<std::ptrdiff_t>(ahead_bytes<F>);
+  const std::size_t blocks = PanelsView<F>::blocks(w.cols);
+  const std::size_t last = std::min(blocks, ahead_bytes<F> / F::block_bytes);  // blocks with nothing of theirs ahead
+  const std::byte* const panel = w.panel(first_panel);
+  const std::byte* block = panel;
+  std::size_t b = 0;
+  for (; b < blocks - last; ++b, block += F::block_bytes) visit(block, b, distance);
+  const std::ptrdiff_t to_next = next - panel - static_cast<std::ptrdiff_t>(w.panel_bytes()) + distance;
+  for (; b < blocks; ++b, block += F::block_bytes) visit(block, b, to_next);
+}
+
+}  // namespace mistral::inline MISTRAL_ABI::kernels
