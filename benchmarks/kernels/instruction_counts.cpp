@@ -18,13 +18,14 @@ extern "C" void many_rows(const std::byte* w, std::size_t panel_stride, const st
   std::memcpy(&acc, &sums, sizeof sums);
 }
 #else
-extern "C" void many_rows(const kernels::Inputs<F>::Dot::Step* weights, const F::Terms* terms,
-                          const kernels::Inputs<F>& x, std::size_t row, std::size_t first_block, std::size_t blocks,
-                          float* acc) {
-  kernels::multiply_integer_tile<kernels::integer_tile_rows>(weights, terms, x, row, first_block, blocks, acc);
+extern "C" void many_rows(const kernels::UnpackedBlocks<F>& w, std::size_t blocks, const std::byte* codes,
+                          const float* scales, const kernels::Inputs<F>::Offset* offsets, float* acc,
+                          const kernels::WeightsAhead& ahead) {
+  kernels::multiply_integer_tile<kernels::integer_tile_rows, kernels::integer_tile_panels, F>(
+      w, 0, blocks, codes, scales, offsets, acc, ahead);
 }
 #endif
 
-extern "C" void one_row(const PanelsView<F>& w, const kernels::Inputs<F>& x, float* y) {
-  kernels::multiply_row<kernels::group_panels>(w, 0, x, y);
+extern "C" void one_row(const PanelsView<F>& w, const std::byte* next, const kernels::Inputs<F>& x, float* y) {
+  kernels::multiply_row<kernels::group_panels>(w, 0, next, x, y);
 }

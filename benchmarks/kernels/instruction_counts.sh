@@ -38,7 +38,10 @@ count() {
         narrow = 0
         for (i = begin[l]; i <= end[l]; ++i) if (text[i] ~ /vpmaddubsw/) narrow = 1
         products = macs = stores = calls = inner = 0
-        for (m = 1; m <= loops; ++m) if (m != l && begin[m] >= begin[l] && end[m] <= end[l]) inner = 1
+        for (m = 1; m <= loops; ++m) {  # one that asks for memory has no products
+          if (m == l || begin[m] < begin[l] || end[m] > end[l]) continue
+          for (i = begin[m]; i <= end[m]; ++i) if (weight(text[i]) > 0) inner = 1
+        }
         for (i = begin[l]; i <= end[l]; ++i) {
           w = weight(text[i]); macs += w; products += w > 0
           stores += text[i] ~ /[ \t]vmov[a-z0-9]+[ \t]+%[xyz]mm[0-9]+, *-?[0-9]*\(%rsp\)/ || text[i] ~ /[ \t](str|stp)[ \t]+q.*\[sp/

@@ -187,8 +187,7 @@ void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, co
   std::size_t all = 0;
   for (const Product<F>& product : products) all += groups_of(product.w);
   constexpr std::size_t worth_sharing = 1 << 17;  // multiply-adds: some 10 microseconds, a few times what sharing costs
-  const std::size_t group_work =
-      std::max<std::size_t>(1, group_panels * panel_rows * products.front().w.cols * rows);
+  const std::size_t group_work = std::max<std::size_t>(1, group_panels * panel_rows * products.front().w.cols * rows);
   const std::size_t grain = std::max<std::size_t>(1, worth_sharing / group_work);
   parallel::for_ranges(all, grain, [&](std::size_t begin, std::size_t end) {
     std::size_t first = 0;  // group of the product

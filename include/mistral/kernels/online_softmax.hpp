@@ -23,13 +23,33 @@ namespace mistral::inline MISTRAL_ABI::kernels {
 struct HeadEntries {
   std::array<std::span<const std::byte>, 3> pieces;  ///< oldest first
 
-  /// Writes the addresses of the `count` entries from `index` places after the first on.
-  void locate(std::size_t index, std::size_t count, std::size_t entry_bytes, const std::byte** entries) const noexcept {
-    std::size_t offset = index * entry_bytes;
+  /// Entries that lie one behind the other.
+  struct Run {
+    const std::byte* first;
+    std::size_t count;
+  };
+
+  /// Those from `index` places after the first on; none past the last.
+  Run run(std::size_t index, std::size_t entry_bytes) const noexcept {
     for (const auto& piece : pieces) {
-      for (; count > 0 && offset < piece.size(); --count, offset += entry_bytes) *entries++ = piece.data() + offset;
-      offset -= piece.size();
+      const std::size_t held = piece.size() / entry_bytes;
+      if (index < held) return {piece.data() + index * entry_bytes, held - index};
+      index -= held;
     }
+    return {nullptr, 0};
+  }
+
+  /// The address of `count` entries from `index` on: where they lie, or else a copy at `room`.
+  const std::byte* together(std::size_t index, std::size_t count, std::size_t entry_bytes,
+                            std::byte* room) const noexcept {
+    if (const Run whole = run(index, entry_bytes); whole.count >= count) return whole.first;
+    for (std::size_t done = 0; done < count;) {
+      const Run part = run(index + done, entry_bytes);
+      const std::size_t here = std::min(count - done, part.count);
+      std::memcpy(room + done * entry_bytes, part.first, here * entry_bytes);
+      done += here;
+    }
+    return room;
   }
 };
 
@@ -56,9 +76,10 @@ class OnlineSoftmax {
  public:
   explicit OnlineSoftmax(std::size_t head_dim) noexcept
       : head_dim_(head_dim),
+        entry_bytes_(kv_entry_bytes<T>(head_dim)),
         words_(kv_words<T>(head_dim)),
         query_stride_(words_ * Layout::per_word),
-        value_panels_((head_dim + simd::lanes - 1) / simd::lanes) {}
+        value_lines_((words_ + simd::lanes - 1) / simd::lanes) {}
 
   /// Declares the next row: `query` (head_dim) times `scale` sees positions [begin, end). Rows come in order of their
   /// positions.
@@ -71,7 +92,7 @@ class OnlineSoftmax {
     end_[rows_] = end;
     maximum_[rows_] = -std::numeric_limits<float>::infinity();
     total_[rows_] = simd::Lanes::broadcast(0.0f);
-    std::fill_n(output_[rows_], value_panels_ * simd::lanes, 0.0f);
+    std::fill_n(output_[rows_], value_lines_ * line_columns, 0.0f);
     ++rows_;
   }
 
@@ -85,9 +106,13 @@ class OnlineSoftmax {
   /// Writes the (head_dim) result of a row.
   void result(std::size_t row, float* out) const noexcept {
     const simd::Lanes total = simd::Lanes::broadcast(simd::sum(total_[row]));
-    for (std::size_t p = 0; p < value_panels_; ++p) {
-      (simd::Lanes::load(output_[row] + p * simd::lanes) / total)
-          .store_some(out + p * simd::lanes, head_dim_ - p * simd::lanes);
+    for (std::size_t first = 0; first < head_dim_; first += line_columns) {
+      alignas(64) float columns[Layout::per_word][simd::lanes];
+      for (std::size_t i = 0; i < Layout::per_word; ++i) {
+        (simd::Lanes::load(output_[row] + first + i * simd::lanes) / total).store(columns[i]);
+      }
+      const std::size_t count = std::min(line_columns, head_dim_ - first);
+      for (std::size_t c = 0; c < count; ++c) out[first + c] = columns[c % Layout::per_word][c / Layout::per_word];
     }
   }
 
@@ -95,13 +120,21 @@ class OnlineSoftmax {
   using Layout = KvLayout<T>;
   using Code = typename Layout::Code;
   static constexpr bool scaled = std::same_as<T, q8>;
-  static constexpr std::size_t max_value_panels = (max_head_dim + simd::lanes - 1) / simd::lanes;
   static constexpr std::size_t key_panels = key_block / simd::lanes;
 
-  /// Panels of keys, or of 16 columns of values, that a tile of R rows walks together: with few rows there are too few
-  /// accumulators in one to hide the latency of the multiply-adds.
+  /// Columns of values in a line, that is in 16 words: a panel of 16 for each element of a word, taken apart like the
+  /// keys', of the columns that are so many apart.
+  static constexpr std::size_t line_columns = simd::lanes * Layout::per_word;
+  static_assert(max_head_dim % line_columns == 0);
+
+  /// Panels of keys that a tile of R rows walks together: with few rows there are too few accumulators in one to hide
+  /// the latency of the multiply-adds.
   template <std::size_t R>
   static constexpr std::size_t panels_of = R * 2 * simd::registers <= 8 ? 2 : tile_panels;
+
+  /// The same for panels of values, of which there are more than two.
+  template <std::size_t R>
+  static constexpr std::size_t value_panels_of = simd::registers == 1 && R <= 4 ? 4 : panels_of<R>;
 
   /// The part [from, to) of a block, relative to its first position, that a row sees.
   struct Seen {
@@ -124,6 +157,7 @@ class OnlineSoftmax {
     while (last > row && seen(last - 1, first).empty()) --last;
     if (row == last) return;
     fetch(context, first, seen(row, first).from, seen(last - 1, first).to);
+    turn();
     while (row < last) {
       // Rows that see the same of the block share its loads: all of them, save at the two edges of the window, where
       // the heads of one token do.
@@ -132,40 +166,61 @@ class OnlineSoftmax {
       while (rows < tile_rows && row + rows < last && seen(row + rows, first) == same) ++rows;
       with_rows(rows, [&]<std::size_t R>() { step<R>(row, same); });
       row += rows;
-      ahead_keys_ = ahead_values_ = values_[same.from];  // the first tile asked for the next block: here already
+      ahead_keys_ = ahead_values_ = values_;  // the first tile asked for the next block: here already
     }
   }
 
-  /// Turns the block's keys to panels of words, a key a lane, and finds its values.
+  /// Finds the block's keys and values, of which some row sees [from, to).
   void fetch(const HeadContext& context, std::int64_t first, std::size_t from, std::size_t to) noexcept {
-    const std::byte* keys[key_block];
     const auto index = static_cast<std::size_t>(first - context.first_position + static_cast<std::int64_t>(from));
-    const std::size_t entry_bytes = kv_entry_bytes<T>(head_dim_);
-    context.keys.locate(index, to - from, entry_bytes, keys + from);
-    context.values.locate(index, to - from, entry_bytes, values_ + from);
-    ahead_keys_ = keys[from];
-    ahead_values_ = values_[from];
-    context.keys.locate(index + to - from, 1, entry_bytes, &ahead_keys_);
-    context.values.locate(index + to - from, 1, entry_bytes, &ahead_values_);
-    // Lanes that no row sees: any key will do, their scores are dropped.
-    for (std::size_t k = 0; k < from; ++k) keys[k] = keys[from];
-    for (std::size_t k = to; k < key_block; ++k) keys[k] = keys[from];
-    for (std::size_t k = 0; k < key_block; ++k) {
-      if constexpr (scaled) {
-        std::memcpy(&key_scales_[k], keys[k], sizeof(float));
-        value_scales_[k] = 0.0f;
-        if (k >= from && k < to) std::memcpy(&value_scales_[k], values_[k], sizeof(float));
+    keys_ = block(context.keys, index, from, to, own_keys_);
+    values_ = block(context.values, index, from, to, own_values_);
+    const auto after = [&](const HeadEntries& entries, const std::byte* here) {
+      const std::byte* const next = entries.run(index + to - from, entry_bytes_).first;
+      return next == nullptr ? here : next;
+    };
+    ahead_keys_ = after(context.keys, keys_);
+    ahead_values_ = after(context.values, values_);
+    if constexpr (scaled) {
+      for (std::size_t k = 0; k < key_block; ++k) std::memcpy(&key_scales_[k], keys_ + k * entry_bytes_, sizeof(float));
+      for (std::size_t k = 0; k < key_block; ++k) {
+        std::memcpy(&value_scales_[k], values_ + k * entry_bytes_, sizeof(float));
       }
-      keys[k] += Layout::codes_at;
     }
-    for (std::size_t k = from; k < to; ++k) values_[k] += Layout::codes_at;
+    keys_ += Layout::codes_at;
+    values_ += Layout::codes_at;
+  }
+
+  /// The key_block entries of a block, one behind the other. Those that nobody sees may not exist: they are zeros then.
+  const std::byte* block(const HeadEntries& entries, std::size_t index, std::size_t from, std::size_t to,
+                         std::byte* own) const noexcept {
+    const auto entry = [&](std::size_t k) { return own + k * entry_bytes_; };
+    const std::byte* const found = entries.together(index, to - from, entry_bytes_, entry(from));
+    if (from == 0 && to == key_block) return found;
+    std::fill(entry(0), entry(from), std::byte{0});
+    std::fill(entry(to), entry(key_block), std::byte{0});
+    if (found != entry(from)) std::copy_n(found, (to - from) * entry_bytes_, entry(from));
+    return own;
+  }
+
+  /// Turns the block's keys to panels of words, a key a lane.
+  void turn() noexcept {
+    constexpr std::size_t words_at_once = 16;
+    Ahead ahead = ahead_of(0);
     for (std::size_t p = 0; p < key_panels; ++p) {
-      simd::transpose_words(keys + p * simd::lanes, words_, panel(p));
+      const std::byte* const keys = keys_ + p * simd::lanes * entry_bytes_;
+      for (std::size_t w = 0; w < words_; w += words_at_once) {
+        const std::size_t words = std::min(words_at_once, words_ - w);
+        for (std::size_t i = 0; i < words / 2; ++i) ahead.ask();
+        simd::transpose_words(simd::StridedRows(keys + w * sizeof(std::uint32_t), entry_bytes_), words,
+                              panel(p) + w * simd::word_bytes);
+      }
     }
   }
 
-  /// Asks memory for the next block while this one is worked on, a line for every line that is read. Keys and values
-  /// take turns: two streams a thread come faster than one after the other.
+  /// Asks memory for the next block while this one is worked on, all the time, since a burst of requests waits for the
+  /// first of them: a quarter of its lines while the keys are turned, one while they are scored, half while the values
+  /// are added. Keys and values take turns: two streams a thread come faster than one after the other.
   struct Ahead {
     const std::byte* next;
     const std::byte* other;
@@ -179,7 +234,7 @@ class OnlineSoftmax {
     return {ahead_keys_ + line / 2 * simd::word_bytes, ahead_values_ + line / 2 * simd::word_bytes};
   }
 
-  std::byte* panel(std::size_t p) noexcept { return keys_ + p * max_words * simd::word_bytes; }
+  std::byte* panel(std::size_t p) noexcept { return panels_ + p * max_words * simd::word_bytes; }
 
   /// One block for R rows from `row` on, all of which see `seen` of it.
   template <std::size_t R>
@@ -190,13 +245,14 @@ class OnlineSoftmax {
       score<R, P>(row, p, weights);
     }
     for (std::size_t r = 0; r < R; ++r) rescale(row + r, weights[r], seen);
-    const std::size_t whole = head_dim_ / simd::lanes;
-    std::size_t p = 0;
-    for (; p + P <= whole; p += P) add_values<R, P, true>(row, p, weights, seen);
-    if constexpr (P > 1) {
-      for (; p < whole; ++p) add_values<R, 1, true>(row, p, weights, seen);
+    const std::size_t whole = words_ / simd::lanes;
+    constexpr std::size_t lines = std::max<std::size_t>(1, value_panels_of<R> / Layout::per_word);
+    std::size_t line = 0;
+    for (; line + lines <= whole; line += lines) add_lines<R, lines, true>(row, line, weights, seen);
+    if constexpr (lines > 1) {
+      for (; line < whole; ++line) add_lines<R, 1, true>(row, line, weights, seen);
     }
-    if (p < value_panels_) add_values<R, 1, false>(row, p, weights, seen);
+    if (line < value_lines_) add_lines<R, 1, false>(row, line, weights, seen);
   }
 
   /// Scores of R rows against P panels of keys: the sum over d in order, one fused multiply-add after the other.
@@ -207,11 +263,10 @@ class OnlineSoftmax {
       for (auto& b : a) b = simd::Lanes::broadcast(0.0f);
     }
     const float* const queries = queries_ + row * query_stride_;
+    Ahead ahead = ahead_of(words_ + p * words_ / key_panels);
     const std::byte* const keys = panel(p);
-    Ahead ahead = ahead_of(p * words_);
     for (std::size_t w = 0; w < words_; ++w) {
-#pragma GCC unroll 2
-      for (std::size_t i = 0; i < P; ++i) ahead.ask();
+      if (w % key_panels < P) ahead.ask();
       const auto element = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
         simd::Lanes k[P];
 #pragma GCC unroll 2
@@ -236,47 +291,53 @@ class OnlineSoftmax {
     }
   }
 
-  /// Adds the weighted values to P panels of 16 columns of R rows, keys in order. Not Whole: fewer columns are left.
-  template <std::size_t R, std::size_t P, bool Whole>
-  void add_values(std::size_t row, std::size_t p, const float (&weights)[R][key_block], Seen seen) noexcept {
-    simd::Lanes acc[R][P];
-    for (std::size_t r = 0; r < R; ++r) {
-      for (std::size_t i = 0; i < P; ++i) acc[r][i] = simd::Lanes::load(output_[row + r] + (p + i) * simd::lanes);
+  /// Adds the weighted values to the columns of some lines of R rows: as many panels at a time as they have
+  /// accumulators for. Not Whole: fewer words are left than a line has.
+  template <std::size_t R, std::size_t Lines, bool Whole>
+  void add_lines(std::size_t row, std::size_t line, const float (&weights)[R][key_block], Seen seen) noexcept {
+    constexpr std::size_t panels = Lines * Layout::per_word;
+    constexpr std::size_t P = std::min(panels, std::max(value_panels_of<R>, Lines));
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (add_values<R, P, I * P, Whole>(row, line, weights, seen), ...);
     }
-    const auto add = [&](std::size_t k, const std::byte* values) {
-      simd::Lanes v[P];
-#pragma GCC unroll 2
-      for (std::size_t i = 0; i < P; ++i) {
-        v[i] = simd::Lanes::load(reinterpret_cast<const Code*>(values) + i * simd::lanes);
+    (std::make_index_sequence<panels / P>{});
+  }
+
+  /// The same for panels First ... First + P - 1 of the lines, keys in order.
+  template <std::size_t R, std::size_t P, std::size_t First, bool Whole>
+  void add_values(std::size_t row, std::size_t line, const float (&weights)[R][key_block], Seen seen) noexcept {
+    simd::Lanes acc[R][P];
+    const auto output = [&](std::size_t r, std::size_t i) {
+      return output_[row + r] + line * line_columns + (First + i) * simd::lanes;
+    };
+    for (std::size_t r = 0; r < R; ++r) {
+      for (std::size_t i = 0; i < P; ++i) acc[r][i] = simd::Lanes::load(output(r, i));
+    }
+    Ahead ahead = ahead_of(key_panels * words_ + line * key_block);
+    for (std::size_t k = seen.from; k < seen.to; ++k) {
+      const std::byte* words = values_ + k * entry_bytes_ + line * simd::word_bytes;
+      std::byte padded[simd::word_bytes] = {};
+      if constexpr (!Whole) {
+        std::memcpy(padded, words, words_ % simd::lanes * sizeof(std::uint32_t));
+        words = padded;
       }
+      simd::Lanes v[P];
+      const auto load = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+        constexpr std::size_t panel = First + I;
+        if constexpr (panel % Layout::per_word == 0) ahead.ask();  // once a line
+        v[I] = element_of_words<panel % Layout::per_word>(words + panel / Layout::per_word * simd::word_bytes);
+      };
+      [&]<std::size_t... I>(std::index_sequence<I...>) { (load(std::integral_constant<std::size_t, I>{}), ...); }
+      (std::make_index_sequence<P>{});
 #pragma GCC unroll 12
       for (std::size_t r = 0; r < R; ++r) {
         const simd::Lanes w = simd::Lanes::broadcast(weights[r][k]);
-#pragma GCC unroll 2
-        for (std::size_t i = 0; i < P; ++i) acc[r][i] = simd::fma(v[i], w, acc[r][i]);
-      }
-    };
-    const std::size_t column = p * simd::lanes;
-    if constexpr (Whole) {
-      constexpr std::size_t bytes = P * simd::lanes * sizeof(Code);
-      constexpr std::size_t keys = std::max<std::size_t>(1, simd::word_bytes / bytes);  // whose bytes make up a line
-      Ahead ahead = ahead_of(key_panels * words_ + column * key_block * sizeof(Code) / simd::word_bytes);
-      std::size_t k = seen.from;
-      for (; k + keys <= seen.to; k += keys) {
-        ahead.ask();
 #pragma GCC unroll 4
-        for (std::size_t i = 0; i < keys; ++i) add(k + i, values_[k + i] + column * sizeof(Code));
-      }
-      for (; k < seen.to; ++k) add(k, values_[k] + column * sizeof(Code));
-    } else {
-      std::byte padded[P * simd::lanes * sizeof(Code)] = {};
-      for (std::size_t k = seen.from; k < seen.to; ++k) {
-        std::memcpy(padded, values_[k] + column * sizeof(Code), (head_dim_ - column) * sizeof(Code));
-        add(k, padded);
+        for (std::size_t i = 0; i < P; ++i) acc[r][i] = simd::fma(v[i], w, acc[r][i]);
       }
     }
     for (std::size_t r = 0; r < R; ++r) {
-      for (std::size_t i = 0; i < P; ++i) acc[r][i].store(output_[row + r] + (p + i) * simd::lanes);
+      for (std::size_t i = 0; i < P; ++i) acc[r][i].store(output(r, i));
     }
   }
 
@@ -314,7 +375,7 @@ class OnlineSoftmax {
   void raise(std::size_t row, float maximum) noexcept {
     const simd::Lanes shrink = simd::exp(simd::Lanes::broadcast(maximum_[row] - maximum));
     total_[row] = total_[row] * shrink;
-    for (std::size_t i = 0; i < value_panels_ * simd::lanes; i += simd::lanes) {
+    for (std::size_t i = 0; i < value_lines_ * line_columns; i += simd::lanes) {
       (simd::Lanes::load(output_[row] + i) * shrink).store(output_[row] + i);
     }
     maximum_[row] = maximum;
@@ -323,22 +384,26 @@ class OnlineSoftmax {
   static constexpr std::size_t max_words = kv_words<T>(max_head_dim);
 
   std::size_t head_dim_;
+  std::size_t entry_bytes_;
   std::size_t words_;
   std::size_t query_stride_;
-  std::size_t value_panels_;
+  std::size_t value_lines_;  // of 16 words
   std::size_t rows_ = 0;
   const std::byte* ahead_keys_;  // where the next block begins
   const std::byte* ahead_values_;
-  const std::byte* values_[key_block];  // elements of the block's values
+  const std::byte* keys_;  // elements of the block's first key; the others lie entry_bytes_ apart
+  const std::byte* values_;
   std::int64_t begin_[query_rows];
   std::int64_t end_[query_rows];
   float maximum_[query_rows];
-  simd::Lanes total_[query_rows];  // lane i: the keys at positions i mod 16
-  alignas(64) float output_[query_rows][max_value_panels * simd::lanes];
-  alignas(64) float key_scales_[key_block];    // q8 only
-  alignas(64) float value_scales_[key_block];  // q8 only
+  simd::Lanes total_[query_rows];                       // lane i: the keys at positions i mod 16
+  alignas(64) float output_[query_rows][max_head_dim];  // line after line, in it panel after panel
+  alignas(64) float key_scales_[key_block];             // q8 only
+  alignas(64) float value_scales_[key_block];           // q8 only
   alignas(64) float queries_[query_rows * max_head_dim];
-  alignas(64) std::byte keys_[key_panels * max_words * simd::word_bytes];
+  alignas(64) std::byte own_keys_[key_block * kv_entry_bytes<T>(max_head_dim)];  // of a block that lies in pieces
+  alignas(64) std::byte own_values_[key_block * kv_entry_bytes<T>(max_head_dim)];
+  alignas(64) std::byte panels_[key_panels * max_words * simd::word_bytes];  // of keys
 };
 
 }  // namespace mistral::inline MISTRAL_ABI::kernels
