@@ -29,11 +29,14 @@ void attention_scores(Rows<const float> q, const HeadContext& context, std::int6
   const std::size_t head_dim = q.cols();
   const std::size_t keys = out.cols();
   assert(out.rows() == q.rows() && first_key >= context.first_position);
-  std::vector<const std::byte*> entries(keys);
-  context.keys.locate(static_cast<std::size_t>(first_key - context.first_position), keys, kv_entry_bytes<T>(head_dim),
-                      entries.data());
+  const std::size_t entry_bytes = kv_entry_bytes<T>(head_dim);
+  std::vector<std::byte> room(keys * entry_bytes);
+  const std::byte* const entries = context.keys.together(static_cast<std::size_t>(first_key - context.first_position),
+                                                         keys, entry_bytes, room.data());
   std::vector<float> k(keys * head_dim);
-  for (std::size_t j = 0; j < keys; ++j) read_kv_entry<T>(entries[j], std::span(k).subspan(j * head_dim, head_dim));
+  for (std::size_t j = 0; j < keys; ++j) {
+    read_kv_entry<T>(entries + j * entry_bytes, std::span(k).subspan(j * head_dim, head_dim));
+  }
 
   parallel::for_ranges(q.rows(), 1, [&](std::size_t begin, std::size_t end) {
     std::vector<double> weights(keys);
