@@ -32,6 +32,8 @@ struct Projection {
   const Linear<F, In, Out>& linear;
   Batch<Out>& y;
 };
+template <WeightFormat F, std::size_t In, std::size_t Out>  // for clang 14, which derives none for an aggregate
+Projection(const Linear<F, In, Out>&, Batch<Out>&)->Projection<F, In, Out>;
 
 /// The products of several matrices with the same inputs, with the bits that each has by itself: the threads meet once
 /// for all of them.
