@@ -11,7 +11,7 @@
 
 #include <mistral/core/kv_entry.hpp>
 #include <mistral/core/rows.hpp>
-#include <mistral/kernels/online_softmax.hpp>
+#include <mistral/kernels/head_context.hpp>
 #include <mistral/parallel/parallel.hpp>
 
 namespace mistral::inline MISTRAL_ABI::kernels {

@@ -1,64 +1,21 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <span>
 #include <type_traits>
 #include <utility>
 
 #include <mistral/core/config.hpp>
 #include <mistral/core/kv_entry.hpp>
+#include <mistral/kernels/head_context.hpp>
 #include <mistral/kernels/tile.hpp>
 #include <mistral/simd/transpose.hpp>
 
 namespace mistral::inline MISTRAL_ABI::kernels {
-
-/// Keys (or values) of one head over consecutive positions, in up to three contiguous pieces: the two spans of a ring
-/// buffer, then the chunk that is not in it yet. Entries lie as KvLayout<T> says, one behind the other.
-struct HeadEntries {
-  std::array<std::span<const std::byte>, 3> pieces;  ///< oldest first
-
-  /// Entries that lie one behind the other.
-  struct Run {
-    const std::byte* first;
-    std::size_t count;
-  };
-
-  /// Those from `index` places after the first on; none past the last.
-  Run run(std::size_t index, std::size_t entry_bytes) const noexcept {
-    for (const auto& piece : pieces) {
-      const std::size_t held = piece.size() / entry_bytes;
-      if (index < held) return {piece.data() + index * entry_bytes, held - index};
-      index -= held;
-    }
-    return {nullptr, 0};
-  }
-
-  /// The address of `count` entries from `index` on: where they lie, or else a copy at `room`.
-  const std::byte* together(std::size_t index, std::size_t count, std::size_t entry_bytes,
-                            std::byte* room) const noexcept {
-    if (const Run whole = run(index, entry_bytes); whole.count >= count) return whole.first;
-    for (std::size_t done = 0; done < count;) {
-      const Run part = run(index + done, entry_bytes);
-      const std::size_t here = std::min(count - done, part.count);
-      std::memcpy(room + done * entry_bytes, part.first, here * entry_bytes);
-      done += here;
-    }
-    return room;
-  }
-};
-
-/// What the queries of one sequence that share a head of keys attend to.
-struct HeadContext {
-  HeadEntries keys;
-  HeadEntries values;
-  std::int64_t first_position;  ///< position of the first entry
-};
 
 /// Keys that are scored together. Blocks begin at multiples of it in absolute position, so that where a block begins
 /// depends neither on the chunk nor on the ring.
