@@ -229,6 +229,30 @@ TEST_CASE("the number of threads doesn't touch a bit") {
   CHECK(std::memcmp(one.values.data(), two.values.data(), one.values.size() * sizeof(float)) == 0);
 }
 
+TEST_CASE_TEMPLATE("the products of several matrices at once have the bits of each alone", F, F32, BF16, Q8_0, Q4_K) {
+  Random random(12);
+  for (const std::size_t tokens : {1u, 20u}) {
+    for (const std::size_t cols : {90u, 1500u}) {
+      // groups that are whole, begun, and none but one; enough work for several tasks
+      Matrix weights[] = {{640, cols, random}, {7, cols, random}, {200, cols, random}};
+      const Panels<F> panels[] = {test::packed<F>(weights[0]), test::packed<F>(weights[1]),
+                                  test::packed<F>(weights[2])};
+      const Matrix x(tokens, cols, random);
+      kernels::InputBuffer<F> buffer(tokens, cols);
+      Matrix together[] = {{tokens, 640}, {tokens, 7}, {tokens, 200}};
+      const kernels::Product<F> products[] = {{panels[0].view(), together[0].view()},
+                                              {panels[1].view(), together[1].view()},
+                                              {panels[2].view(), together[2].view()}};
+      kernels::matmul<F>(products, buffer.prepare(x.view()));
+      for (std::size_t i = 0; i < 3; ++i) {
+        Matrix alone(tokens, weights[i].rows);
+        multiply(panels[i], x.view(), alone.view());
+        CHECK(std::memcmp(alone.values.data(), together[i].values.data(), alone.values.size() * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("an integer matmul is the product of its rounded inputs, and one row its own bits", F, Q8_0, Q4_0,
                    IQ4_NL, Q4_K, Q6_K) {
   Random random(4);

@@ -35,13 +35,23 @@ struct Projection {
 template <WeightFormat F, std::size_t In, std::size_t Out>  // for clang 14, which derives none for an aggregate
 Projection(const Linear<F, In, Out>&, Batch<Out>&)->Projection<F, In, Out>;
 
+namespace detail {
+
+/// The products with the weights alone; x is for the format that they are held in.
+template <WeightFormat F, class... Projections>
+void multiply_together(const kernels::Inputs<F>& x, const Projections&... projections) noexcept {
+  (projections.y.resize(x.rows()), ...);
+  const kernels::Product<F> products[] = {{projections.linear.weight.view(), projections.y.view()}...};
+  kernels::matmul<F>(products, x);
+}
+
+}  // namespace detail
+
 /// The products of several matrices with the same inputs, with the bits that each has by itself: the threads meet once
 /// for all of them.
 template <WeightFormat F, std::size_t In, std::size_t... Out>
 void forward_together(const kernels::Inputs<F>& x, const Projection<F, In, Out>&... projections) noexcept {
-  (projections.y.resize(x.rows()), ...);
-  const kernels::Product<F> products[] = {{projections.linear.weight.view(), projections.y.view()}...};
-  kernels::matmul<F>(products, x);
+  detail::multiply_together<F>(x, projections...);
 }
 
 /// A vector of Dim values for each of Vocab tokens, held in the format F.

@@ -163,9 +163,7 @@ struct Linear<Lora<F>, In, Out> {
 
 template <WeightFormat F, std::size_t In, std::size_t... Out>
 void forward_together(const kernels::Inputs<Lora<F>>& x, const Projection<Lora<F>, In, Out>&... projections) noexcept {
-  (projections.y.resize(x.rows()), ...);
-  const kernels::Product<F> products[] = {{projections.linear.weight.view(), projections.y.view()}...};
-  kernels::matmul<F>(products, x.base);
+  detail::multiply_together<F>(x.base, projections...);
   (projections.linear.add_adapters(x, projections.y.view()), ...);
 }
 

@@ -30,9 +30,8 @@ struct alignas(64) Part {
 /// Calls f(begin, end) for pieces of [0, count) of at most `grain`, on the threads of the caller's TBB arena. The
 /// pieces may be any and run in any order: what f computes must not depend on them.
 ///
-/// Each thread walks a part of the range from its beginning, so that it reads memory in order, and takes pieces of the
-/// others' when its own is done: no thread waits for longer than a piece takes. TBB's own splitting halves the range
-/// until a piece is left, and a thread that was late by less than a piece leaves two for the end.
+/// Each thread walks a part of the range from its beginning, since kernels ask memory for what the next piece reads,
+/// and takes pieces of the others' when its own part is done: none waits for longer than a piece takes.
 template <class F>
 void for_ranges(std::size_t count, std::size_t grain, const F& f) {
   if (count <= grain) {  // nothing to share: spare the scheduler
