@@ -168,8 +168,8 @@ for words in (f"find_package({name} CONFIG REQUIRED)", f"PRIVATE {name}::{name})
     if words not in text("cmake/ports/mistral/usage"):
         faults.append(f"cmake/ports/mistral/usage: doesn't say {words}")
 
-newest = re.search(r"^## \[([0-9.]+)\]", text("CHANGELOG.md"), re.MULTILINE).group(1)
-expect("CHANGELOG.md: the newest version", version, newest)
+newest = re.search(r"^## \[([0-9.]+)\]", text("docs/CHANGELOG.md"), re.MULTILINE).group(1)
+expect("docs/CHANGELOG.md: the newest version", version, newest)
 
 for fault in faults:
     print(f"FAILED: {fault}")
