@@ -3,6 +3,10 @@
 /// \file
 /// Everything that runs a model: configs, weight formats, loading, sessions, tokenizer, sampling, generation.
 
+/// \namespace mistral
+/// All that is public stands here. The version and the instruction set are spelled by an inline namespace inside
+/// (core/abi.hpp). What is wrong with a file, a token or an option is thrown as a mistral::Error.
+
 #include <mistral/core/config.hpp>
 #include <mistral/core/element.hpp>
 #include <mistral/core/error.hpp>

@@ -17,11 +17,14 @@ namespace mistral::inline MISTRAL_ABI {
 template <ModelConfig C, KvElement T>
 class KvCache {
  public:
+  /// A head's key or value of one position.
   using Entry = KvEntry<T, C.head_dim>;
+  /// The entries of one head that are held.
   using Ring = RingBuffer<Entry, C.cache_len()>;
+  /// What a layer holds, a ring for each head of keys and of values: all at one position between two forwards.
   struct Layer {
-    std::array<Ring, C.n_kv_heads> keys;
-    std::array<Ring, C.n_kv_heads> values;
+    std::array<Ring, C.n_kv_heads> keys;    ///< of each head, turned by RoPE
+    std::array<Ring, C.n_kv_heads> values;  ///< of each head
   };
 
   /// Bytes of all rings.
@@ -42,7 +45,10 @@ class KvCache {
     }
   }
 
+  /// Layer `i` < n_layers.
   Layer& layer(std::size_t i) noexcept { return layers_[i]; }
+
+  /// Layer `i` < n_layers, to be read.
   const Layer& layer(std::size_t i) const noexcept { return layers_[i]; }
 
   /// Calls action(ring) for every ring: of each layer the heads' keys, then their values.
@@ -50,6 +56,7 @@ class KvCache {
   void for_each_ring(const Action& action) {
     visit(*this, action);
   }
+  /// The same, to be read.
   template <class Action>
   void for_each_ring(const Action& action) const {
     visit(*this, action);

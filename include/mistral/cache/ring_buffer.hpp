@@ -22,8 +22,8 @@ class RingBuffer {
   static_assert(W > 0, "RingBuffer: a buffer of no entries holds nothing");
 
  public:
-  static constexpr std::size_t capacity = W;
-  static constexpr std::size_t bytes = W * sizeof(T);
+  static constexpr std::size_t capacity = W;           ///< entries
+  static constexpr std::size_t bytes = W * sizeof(T);  ///< of its slots
 
   /// `undo`: how many of the overwritten entries are kept, and so how many can be taken back at least.
   explicit RingBuffer(std::size_t undo = 0, MemoryResource* memory = std::pmr::get_default_resource())
@@ -44,6 +44,7 @@ class RingBuffer {
   /// Number of entries that rollback() can take back: all, until the first is overwritten and not kept.
   std::int64_t revertible() const noexcept { return oldest_ == 0 ? position_ : first_position() - oldest_; }
 
+  /// Appends an entry.
   void push(const T& entry) noexcept { push(std::span<const T>(&entry, 1)); }
 
   /// Appends entries in order; of more than W the last W remain.

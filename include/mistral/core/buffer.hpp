@@ -25,17 +25,21 @@ class Buffer {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  static constexpr std::size_t alignment = 64;
+  static constexpr std::size_t alignment = 64;  ///< bytes: a cache line
 
   Buffer() = default;
+  /// `size` values of no particular value.
   Buffer(std::size_t size, Uninitialized, MemoryResource* memory = std::pmr::get_default_resource())
       : data_(static_cast<T*>(memory->allocate(size * sizeof(T), alignment)), Free{memory, size * sizeof(T)}),
         size_(size) {}
+  /// `size` values of 0.
   explicit Buffer(std::size_t size, MemoryResource* memory = std::pmr::get_default_resource())
       : Buffer(size, Uninitialized{}, memory) {
     std::uninitialized_value_construct_n(data_.get(), size);
   }
 
+  /// Its memory: `size()` values from `data()` on.
+  ///@{
   T* data() noexcept { return data_.get(); }
   const T* data() const noexcept { return data_.get(); }
   std::size_t size() const noexcept { return size_; }
@@ -44,6 +48,7 @@ class Buffer {
   MemoryResource* memory() const noexcept { return data_.get_deleter().memory; }
   std::span<T> span() noexcept { return {data_.get(), size_}; }
   std::span<const T> span() const noexcept { return {data_.get(), size_}; }
+  ///@}
 
  private:
   struct Free {

@@ -20,9 +20,11 @@ struct ModelConfig {
   std::size_t window_size;  ///< keys that a query sees, itself included; 0: all of them, up to context_len
   std::size_t context_len;  ///< tokens the model was made for; a bound only where there is no window
   std::size_t vocab_size;   ///< number of token ids
+  /// Theta of RoPE (arXiv 2104.09864): pair i of a head turns by position x theta^(-2i / head_dim).
   float rope_theta = 10000.0f;
-  float norm_eps = 1e-5f;
+  float norm_eps = 1e-5f;  ///< what RMSNorm adds to the mean square
 
+  /// Field by field.
   friend constexpr bool operator==(const ModelConfig&, const ModelConfig&) = default;
 
   /// Width of all query heads together: what wq gives and wo takes.
@@ -144,7 +146,7 @@ struct CheckedConfig {
   static_assert(C.vocab_size <= 0x7fffffff, "ModelConfig::vocab_size must fit a TokenId");
   static_assert(C.rope_theta > 0.0f, "ModelConfig::rope_theta must be positive");
   static_assert(C.norm_eps > 0.0f, "ModelConfig::norm_eps must be positive");
-  static constexpr bool value = true;
+  static constexpr bool value = true;  ///< or fails to compile
 };
 
 }  // namespace mistral::inline MISTRAL_ABI

@@ -9,16 +9,20 @@ namespace mistral::inline MISTRAL_ABI {
 
 /// A bfloat16: the upper half of a float, 8 bits of exponent and 7 of fraction.
 struct bf16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< sign, exponent, fraction, from the highest bit
+  /// Of bits: a NaN is equal to itself, and 0 isn't equal to -0.
   friend constexpr bool operator==(bf16, bf16) = default;
 };
 
 /// An IEEE 754 binary16 ("half"): 5 bits of exponent and 10 of fraction.
 struct f16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< sign, exponent, fraction, from the highest bit
+  /// Of bits: a NaN is equal to itself, and 0 isn't equal to -0.
   friend constexpr bool operator==(f16, f16) = default;
 };
 
+/// The float that an element stands for, without rounding.
+///@{
 constexpr float to_float(float x) noexcept { return x; }
 
 constexpr float to_float(bf16 x) noexcept { return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16); }
@@ -32,9 +36,11 @@ constexpr float to_float(f16 x) noexcept {
   const float magnitude = static_cast<float>(fraction) * 0x1p-24f;  // a subnormal, or zero
   return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(magnitude));
 }
+///@}
 
 /// Converts a float to the element type T, to nearest, ties to even. A NaN stays a (quiet) NaN; what is too large for
 /// T becomes an infinity.
+///@{
 template <class T>
 constexpr T from_float(float x) noexcept;
 
@@ -64,5 +70,6 @@ constexpr f16 from_float<f16>(float x) noexcept {
   const std::uint32_t rebiased = magnitude - (112u << 23);
   return {static_cast<std::uint16_t>(sign | ((rebiased + 0xfffu + ((rebiased >> 13) & 1u)) >> 13))};
 }
+///@}
 
 }  // namespace mistral::inline MISTRAL_ABI

@@ -26,16 +26,17 @@ concept KvElement = std::same_as<T, float> || std::same_as<T, bf16> || std::same
 /// then zeros to a whole number of 32-bit words. Kernels read it as such words.
 template <KvElement T>
 struct KvLayout {
-  using Code = T;
+  using Code = T;                                            ///< what an element is in memory
   static constexpr std::size_t codes_at = 0;                 ///< bytes before the first element
   static constexpr std::size_t per_word = 4 / sizeof(Code);  ///< elements in a word
 };
 
+/// A float scale, then bytes: an element is scale x byte.
 template <>
 struct KvLayout<q8> {
-  using Code = std::int8_t;
-  static constexpr std::size_t codes_at = sizeof(float);
-  static constexpr std::size_t per_word = 4;
+  using Code = std::int8_t;                               ///< what an element is in memory
+  static constexpr std::size_t codes_at = sizeof(float);  ///< bytes before the first element
+  static constexpr std::size_t per_word = 4;              ///< elements in a word
 };
 
 /// Words that the elements of a head take.
@@ -102,10 +103,13 @@ template <KvElement T, std::size_t HeadDim>
 struct KvEntry {
   static_assert(kv_entry_bytes<T>(HeadDim) % alignof(std::uint32_t) == 0);
 
-  alignas(std::uint32_t) std::array<std::byte, kv_entry_bytes<T>(HeadDim)> bytes;
+  alignas(std::uint32_t) std::array<std::byte, kv_entry_bytes<T>(HeadDim)> bytes;  ///< as KvLayout says
 
+  /// Rounds head_dim floats to elements, and gives back what they stand for.
+  ///@{
   void write(std::span<const float, HeadDim> x) noexcept { write_kv_entry<T>(x, bytes.data()); }
   void read(std::span<float, HeadDim> x) const noexcept { read_kv_entry<T>(bytes.data(), x); }
+  ///@}
 };
 
 }  // namespace mistral::inline MISTRAL_ABI

@@ -12,16 +12,22 @@ namespace mistral::inline MISTRAL_ABI {
 template <class T>
 class Rows {
  public:
+  /// Rows that begin `stride` values apart.
   Rows(T* data, std::size_t rows, std::size_t cols, std::size_t stride) noexcept
       : data_(data), rows_(rows), cols_(cols), stride_(stride) {}
+  /// Rows that follow each other.
   Rows(T* data, std::size_t rows, std::size_t cols) noexcept : Rows(data, rows, cols, cols) {}
 
+  /// The same rows, to be read.
   operator Rows<const T>() const noexcept { return {data_, rows_, cols_, stride_}; }
 
+  /// Where the first row begins, and the sizes in values.
+  ///@{
   T* data() const noexcept { return data_; }
   std::size_t rows() const noexcept { return rows_; }
   std::size_t cols() const noexcept { return cols_; }
   std::size_t stride() const noexcept { return stride_; }
+  ///@}
 
   /// Row `i`: (cols).
   std::span<T> row(std::size_t i) const noexcept {
@@ -47,18 +53,25 @@ class Rows {
 template <std::size_t N, class T = float>
 class Batch {
  public:
-  static constexpr std::size_t width = N;
+  static constexpr std::size_t width = N;  ///< values of a token
 
   Batch() = default;
+  /// Room for `capacity` tokens; 0 of them.
   explicit Batch(std::size_t capacity) : values_(capacity * N), capacity_(capacity) {}
 
+  /// Tokens: how many there are, and how many there is room for.
+  ///@{
   std::size_t rows() const noexcept { return rows_; }
   std::size_t capacity() const noexcept { return capacity_; }
+  ///@}
+  /// Sets the number of tokens, at most capacity(). New ones have no particular values.
   void resize(std::size_t rows) noexcept {
     assert(rows <= capacity_);
     rows_ = rows;
   }
 
+  /// The values of token `i`: (N).
+  ///@{
   std::span<T, N> row(std::size_t i) noexcept {
     assert(i < rows_);
     return std::span<T, N>{values_.data() + i * N, N};
@@ -67,9 +80,13 @@ class Batch {
     assert(i < rows_);
     return std::span<const T, N>{values_.data() + i * N, N};
   }
+  ///@}
 
+  /// All tokens, as kernels take them: (rows, N).
+  ///@{
   Rows<T> view() noexcept { return {values_.data(), rows_, N}; }
   Rows<const T> view() const noexcept { return {values_.data(), rows_, N}; }
+  ///@}
 
   /// Bytes that a batch of `capacity` tokens takes.
   static constexpr std::size_t bytes(std::size_t capacity) noexcept { return capacity * N * sizeof(T); }

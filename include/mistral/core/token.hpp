@@ -12,9 +12,10 @@ using TokenId = std::int32_t;
 
 /// Positions begin ... end - 1 of a sequence of ids.
 struct TokenRange {
-  std::size_t begin = 0;
-  std::size_t end = 0;
+  std::size_t begin = 0;  ///< the first token
+  std::size_t end = 0;    ///< behind the last token
 
+  /// Both ends are equal.
   friend bool operator==(const TokenRange&, const TokenRange&) = default;
 };
 

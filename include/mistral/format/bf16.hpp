@@ -17,6 +17,8 @@ namespace mistral::inline MISTRAL_ABI {
 /// |w x| <= 2^-8 |w| |x| beside the roundings of the sum. Elsewhere activations stay floats, and widening either weight
 /// of a pair costs one instruction. Exact<BF16> takes floats everywhere.
 struct BF16 {
+  /// As WeightFormat has them, and whether pairs are multiplied as such.
+  ///@{
   static constexpr std::string_view name = "BF16";
   static constexpr std::size_t block_inputs = 2;
   static constexpr std::size_t block_bytes = panel_rows * 2 * sizeof(bf16);
@@ -36,6 +38,7 @@ struct BF16 {
     w[0] = simd::even_of_pairs(block);
     w[1] = simd::odd_of_pairs(block);
   }
+  ///@}
 };
 
 static_assert(WeightFormat<BF16>);

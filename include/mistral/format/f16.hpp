@@ -9,6 +9,8 @@ namespace mistral::inline MISTRAL_ABI {
 /// Weights as halves, multiplied as the floats they stand for: three bits more of fraction than BF16 has, for weights
 /// of ordinary size (2^-14 to 65504 in magnitude; below, the fraction runs out, and above is infinity).
 struct F16 {
+  /// As WeightFormat has them.
+  ///@{
   static constexpr std::string_view name = "F16";
   static constexpr std::size_t block_inputs = 1;
   static constexpr std::size_t block_bytes = panel_rows * sizeof(f16);
@@ -22,6 +24,7 @@ struct F16 {
   static void unpack(const std::byte* block, simd::Lanes (&w)[1]) noexcept {
     w[0] = simd::Lanes::load(reinterpret_cast<const f16*>(block));
   }
+  ///@}
 };
 
 static_assert(WeightFormat<F16>);

@@ -8,6 +8,8 @@ namespace mistral::inline MISTRAL_ABI {
 
 /// Weights as floats.
 struct F32 {
+  /// As WeightFormat has them.
+  ///@{
   static constexpr std::string_view name = "F32";
   static constexpr std::size_t block_inputs = 1;
   static constexpr std::size_t block_bytes = panel_rows * sizeof(float);
@@ -17,6 +19,7 @@ struct F32 {
   static void unpack(const std::byte* block, simd::Lanes (&w)[1]) noexcept {
     w[0] = simd::Lanes::load(reinterpret_cast<const float*>(block));
   }
+  ///@}
 };
 
 static_assert(WeightFormat<F32>);

@@ -16,25 +16,28 @@ inline constexpr std::size_t scale_inputs = 32;
 
 /// What makes weights of codes, for 32 inputs of a panel: weight = scale (code - zero), each row with its own scale.
 struct Scales {
-  simd::Lanes scale;
+  simd::Lanes scale;  ///< of each row
 
+  /// The weights of which (code - zero) is given, of one of the 32 inputs.
   simd::Lanes weight(const simd::Lanes& code, std::size_t) const noexcept { return code * scale; }
 };
 
 /// weight = scale (code - zero) + offset.
 struct ScalesAndOffsets {
-  simd::Lanes scale;
-  simd::Lanes offset;
+  simd::Lanes scale;   ///< of each row
+  simd::Lanes offset;  ///< of each row
 
+  /// The weights of which (code - zero) is given, of one of the 32 inputs.
   simd::Lanes weight(const simd::Lanes& code, std::size_t) const noexcept { return simd::fma(code, scale, offset); }
 };
 
 /// weight = scale x (whole number of the 16 inputs) x (code - zero).
 template <int Zero>
 struct ScalesOfHalves {
-  simd::Lanes scale;
+  simd::Lanes scale;      ///< of each row
   simd::Quads halves[2];  ///< as simd::ScaledDot takes them
 
+  /// The weights of which (code - zero) is given, of one of the 32 inputs.
   simd::Lanes weight(const simd::Lanes& code, std::size_t input) const noexcept {
     return code * (scale * simd::ScaledDot<Zero>::to_lanes(halves[input / simd::ScaledDot<Zero>::inputs]));
   }
@@ -65,20 +68,23 @@ concept IntegerFormat = WeightFormat<F> &&
 /// The pointers of a panel's 16 rows, each `bytes` further.
 template <class Byte>
 struct RowPointers {
-  Byte* at[panel_rows];
+  Byte* at[panel_rows];  ///< of each row
 
+  /// `bytes` behind these.
   RowPointers(Byte* const (&rows)[panel_rows], std::size_t bytes) noexcept {
     for (std::size_t r = 0; r < panel_rows; ++r) at[r] = rows[r] + bytes;
   }
 };
 
 /// For blocks of files that start with a half: the halves of 16 rows side by side, and back.
+///@{
 inline void halves_from_rows(const std::byte* const (&rows)[panel_rows], std::byte* out) noexcept {
   for (std::size_t r = 0; r < panel_rows; ++r) std::memcpy(out + r * sizeof(f16), rows[r], sizeof(f16));
 }
 inline void halves_to_rows(const std::byte* halves, std::byte* const (&rows)[panel_rows]) noexcept {
   for (std::size_t r = 0; r < panel_rows; ++r) std::memcpy(rows[r], halves + r * sizeof(f16), sizeof(f16));
 }
+///@}
 
 /// What an integer format's block stands for: w[i] holds the weights of input i, one row a lane.
 template <class F>
@@ -102,11 +108,14 @@ inline void unpack_integers(const std::byte* block, simd::Lanes (&w)[F::block_in
 /// quantised. For research: slower, and exact up to the rounding of sums.
 template <WeightFormat F>
 struct Exact {
+  /// As F has them.
+  ///@{
   static constexpr std::string_view name = F::name;
   static constexpr std::size_t block_inputs = F::block_inputs;
   static constexpr std::size_t block_bytes = F::block_bytes;
   static void pack(const float (&in)[block_inputs][panel_rows], std::byte* block) noexcept { F::pack(in, block); }
   static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept { F::unpack(block, w); }
+  ///@}
 };
 
 }  // namespace mistral::inline MISTRAL_ABI

@@ -10,6 +10,8 @@ namespace mistral::inline MISTRAL_ABI {
 ///
 /// A byte of a lane holds one input of the first 16 in its lower half and its neighbour of the second 16 in the upper.
 struct IQ4_NL {
+  /// As WeightFormat, IntegerFormat and FileFormat have them; after `code_bytes` of codes a block has its scales.
+  ///@{
   static constexpr std::string_view name = "IQ4_NL";
   static constexpr std::size_t block_inputs = 32;
   static constexpr std::size_t code_bytes = 16 * panel_rows;
@@ -76,6 +78,7 @@ struct IQ4_NL {
   static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept {
     unpack_integers<IQ4_NL>(block, w);
   }
+  ///@}
 
  private:
   /// The codes of the levels that are nearest to four inputs x factor (which are rounded to whole numbers first).

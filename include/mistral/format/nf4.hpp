@@ -16,7 +16,7 @@ namespace mistral::inline MISTRAL_ABI {
 /// 10^-6 to 1 and for either sign, a number is 10^e times the middle of one of 2^(6 + e) equal parts of 0.1 ... 1: the
 /// larger the number, the more digits it has. Beside these 254 there are 0 and 1.
 struct DynamicMap {
-  float value[256];
+  float value[256];    ///< what each code stands for
   float between[255];  ///< halfway from each to the next
 
   constexpr DynamicMap() noexcept : value{}, between{} {
@@ -57,6 +57,8 @@ struct DynamicMap {
 ///
 /// A weight that isn't finite makes the weights of its group NaN.
 struct NF4 {
+  /// As WeightFormat, SteppedFormat and GroupedFormat have them; the rest is what they are made of.
+  ///@{
   static constexpr std::string_view name = "NF4";
   static constexpr std::size_t block_inputs = 64;
   static constexpr std::size_t group_blocks = 16;  // x 16 rows: 256 scales
@@ -90,6 +92,7 @@ struct NF4 {
     /// For a panel of which the first `rows` rows are a matrix's: the others count in no group.
     explicit Packer(std::size_t rows) noexcept : rows_(rows) {}
 
+    /// Encodes the next block of the panel; it is complete when its group is.
     void pack(const float (&in)[block_inputs][panel_rows], std::byte* block) noexcept {
       simd::Lanes largest = simd::Lanes::broadcast(0.0f);
       simd::Lanes probe = simd::Lanes::broadcast(0.0f);  // x - x: 0, or NaN for what isn't finite
@@ -194,6 +197,7 @@ struct NF4 {
       unpack_step(block, i / step_inputs, all, reinterpret_cast<simd::Lanes(&)[step_inputs]>(w[i]));
     }
   }
+  ///@}
 };
 
 static_assert(SteppedFormat<NF4> && GroupedFormat<NF4>);

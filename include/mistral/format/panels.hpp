@@ -18,23 +18,30 @@ namespace mistral::inline MISTRAL_ABI {
 /// Encodes a panel's blocks one after the other.
 template <WeightFormat F>
 struct BlockPacker {
+  /// For a panel of which the first so many rows are the matrix's.
   explicit BlockPacker(std::size_t) noexcept {}
+  /// Encodes the next block.
   void pack(const float (&in)[F::block_inputs][panel_rows], std::byte* block) noexcept { F::pack(in, block); }
+  /// Completes all blocks.
   void finish() noexcept {}
 };
 
+/// The same for a format whose blocks share something.
 template <GroupedFormat F>
 struct BlockPacker<F> : F::Packer {
+  /// For a panel of which the first `rows` rows are the matrix's.
   explicit BlockPacker(std::size_t rows) noexcept : F::Packer(rows) {}
 };
 
 /// A view of a packed matrix (rows, cols): what the matmul kernel takes.
 template <WeightFormat F>
 struct PanelsView {
-  const std::byte* data;
-  std::size_t rows;  ///< outputs
-  std::size_t cols;  ///< inputs
+  const std::byte* data;  ///< the panels one after the other
+  std::size_t rows;       ///< outputs
+  std::size_t cols;       ///< inputs
 
+  /// Blocks of a panel, panels of a matrix, and bytes of a matrix.
+  ///@{
   static constexpr std::size_t blocks(std::size_t cols) noexcept {
     return (cols + F::block_inputs - 1) / F::block_inputs;
   }
@@ -42,10 +49,14 @@ struct PanelsView {
   static constexpr std::size_t bytes(std::size_t rows, std::size_t cols) noexcept {
     return panel_count(rows) * blocks(cols) * F::block_bytes;
   }
+  ///@}
 
+  /// The same of this matrix; panel `i` < panel_count() is that of rows 16 i ... 16 i + 15.
+  ///@{
   std::size_t panel_count() const noexcept { return panel_count(rows); }
   std::size_t panel_bytes() const noexcept { return blocks(cols) * F::block_bytes; }
   const std::byte* panel(std::size_t i) const noexcept { return data + i * panel_bytes(); }
+  ///@}
 };
 
 /// A weight matrix (rows, cols) in the format F, packed in panels: in memory of its own, or where somebody else holds
@@ -54,17 +65,22 @@ struct PanelsView {
 template <WeightFormat F>
 class Panels {
  public:
+  /// Takes the memory of a matrix (rows, cols) from `memory`.
   Panels(std::size_t rows, std::size_t cols, MemoryResource* memory = std::pmr::get_default_resource())
       : bytes_(PanelsView<F>::bytes(rows, cols), Uninitialized{}, memory), rows_(rows), cols_(cols) {}
 
+  /// Outputs and inputs.
+  ///@{
   std::size_t rows() const noexcept { return rows_; }
   std::size_t cols() const noexcept { return cols_; }
+  ///@}
 
   /// Where its memory was taken from; the standard's default resource where the weights stand elsewhere.
   MemoryResource* memory() const noexcept {
     return bytes_.memory() != nullptr ? bytes_.memory() : std::pmr::get_default_resource();
   }
 
+  /// The matrix as kernels take it.
   PanelsView<F> view() const noexcept { return {owner_ ? adopted_ : bytes_.data(), rows_, cols_}; }
 
   /// The packed bytes, one panel after the other.

@@ -11,6 +11,8 @@ namespace mistral::inline MISTRAL_ABI {
 ///
 /// A byte of a lane holds one input of the first 16 in its lower half and its neighbour of the second 16 in the upper.
 struct Q4_0 {
+  /// As WeightFormat, IntegerFormat and FileFormat have them; after `code_bytes` of codes a block has its scales.
+  ///@{
   static constexpr std::string_view name = "Q4_0";
   static constexpr std::size_t block_inputs = 32;
   static constexpr std::size_t code_bytes = 16 * panel_rows;
@@ -58,6 +60,7 @@ struct Q4_0 {
   static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept {
     unpack_integers<Q4_0>(block, w);
   }
+  ///@}
 };
 
 static_assert(IntegerFormat<Q4_0> && FileFormat<Q4_0>);

@@ -12,6 +12,9 @@ namespace mistral::inline MISTRAL_ABI {
 /// A step is two groups: a byte of a lane holds an input of the first in its lower half and one of the second in the
 /// upper. After the codes, 12 bytes a row hold the groups' scales and minima as a file does, as three words of a lane.
 struct Q4_K {
+  /// As WeightFormat, IntegerFormat and FileFormat have them. A block is `code_bytes` of codes, `group_bytes`, and both
+  /// scales.
+  ///@{
   static constexpr std::string_view name = "Q4_K";
   static constexpr std::size_t block_inputs = 256;
   static constexpr std::size_t groups = block_inputs / scale_inputs;
@@ -114,6 +117,7 @@ struct Q4_K {
   static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept {
     unpack_integers<Q4_K>(block, w);
   }
+  ///@}
 
  private:
   /// The scale and the minimum, which isn't negative, of the group's weights: of four ways to cut the range into codes,

@@ -11,6 +11,9 @@ namespace mistral::inline MISTRAL_ABI {
 /// A step is half of a block. A byte of a lane holds the lower four bits of an input of the first 64 and, above them,
 /// of one of the second 64; a byte of the eight quads after that the upper two bits of an input of each 32.
 struct Q6_K {
+  /// As WeightFormat, IntegerFormat and FileFormat have them. A block is `code_bytes` of codes, `group_bytes`, and the
+  /// scales.
+  ///@{
   static constexpr std::string_view name = "Q6_K";
   static constexpr std::size_t block_inputs = 256;
   static constexpr std::size_t group_inputs = 16;
@@ -135,6 +138,7 @@ struct Q6_K {
   static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept {
     unpack_integers<Q6_K>(block, w);
   }
+  ///@}
 
  private:
   /// Stores the codes of four inputs of each 32 of a step.

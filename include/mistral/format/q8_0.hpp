@@ -9,6 +9,8 @@ namespace mistral::inline MISTRAL_ABI {
 /// codes raised by 128 to be unsigned. A weight is off by at most 1/2 of its scale, max|w| / 127, and by what rounding
 /// the scale adds: 2^-11 of itself.
 struct Q8_0 {
+  /// As WeightFormat, IntegerFormat and FileFormat have them; after `code_bytes` of codes a block has its scales.
+  ///@{
   static constexpr std::string_view name = "Q8_0";
   static constexpr std::size_t block_inputs = 32;
   static constexpr std::size_t code_bytes = 32 * panel_rows;
@@ -59,6 +61,7 @@ struct Q8_0 {
   static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept {
     unpack_integers<Q8_0>(block, w);
   }
+  ///@}
 
  private:
   /// Signed codes to those raised by 128, modulo 256, and back: the highest bit is the other one.

@@ -57,7 +57,7 @@ struct BatchRequest {
 /// What a sequence goes on from that the batch hasn't computed: a cache, and the number of tokens in it.
 struct BatchStart {
   const void* cache = nullptr;  ///< a KvCache of the batch's type, or null
-  std::size_t tokens = 0;
+  std::size_t tokens = 0;       ///< that the sequence has taken; see above
 };
 
 /// Names a sequence of a batch; the later joined, the larger.
@@ -65,7 +65,7 @@ using SequenceId = std::uint64_t;
 
 /// How a sequence ended.
 struct BatchResult {
-  SequenceId id = 0;
+  SequenceId id = 0;                  ///< what submit() gave
   Generated made;                     ///< what it had made, where it was cancelled or failed
   std::exception_ptr error{};         ///< what one of its functions or its sampler threw; null where all went well
   std::optional<std::size_t> slot{};  ///< whose cache it left (SessionBatch::cache), if it ended by itself
@@ -73,7 +73,7 @@ struct BatchResult {
 
 /// What a batch has done so far.
 struct BatchCounters {
-  std::uint64_t forwards = 0;
+  std::uint64_t forwards = 0;       ///< steps that went through the model
   std::uint64_t rows = 0;           ///< tokens that went through the model
   std::uint64_t shared_tokens = 0;  ///< tokens that didn't need to: another sequence's cache held them
 };

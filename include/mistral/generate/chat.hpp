@@ -36,6 +36,7 @@ class Chat {
     encode_chat(tokenizer_, template_, {{"user", ""}});
   }
 
+  /// What was said so far, the system's message first.
   const std::vector<Message>& messages() const noexcept { return messages_; }
 
   /// Goes on from another conversation. Throws Error `[chat] messages[i] ...`, with all as it was, for one that can

@@ -21,7 +21,7 @@ namespace mistral::inline MISTRAL_ABI {
 
 /// When and how a text goes on.
 struct GenerateOptions {
-  SamplingOptions sampling{};
+  SamplingOptions sampling{};               ///< how tokens are chosen
   std::size_t max_tokens = 256;             ///< tokens to generate at most
   std::vector<TokenId> stop_ids{};          ///< tokens that end the text and aren't part of it, such as EOS
   std::vector<std::string> stop_strings{};  ///< texts that end the text and aren't part of it
@@ -36,6 +36,7 @@ struct GenerateOptions {
   std::size_t lookup = 0;
 };
 
+/// Why a text ended.
 enum class StopReason {
   max_tokens,   ///< as many as were asked for
   stop_id,      ///< a token of stop_ids
@@ -46,10 +47,10 @@ enum class StopReason {
 
 /// What was made of a prompt.
 struct Generated {
-  std::vector<TokenId> tokens;  ///< the tokens chosen, without one that stopped
-  std::string text;             ///< their text, up to a text that stopped
-  StopReason reason = StopReason::max_tokens;
-  LookupCounts lookup{};  ///< the forwards after the prompt's, and what came of drafts
+  std::vector<TokenId> tokens;                 ///< the tokens chosen, without one that stopped
+  std::string text;                            ///< their text, up to a text that stopped
+  StopReason reason = StopReason::max_tokens;  ///< why it ended
+  LookupCounts lookup{};                       ///< the forwards after the prompt's, and what came of drafts
 };
 
 /// A text on its way, as it is between two forwards: chooses tokens from logits, makes text of them, and knows when it
@@ -130,6 +131,7 @@ class Continuation {
 
   /// What has been made so far; all of it once the text is over.
   const Generated& made() const noexcept { return made_; }
+  /// The same, handed over.
   Generated take() noexcept { return std::move(made_); }
 
  private:

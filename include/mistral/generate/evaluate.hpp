@@ -24,40 +24,44 @@ namespace mistral::inline MISTRAL_ABI {
 
 /// What a model made of a question with choices.
 struct ChoiceOutcome {
-  std::size_t line = 0;
+  std::size_t line = 0;                 ///< of the task's file, from 1
   std::vector<double> log_likelihoods;  ///< of each choice behind the prompt, in nats
   std::size_t chosen = 0;               ///< the most probable; of several the first
   std::size_t chosen_per_byte = 0;      ///< the same by log-likelihood over the choice's bytes
 };
 
+/// What the questions of a task of choices came to.
 struct ChoiceResult {
-  Proportion accuracy;           ///< of `chosen`
-  Proportion accuracy_per_byte;  ///< of `chosen_per_byte`
-  double chance = 0.0;           ///< what guessing would give: the mean of 1 / choices
-  std::vector<ChoiceOutcome> outcomes;
+  Proportion accuracy;                  ///< of `chosen`
+  Proportion accuracy_per_byte;         ///< of `chosen_per_byte`
+  double chance = 0.0;                  ///< what guessing would give: the mean of 1 / choices
+  std::vector<ChoiceOutcome> outcomes;  ///< of each question, in the order of the file
 };
 
 /// What a model answered to a question.
 struct AnswerOutcome {
-  std::size_t line = 0;
+  std::size_t line = 0;              ///< of the task's file, from 1
   std::vector<std::string> answers;  ///< of each sample, as `answer_in` finds them
   std::string given;                 ///< the majority's
-  bool right = false;
+  bool right = false;                ///< the answer that most samples gave is one of the right ones
 };
 
+/// What the questions of a task of answers came to.
 struct AnswerResult {
-  Proportion exact_match;  ///< of `given`: maj@k of k samples
-  Mean sample_accuracy;    ///< of a sample by itself: the mean over questions of the share of right ones
-  std::vector<AnswerOutcome> outcomes;
+  Proportion exact_match;               ///< of `given`, the majority's answer
+  Mean sample_accuracy;                 ///< of a sample by itself: the mean over questions of the share of right ones
+  std::vector<AnswerOutcome> outcomes;  ///< of each question, in the order of the file
 };
 
 /// How well texts were predicted.
 struct TextResult {
-  std::size_t texts = 0;
-  std::size_t bytes = 0;
+  std::size_t texts = 0;  ///< how many were scored
+  std::size_t bytes = 0;  ///< of UTF-8, of all texts
   Mean loss;  ///< negative log-likelihood of a token, in nats; its standard error takes tokens for independent
 
+  /// exp(mean loss): tokens that the model is as unsure among.
   double perplexity() const noexcept { return std::exp(loss.value()); }
+  /// Bits that the model needs for a byte of text: independent of the tokenizer.
   double bits_per_byte() const noexcept {
     return loss.value() * static_cast<double>(loss.count()) / std::numbers::ln2 / static_cast<double>(bytes);
   }

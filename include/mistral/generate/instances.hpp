@@ -21,26 +21,30 @@
 #include <mistral/core/error.hpp>
 #include <mistral/simd/cpu.hpp>
 
+/// A model behind virtual functions, the same for every instruction set.
 namespace mistral::instances::inline MISTRAL_VERSION_NAME {
 
 /// How a text is continued: see SamplingOptions and GenerateOptions for what the fields mean.
 struct Options {
-  std::size_t max_tokens = 256;
-  float temperature = 0.0f;  ///< 0: greedy
-  int top_k = 0;
-  float top_p = 1.0f;
-  float min_p = 0.0f;
-  float repetition_penalty = 1.0f;
-  std::uint64_t seed = 0;
-  std::vector<std::int32_t> stop_ids{};
-  std::vector<std::string> stop_strings{};
+  std::size_t max_tokens = 256;             ///< tokens at most
+  float temperature = 0.0f;                 ///< 0: greedy
+  int top_k = 0;                            ///< of so many likeliest tokens; 0: of all
+  float top_p = 1.0f;                       ///< of the likeliest tokens that reach this probability together; 1: of all
+  float min_p = 0.0f;                       ///< of tokens with at least this share of the likeliest one's probability
+  float repetition_penalty = 1.0f;          ///< 1: none
+  std::uint64_t seed = 0;                   ///< of what is drawn
+  std::vector<std::int32_t> stop_ids{};     ///< ids that end the text
+  std::vector<std::string> stop_strings{};  ///< texts that end the text
 };
 
 /// A mistral::Session.
 class Session {
  public:
   virtual ~Session() = default;
+  /// (vocab_size) logits after the last token of the prompt, until the next call. Throws Error as Session::prefill
+  /// does.
   virtual std::span<const float> prefill(std::span<const std::int32_t> prompt) = 0;
+  /// (vocab_size) logits after one more token, until the next call.
   virtual std::span<const float> decode(std::int32_t token) = 0;
 
   /// The text that follows a prompt, which `on_text` is handed piece by piece; it returns false to end it. Throws where
@@ -48,8 +52,11 @@ class Session {
   virtual std::string generate(std::span<const std::int32_t> prompt, const Options& options,
                                const std::function<bool(std::string_view)>& on_text) = 0;
 
+  /// Number of tokens taken so far.
   virtual std::int64_t position() const noexcept = 0;
+  /// Takes the last tokens back. Throws where they are more than the session was made for.
   virtual void rollback(std::int64_t tokens) = 0;
+  /// Forgets the sequence.
   virtual void clear() noexcept = 0;
 };
 
@@ -64,7 +71,7 @@ class Model {
 
 /// A preset as it is compiled for one processor: data that any processor can look at.
 struct Instance {
-  const char* preset;
+  const char* preset;   ///< its name
   const char* arch;     ///< as -march names it
   std::uint64_t needs;  ///< simd::CpuFeatures that a processor must have to run it
 

@@ -20,11 +20,13 @@ namespace mistral::inline MISTRAL_ABI {
 /// that agrees with more of the end, up to max_match tokens; none that agrees with fewer than min_match.
 class LookupDraft {
  public:
-  static constexpr std::size_t min_match = 2;
-  static constexpr std::size_t max_match = 8;
+  static constexpr std::size_t min_match = 2;  ///< tokens that must repeat for a draft
+  static constexpr std::size_t max_match = 8;  ///< tokens that are looked for
 
+  /// The text so far, prompt included.
   explicit LookupDraft(std::span<const TokenId> text) : text_(text.begin(), text.end()) {}
 
+  /// Appends a token to the text.
   void push(TokenId token) { text_.push_back(token); }
 
   /// The next tokens, at most `most`. Valid until the next call of push.
@@ -131,6 +133,7 @@ class LookupDecoder {
   /// Number of tokens that the session has taken, but for drafts: where it would be without them.
   std::int64_t position() const noexcept { return session_.position() - ahead(); }
 
+  /// What was drafted and taken so far.
   const LookupCounts& counts() const noexcept { return counts_; }
 
  private:

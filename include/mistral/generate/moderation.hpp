@@ -25,11 +25,13 @@ namespace mistral::inline MISTRAL_ABI {
 /// What a text may be found to be: acceptable, or in one of the categories of the paper's section 5.2.
 enum class Verdict { acceptable, illegal, hateful, unqualified };
 
+/// Number of verdicts there are.
 inline constexpr std::size_t verdict_count = 4;
 
-/// By Verdict: how files and command lines call them, and how the model is told of them.
+/// By Verdict: how files and command lines call them.
 inline constexpr std::array<std::string_view, verdict_count> verdict_names{"acceptable", "illegal", "hateful",
                                                                            "unqualified"};
+/// By Verdict: how the model is told of them.
 inline constexpr std::array<std::string_view, verdict_count> verdict_descriptions{
     "It is acceptable", "Illegal activities such as terrorism, child abuse or fraud",
     "Hateful, harassing or violent content such as discrimination, self-harm or bullying",
@@ -45,8 +47,8 @@ inline std::optional<Verdict> find_verdict(std::string_view name) noexcept {
 
 /// A prompt that is to be judged, or, where there is one, the answer to it.
 struct ModeratedText {
-  std::string prompt;
-  std::string answer{};
+  std::string prompt;    ///< what the user wrote
+  std::string answer{};  ///< what was answered; empty: the prompt alone is judged
 };
 
 /// What the model is asked about a text: to classify it, by a letter for each verdict.
@@ -101,8 +103,8 @@ Moderation moderate(const ModeratedText& text, const Tokenizer& tokenizer, ChatT
 
 /// A line of a file of texts.
 struct LabelledText {
-  std::size_t line = 0;
-  ModeratedText text{};
+  std::size_t line = 0;            ///< of the file, from 1
+  ModeratedText text{};            ///< what is to be judged
   std::optional<Verdict> label{};  ///< what it is, where the file says so
 };
 
@@ -128,6 +130,7 @@ inline std::vector<LabelledText> read_labelled_texts(const std::string& path) {
 struct ModerationCounts {
   std::array<std::array<std::size_t, verdict_count>, verdict_count> counts{};  ///< [label][verdict]
 
+  /// Counts a text with this label that was judged so.
   void add(Verdict label, Verdict verdict) noexcept {
     ++counts[static_cast<std::size_t>(label)][static_cast<std::size_t>(verdict)];
   }

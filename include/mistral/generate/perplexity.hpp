@@ -46,6 +46,7 @@ struct TextScore {
   std::size_t targets = 0;      ///< tokens that were predicted
   double log_likelihood = 0.0;  ///< the sum of the logarithms of their probabilities, in nats
 
+  /// Adds the loss of `target`, 0 <= target < vocab_size, under the logits (vocab_size) before it.
   void add(std::span<const float> logits, TokenId target) noexcept {
     log_likelihood += log_probability(logits, target);
     ++targets;
@@ -53,6 +54,7 @@ struct TextScore {
 
   /// Mean negative log-likelihood, in nats a token.
   double loss() const noexcept { return -log_likelihood / static_cast<double>(targets); }
+  /// exp(loss()): tokens that the model is as unsure among.
   double perplexity() const noexcept { return std::exp(loss()); }
 };
 

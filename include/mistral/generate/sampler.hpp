@@ -48,8 +48,9 @@ struct SamplingOptions {
 
 /// A token and its probability.
 struct TokenProbability {
-  TokenId token = 0;
-  double probability = 0.0;
+  TokenId token = 0;         ///< its id
+  double probability = 0.0;  ///< of 0 ... 1
+  /// Both are equal.
   friend bool operator==(const TokenProbability&, const TokenProbability&) = default;
 };
 
@@ -67,7 +68,9 @@ class Sampler {
     if (options.repetition_penalty != 1.0f) last_seen_.assign(vocab_size, never);
   }
 
+  /// What it was made with.
   const SamplingOptions& options() const noexcept { return options_; }
+  /// Logits that choose() takes.
   std::size_t vocab_size() const noexcept { return vocab_size_; }
 
   /// The random numbers that choices are drawn by: to save, restore, or share them.

@@ -40,13 +40,16 @@ class Session {
   static_assert(Chunk <= C.cache_len(), "Session: a chunk is at most as long as the window (or the context)");
 
  public:
-  static constexpr ModelConfig config = C;
+  static constexpr ModelConfig config = C;  ///< the model's
+  /// Of the cache's keys and values.
   using Element = KV;
 
+  /// Bytes of the cache, without what rollback keeps.
   static constexpr std::size_t cache_bytes = KvCache<C, KV>::bytes;
+  /// Bytes of activations and logits.
   static constexpr std::size_t workspace_bytes =
       Workspace<C, typename Model::Format, KV>::bytes(Chunk) + Batch<C.vocab_size>::bytes(1);
-  static constexpr std::size_t memory_bytes = cache_bytes + workspace_bytes;
+  static constexpr std::size_t memory_bytes = cache_bytes + workspace_bytes;  ///< bytes of both
 
   /// Bytes beyond memory_bytes of a session that can be rolled back by so many tokens at any time.
   static constexpr std::size_t rollback_bytes(std::size_t tokens) noexcept {
@@ -124,7 +127,9 @@ class Session {
   /// What the sequence has left behind: all of its state. Rings that are restored one by one must end up at one
   /// position.
   KvCache<C, KV>& cache() noexcept { return cache_; }
+  /// The same, to be read.
   const KvCache<C, KV>& cache() const noexcept { return cache_; }
+  /// What it runs.
   const Model& model() const noexcept { return *model_; }
 
   /// Number of tokens that can be taken back at any time, once the session has taken them.

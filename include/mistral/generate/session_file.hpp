@@ -104,7 +104,8 @@ std::string session_fingerprint(const Session& session) {
 /// `[state] file: ...`.
 class SessionFile {
  public:
-  static constexpr std::size_t preamble_bytes = FileHead::preamble_bytes;
+  static constexpr std::size_t preamble_bytes = FileHead::preamble_bytes;  ///< of its head, whose size isn't known yet
+  /// What such a file begins with, and the number of its layout.
   static constexpr FileHead head{
       .where = "state", .magic = {"MISTSES\x1a", 8}, .version = 1, .max_header_bytes = 1'000'000};
 

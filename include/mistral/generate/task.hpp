@@ -36,9 +36,9 @@ struct TaskItem {
 
 /// A file of questions of one kind.
 struct Task {
-  TaskKind kind = TaskKind::choices;
-  std::vector<TaskItem> items;
-  std::vector<TaskItem> shots;  ///< examples, to be shown with their answers and never asked
+  TaskKind kind = TaskKind::choices;  ///< of all items
+  std::vector<TaskItem> items;        ///< in the order of the file, without the examples of k-shot prompts
+  std::vector<TaskItem> shots;        ///< examples, to be shown with their answers and never asked
 };
 
 namespace detail {

@@ -181,9 +181,10 @@ std::size_t load_adapter(Model& model, const std::string& folder) {
   return number;
 }
 
+/// Which adapter is written, and how.
 struct SaveAdapterOptions {
   std::string base_model = {};  ///< where PEFT finds the base: a folder, or a name on the hub; empty: not said
-  std::size_t adapter = 0;
+  std::size_t adapter = 0;      ///< index among the model's
 };
 
 /// Writes an adapter as a folder that PEFT loads as it is: tensors in F32, wq's and wk's in Hugging Face's order. The

@@ -18,8 +18,11 @@ namespace mistral::inline MISTRAL_ABI {
 
 /// The matrices that an adapter stands beside.
 struct LoraTargets {
+  /// Whether an adapter stands beside it.
+  ///@{
   bool wq = true, wk = true, wv = true, wo = true, w1 = true, w2 = true, w3 = true;
   bool output = true;  ///< the head
+  ///@}
 
   /// Whether a matrix is one of them: `layers.0.attention.wq`, `output`.
   bool holds(std::string_view name) const noexcept {
@@ -31,12 +34,12 @@ struct LoraTargets {
 
 /// What a fresh adapter is made of. The field names follow PEFT's LoraConfig where they can.
 struct AdapterOptions {
-  std::size_t rank = 8;
-  float alpha = 16.0f;     ///< what the adapter adds is scaled by alpha / rank
-  float dropout = 0.0f;    ///< of a matrix's inputs on their way to the adapter, while training
-  std::uint64_t seed = 0;  ///< of A's random numbers and of what is dropped
-  bool rslora = false;     ///< scale by alpha / sqrt(rank) (rank-stabilised, arXiv 2312.03732)
-  LoraTargets targets = {};
+  std::size_t rank = 8;      ///< rows of A and columns of B, 1 ... max_lora_rank
+  float alpha = 16.0f;       ///< what the adapter adds is scaled by alpha / rank
+  float dropout = 0.0f;      ///< of a matrix's inputs on their way to the adapter, while training
+  std::uint64_t seed = 0;    ///< of A's random numbers and of what is dropped
+  bool rslora = false;       ///< scale by alpha / sqrt(rank) (rank-stabilised, arXiv 2312.03732)
+  LoraTargets targets = {};  ///< the matrices beside which it stands
 };
 
 namespace detail {
@@ -121,7 +124,7 @@ void remove_adapter(Model& model, std::size_t adapter) {
 /// How far the weights of a merge are from the floats that they should be: |W' - (W + scale B A)| / |scale B A|, in the
 /// Euclidean norm over all matrices. 0 for F32; where it comes near 1, the format lost what the adapter had learnt.
 struct MergeLoss {
-  double relative = 0.0;
+  double relative = 0.0;  ///< 0 ... , without a unit
 };
 
 namespace detail {

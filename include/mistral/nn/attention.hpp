@@ -20,8 +20,8 @@ namespace mistral::inline MISTRAL_ABI {
 /// are the whole sequence, from position 0 on, and nothing is kept: that is how training goes.
 template <ModelConfig C, KvElement T>
 struct Sequence {
-  KvCache<C, T>* cache;
-  std::size_t rows;
+  KvCache<C, T>* cache;  ///< what went before, and where the rows are pushed; or null
+  std::size_t rows;      ///< tokens in the forward
 
   /// Position of the first row, before the rows went through any layer.
   std::int64_t position() const noexcept { return cache == nullptr ? 0 : cache->position(); }
@@ -30,14 +30,16 @@ struct Sequence {
 /// Grouped-query attention through the sliding window (section 2 of the paper).
 template <ModelConfig C, WeightFormat F>
 struct Attention {
-  Linear<F, C.dim, C.query_dim()> wq;
-  Linear<F, C.dim, C.kv_dim()> wk;
-  Linear<F, C.dim, C.kv_dim()> wv;
-  Linear<F, C.query_dim(), C.dim> wo;
+  Linear<F, C.dim, C.query_dim()> wq;  ///< (n_heads * head_dim, dim)
+  Linear<F, C.dim, C.kv_dim()> wk;     ///< (n_kv_heads * head_dim, dim)
+  Linear<F, C.dim, C.kv_dim()> wv;     ///< (n_kv_heads * head_dim, dim)
+  Linear<F, C.query_dim(), C.dim> wo;  ///< (dim, n_heads * head_dim)
 
+  /// Takes the memory of the weights from `memory`.
   explicit Attention(MemoryResource* memory = std::pmr::get_default_resource())
       : wq(memory), wk(memory), wv(memory), wo(memory) {}
 
+  /// Of the weights.
   static constexpr std::size_t bytes =
       decltype(wq)::bytes + decltype(wk)::bytes + decltype(wv)::bytes + decltype(wo)::bytes;
 

@@ -14,14 +14,16 @@ namespace mistral::inline MISTRAL_ABI {
 /// One layer: two branches, each of which adds to the residual stream what it makes of the normed stream.
 template <ModelConfig C, WeightFormat F>
 struct Block {
-  RmsNorm<C.dim> attention_norm;
-  Attention<C, F> attention;
-  RmsNorm<C.dim> ffn_norm;
-  FeedForward<C, F> feed_forward;
+  RmsNorm<C.dim> attention_norm;   ///< before attention
+  Attention<C, F> attention;       ///< the first branch
+  RmsNorm<C.dim> ffn_norm;         ///< before the feed-forward
+  FeedForward<C, F> feed_forward;  ///< the second branch
 
+  /// Takes the memory of the weights from `memory`.
   explicit Block(MemoryResource* memory = std::pmr::get_default_resource())
       : attention_norm(memory), attention(memory), ffn_norm(memory), feed_forward(memory) {}
 
+  /// Of the weights.
   static constexpr std::size_t bytes = 2 * RmsNorm<C.dim>::bytes + Attention<C, F>::bytes + FeedForward<C, F>::bytes;
 
   /// work.x (tokens, dim) goes in and comes out; with a tape that ends before w2, as it is between the branches.

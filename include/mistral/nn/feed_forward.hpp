@@ -13,13 +13,15 @@ namespace mistral::inline MISTRAL_ABI {
 /// w2 (silu(w1 x) * w3 x): SwiGLU (arXiv 2002.05202), with the names of Mistral's weights.
 template <ModelConfig C, WeightFormat F>
 struct FeedForward {
-  Linear<F, C.dim, C.hidden_dim> w1;
-  Linear<F, C.hidden_dim, C.dim> w2;
-  Linear<F, C.dim, C.hidden_dim> w3;
+  Linear<F, C.dim, C.hidden_dim> w1;  ///< (hidden_dim, dim) what goes through silu
+  Linear<F, C.hidden_dim, C.dim> w2;  ///< (dim, hidden_dim)
+  Linear<F, C.dim, C.hidden_dim> w3;  ///< (hidden_dim, dim)
 
+  /// Takes the memory of the weights from `memory`.
   explicit FeedForward(MemoryResource* memory = std::pmr::get_default_resource())
       : w1(memory), w2(memory), w3(memory) {}
 
+  /// Of the weights.
   static constexpr std::size_t bytes = decltype(w1)::bytes + decltype(w2)::bytes + decltype(w3)::bytes;
 
   /// work.branch (tokens, dim) goes in and comes out. A tape is shown w1 x, and may end here before w2's product:

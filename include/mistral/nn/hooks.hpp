@@ -12,7 +12,7 @@ namespace mistral::inline MISTRAL_ABI {
 
 /// Activations of one sequence's rows at some place of a forward. What is written to them goes on from there.
 struct LayerRows {
-  std::size_t layer;
+  std::size_t layer;      ///< of which block, from 0
   std::size_t sequence;   ///< index of the sequence in the forward
   std::int64_t position;  ///< position of the first row
   Rows<float> x;          ///< (rows, width)
@@ -23,7 +23,7 @@ using Residual = LayerRows;
 
 /// How much of each key one head of queries takes: softmax(q . k / sqrt(head_dim)) over the keys in the window.
 struct AttentionScores {
-  std::size_t layer;
+  std::size_t layer;       ///< of which block, from 0
   std::size_t sequence;    ///< index of the sequence in the forward
   std::size_t head;        ///< of queries, less than n_heads
   std::int64_t position;   ///< position of the first row
@@ -105,7 +105,7 @@ struct CheckedTape {
                 "tape: logits() would not be called: it takes a std::span<float>, and is const where the tape is");
 
  public:
-  static constexpr bool value = true;
+  static constexpr bool value = true;  ///< or fails to compile
 };
 
 namespace detail {

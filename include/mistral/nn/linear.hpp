@@ -12,28 +12,31 @@ namespace mistral::inline MISTRAL_ABI {
 /// y = W x, with W (Out, In) held in the format F. No bias: the model has none.
 template <WeightFormat F, std::size_t In, std::size_t Out>
 struct Linear {
-  Panels<F> weight;
+  Panels<F> weight;  ///< (Out, In)
 
+  /// Takes the memory of the weights from `memory`.
   explicit Linear(MemoryResource* memory = std::pmr::get_default_resource()) : weight(Out, In, memory) {}
 
-  static constexpr std::size_t bytes = PanelsView<F>::bytes(Out, In);
+  static constexpr std::size_t bytes = PanelsView<F>::bytes(Out, In);  ///< of the weights
 
   /// x (tokens, In), prepared for the format; y takes as many rows.
   void forward(const kernels::Inputs<F>& x, Batch<Out>& y) const noexcept {
     y.resize(x.rows());
     forward(x, y.view());
   }
+  /// The same to y (tokens, Out), of as many rows as x.
   void forward(const kernels::Inputs<F>& x, Rows<float> y) const noexcept { kernels::matmul(weight.view(), x, y); }
 };
 
 /// A matrix, and where its product with the inputs goes.
 template <WeightFormat F, std::size_t In, std::size_t Out>
 struct Projection {
-  const Linear<F, In, Out>& linear;
-  Batch<Out>& y;
+  const Linear<F, In, Out>& linear;  ///< the matrix
+  Batch<Out>& y;                     ///< (tokens, Out)  ///< (tokens, Out)
 };
-template <WeightFormat F, std::size_t In, std::size_t Out>  // for clang 14, which derives none for an aggregate
-Projection(const Linear<F, In, Out>&, Batch<Out>&)->Projection<F, In, Out>;
+/// Of a matrix and its outputs (clang 14 derives no guide for an aggregate).
+template <WeightFormat F, std::size_t In, std::size_t Out>
+Projection(const Linear<F, In, Out>&, Batch<Out>&) -> Projection<F, In, Out>;
 
 namespace detail {
 
@@ -57,11 +60,12 @@ void forward_together(const kernels::Inputs<F>& x, const Projection<F, In, Out>&
 /// A vector of Dim values for each of Vocab tokens, held in the format F.
 template <WeightFormat F, std::size_t Vocab, std::size_t Dim>
 struct Embedding {
-  Panels<F> weight;
+  Panels<F> weight;  ///< (Vocab, Dim)
 
+  /// Takes the memory of the weights from `memory`.
   explicit Embedding(MemoryResource* memory = std::pmr::get_default_resource()) : weight(Vocab, Dim, memory) {}
 
-  static constexpr std::size_t bytes = PanelsView<F>::bytes(Vocab, Dim);
+  static constexpr std::size_t bytes = PanelsView<F>::bytes(Vocab, Dim);  ///< of the weights
 
   /// The vector of one token: 0 <= id < Vocab.
   void lookup(std::size_t id, std::span<float, Dim> out) const noexcept { weight.unpack_row(id, out); }

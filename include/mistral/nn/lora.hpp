@@ -29,12 +29,16 @@ namespace mistral::inline MISTRAL_ABI {
 /// a Transformer<C, Lora<F>> runs wherever one of F does, and without adapters its logits have the bits of F's.
 template <WeightFormat F>
 struct Lora {
+  /// The format of the weights.
   using Base = F;
+  /// As F has it.
+  ///@{
   static constexpr std::string_view name = F::name;
   static constexpr std::size_t block_inputs = F::block_inputs;
   static constexpr std::size_t block_bytes = F::block_bytes;
   static void pack(const float (&in)[block_inputs][panel_rows], std::byte* block) noexcept { F::pack(in, block); }
   static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept { F::unpack(block, w); }
+  ///@}
 };
 
 /// The largest rank of an adapter: a workspace holds that many floats for each row.
@@ -42,14 +46,15 @@ inline constexpr std::size_t max_lora_rank = 512;
 
 /// What an adapter adds to one matrix; rank 0 where it leaves the matrix alone.
 struct LoraMatrices {
-  Panels<F32> a;       ///< (rank, inputs)
-  Panels<F32> b;       ///< (outputs, rank)
-  float scale = 0.0f;  ///< what the product is multiplied with: alpha / rank, or alpha / sqrt(rank)
-  float alpha = 0.0f;
+  Panels<F32> a;             ///< (rank, inputs)
+  Panels<F32> b;             ///< (outputs, rank)
+  float scale = 0.0f;        ///< what the product is multiplied with: alpha / rank, or alpha / sqrt(rank)
+  float alpha = 0.0f;        ///< as PEFT has it; see `scale`
   bool rslora = false;       ///< which of the two (rank-stabilised, arXiv 2312.03732)
   float dropout = 0.0f;      ///< of the inputs, while training
   std::uint64_t stream = 0;  ///< another one for each matrix: what its dropout is drawn from
 
+  /// Of both matrices; 0 where there are none.
   std::size_t rank() const noexcept { return a.rows(); }
 };
 
@@ -116,17 +121,20 @@ class InputBuffer<Lora<F>> {
 /// A matrix with adapters. `bytes` counts the base alone: the adapters' ranks are chosen at run time.
 template <WeightFormat F, std::size_t In, std::size_t Out>
 struct Linear<Lora<F>, In, Out> {
-  Panels<F> weight;
+  Panels<F> weight;                    ///< (Out, In), the base
   std::vector<LoraMatrices> adapters;  ///< of each of the model's adapters, in order
 
+  /// Takes the memory of the base from `memory`.
   explicit Linear(MemoryResource* memory = std::pmr::get_default_resource()) : weight(Out, In, memory) {}
 
-  static constexpr std::size_t bytes = PanelsView<F>::bytes(Out, In);
+  static constexpr std::size_t bytes = PanelsView<F>::bytes(Out, In);  ///< of the base
 
+  /// y = W x and what the rows' adapters add: x (tokens, In), prepared; y takes as many rows.
   void forward(const kernels::Inputs<Lora<F>>& x, Batch<Out>& y) const noexcept {
     y.resize(x.rows());
     forward(x, y.view());
   }
+  /// The same to y (tokens, Out), of as many rows as x.
   void forward(const kernels::Inputs<Lora<F>>& x, Rows<float> y) const noexcept {
     kernels::matmul(weight.view(), x.base, y);
     add_adapters(x, y);
@@ -161,6 +169,7 @@ struct Linear<Lora<F>, In, Out> {
   }
 };
 
+/// The products of several matrices that hold adapters with the same inputs, each with the bits that it has by itself.
 template <WeightFormat F, std::size_t In, std::size_t... Out>
 void forward_together(const kernels::Inputs<Lora<F>>& x, const Projection<Lora<F>, In, Out>&... projections) noexcept {
   detail::multiply_together<F>(x.base, projections...);

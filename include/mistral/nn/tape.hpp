@@ -31,13 +31,17 @@ struct NoTape {};
 /// A tape that hands the residual stream, before each block and after the last, to a function.
 template <class F>
 struct ResidualHook {
-  F function;
+  F function;  ///< what is called
+  /// Hands the stream on.
+  ///@{
   void residual(const Residual& residual) { function(residual); }
   void residual(const Residual& residual) const requires std::invocable<const F&, const Residual&> {
     function(residual);
   }
+  ///@}
 };
 
+/// A hook of any function: `ResidualHook{[](const Residual& residual) { ... }}`.
 template <class F>
 ResidualHook(F) -> ResidualHook<F>;
 
@@ -46,10 +50,12 @@ ResidualHook(F) -> ResidualHook<F>;
 template <ModelConfig C>
 class GradTape {
  public:
+  /// For forwards of up to `capacity` tokens.
   explicit GradTape(std::size_t capacity) {
     for (std::size_t i = 0; i < C.n_layers; ++i) inputs_.emplace_back(capacity);
   }
 
+  /// Keeps the input of each block.
   void residual(const Residual& residual) noexcept {
     if (residual.layer == C.n_layers) return;  // the workspace holds it still
     Batch<C.dim>& kept = inputs_[residual.layer];
@@ -61,8 +67,10 @@ class GradTape {
   /// The residual stream of all rows (tokens, dim) as it entered block `layer`.
   Rows<const float> block_input(std::size_t layer) const noexcept { return inputs_[layer].view(); }
 
+  /// Tokens of a forward at most.
   std::size_t capacity() const noexcept { return inputs_[0].capacity(); }
 
+  /// Bytes of a tape for `capacity` tokens.
   static constexpr std::size_t bytes(std::size_t capacity) noexcept {
     return C.n_layers * Batch<C.dim>::bytes(capacity);
   }

@@ -22,7 +22,8 @@ class Transformer {
   static_assert(CheckedConfig<C>::value);
 
  public:
-  static constexpr ModelConfig config = C;
+  static constexpr ModelConfig config = C;  ///< its shape
+  /// How its matrices are held.
   using Format = F;
 
   /// Bytes of all weights.
@@ -30,10 +31,10 @@ class Transformer {
                                               C.n_layers * Block<C, F>::bytes + RmsNorm<C.dim>::bytes +
                                               Linear<F, C.dim, C.vocab_size>::bytes;
 
-  Embedding<F, C.vocab_size, C.dim> tok_embeddings;
-  std::vector<Block<C, F>> layers;
-  RmsNorm<C.dim> norm;
-  Linear<F, C.dim, C.vocab_size> output;
+  Embedding<F, C.vocab_size, C.dim> tok_embeddings;  ///< a row of (dim) for each token
+  std::vector<Block<C, F>> layers;                   ///< n_layers of them
+  RmsNorm<C.dim> norm;                               ///< before the head
+  Linear<F, C.dim, C.vocab_size> output;             ///< the head: (vocab_size, dim)
 
   /// Takes all memory of the weights from `memory`.
   explicit Transformer(MemoryResource* memory = std::pmr::get_default_resource())

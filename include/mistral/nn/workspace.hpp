@@ -14,9 +14,11 @@ namespace mistral::inline MISTRAL_ABI {
 /// What a forward of up to `capacity` tokens writes on its way: every activation there is, allocated once.
 template <ModelConfig C, WeightFormat F, KvElement T>
 struct Workspace {
+  /// A key or value as the cache holds it.
   using Entry = typename KvCache<C, T>::Entry;
-  static constexpr std::size_t widest = std::max({C.dim, C.query_dim(), C.hidden_dim});  // of what a matrix takes
+  static constexpr std::size_t widest = std::max({C.dim, C.query_dim(), C.hidden_dim});  ///< of what a matrix takes
 
+  /// Room for forwards of up to `capacity` tokens.
   explicit Workspace(std::size_t capacity)
       : x(capacity),
         branch(capacity),
@@ -31,19 +33,20 @@ struct Workspace {
         chunk_keys(capacity * C.n_kv_heads),
         chunk_values(capacity * C.n_kv_heads) {}
 
-  Batch<C.dim> x;                  // (tokens, dim) the residual stream
-  Batch<C.dim> branch;             // (tokens, dim) what goes into a branch, normed, and what comes out of it
-  Batch<C.query_dim()> q;          // (tokens, n_heads * head_dim)
-  Batch<C.kv_dim()> k;             // (tokens, n_kv_heads * head_dim)
-  Batch<C.kv_dim()> v;             // (tokens, n_kv_heads * head_dim)
-  Batch<C.query_dim()> attended;   // (tokens, n_heads * head_dim)
-  Batch<C.hidden_dim> gate;        // (tokens, hidden_dim)
-  Batch<C.hidden_dim> up;          // (tokens, hidden_dim)
-  Batch<C.head_dim> turns;         // (tokens, head_dim) cosines and sines of each row's position
-  kernels::InputBuffer<F> inputs;  // activations as the format F multiplies them
-  Buffer<Entry> chunk_keys;        // (n_kv_heads, capacity) the rows' own keys, as the cache will hold them
-  Buffer<Entry> chunk_values;      // (n_kv_heads, capacity)
+  Batch<C.dim> x;                  ///< (tokens, dim) the residual stream
+  Batch<C.dim> branch;             ///< (tokens, dim) what goes into a branch, normed, and what comes out of it
+  Batch<C.query_dim()> q;          ///< (tokens, n_heads * head_dim)
+  Batch<C.kv_dim()> k;             ///< (tokens, n_kv_heads * head_dim)
+  Batch<C.kv_dim()> v;             ///< (tokens, n_kv_heads * head_dim)
+  Batch<C.query_dim()> attended;   ///< (tokens, n_heads * head_dim)
+  Batch<C.hidden_dim> gate;        ///< (tokens, hidden_dim)
+  Batch<C.hidden_dim> up;          ///< (tokens, hidden_dim)
+  Batch<C.head_dim> turns;         ///< (tokens, head_dim) cosines and sines of each row's position
+  kernels::InputBuffer<F> inputs;  ///< activations as the format F multiplies them
+  Buffer<Entry> chunk_keys;        ///< (n_kv_heads, capacity) the rows' own keys, as the cache will hold them
+  Buffer<Entry> chunk_values;      ///< (n_kv_heads, capacity)
 
+  /// Tokens of a forward at most.
   std::size_t capacity() const noexcept { return x.capacity(); }
 
   /// Bytes of a workspace for `capacity` tokens.

@@ -16,8 +16,9 @@ namespace mistral::inline MISTRAL_ABI {
 
 /// What one side of a conversation said. Roles are "system", "user" and "assistant".
 struct Message {
-  std::string role;
-  std::string content;
+  std::string role;     ///< "system", "user" or "assistant"
+  std::string content;  ///< UTF-8; what looks like a control token in it stays text
+  /// Both are equal.
   friend bool operator==(const Message&, const Message&) = default;
 };
 
@@ -38,6 +39,7 @@ inline ChatTemplate chat_template_of(const Tokenizer& tokenizer) {
   return id && tokenizer.is_control(*id) ? ChatTemplate::v3 : ChatTemplate::v1;
 }
 
+/// What a conversation may ask for.
 struct ChatOptions {
   /// The last message is the beginning of an answer, which the model is to continue: no EOS follows it. It is an error
   /// where the last message isn't the assistant's.
@@ -46,7 +48,7 @@ struct ChatOptions {
 
 /// A conversation as ids, and where in them the answers stand.
 struct EncodedChat {
-  std::vector<TokenId> ids;
+  std::vector<TokenId> ids;  ///< with one BOS in front
   std::vector<TokenRange>
       answers;  ///< of each assistant turn: its content and its EOS, which is what there is to learn
 };

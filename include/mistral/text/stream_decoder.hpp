@@ -44,6 +44,7 @@ class StreamDecoder {
   /// Shares the tokenizer's vocabulary, and keeps it alive.
   explicit StreamDecoder(const Tokenizer& tokenizer);
 
+  /// For a tokenizer: Tokenizer::stream_decoder() gives one.
   StreamDecoder(std::shared_ptr<const Vocabulary> vocabulary, std::shared_ptr<const detail::DecodingRules> rules)
       : vocabulary_(std::move(vocabulary)), rules_(std::move(rules)) {}
 

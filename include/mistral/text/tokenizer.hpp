@@ -74,15 +74,20 @@ class Tokenizer {
     decoder.flush(text);
     return text;
   }
+  /// @copydoc decode(std::span<const TokenId>) const
   std::string decode(std::initializer_list<TokenId> ids) const { return decode({ids.begin(), ids.size()}); }
 
+  /// Number of ids: 0 ... vocab_size() - 1.
   std::size_t vocab_size() const noexcept { return vocabulary_->size(); }
 
   /// The ids of the special pieces, -1 where the model lacks one.
   TokenId bos_id() const noexcept { return vocabulary_->bos_id(); }
+  /// Likewise.
+  ///@{
   TokenId eos_id() const noexcept { return vocabulary_->eos_id(); }
   TokenId unk_id() const noexcept { return vocabulary_->unk_id(); }
   TokenId pad_id() const noexcept { return vocabulary_->pad_id(); }
+  ///@}
 
   /// The text of a piece as the model holds it, with U+2581 for a space; it lives as long as a copy of the tokenizer.
   /// Throws Error where the id is out of range, as do the questions below.
@@ -91,22 +96,28 @@ class Tokenizer {
     return vocabulary_->text(id);
   }
 
+  /// What kind of piece an id is. Throws Error for an id outside of the vocabulary.
   PieceType type(TokenId id) const {
     vocabulary_->check(id);
     return vocabulary_->type(id);
   }
 
+  /// The score of a piece, by which merges are chosen: the greatest first. Throws Error for an id outside of the
+  /// vocabulary.
   float score(TokenId id) const {
     vocabulary_->check(id);
     return vocabulary_->score(id);
   }
 
+  /// Whether an id is such a piece. Throws Error for an id outside of the vocabulary.
+  ///@{
   bool is_normal(TokenId id) const { return type(id) == PieceType::normal; }
   bool is_unknown(TokenId id) const { return type(id) == PieceType::unknown; }
   bool is_control(TokenId id) const { return type(id) == PieceType::control; }
   bool is_user_defined(TokenId id) const { return type(id) == PieceType::user_defined; }
   bool is_unused(TokenId id) const { return type(id) == PieceType::unused; }
   bool is_byte(TokenId id) const { return type(id) == PieceType::byte; }
+  ///@}
 
   /// The id of the piece with exactly this text, whatever its type.
   std::optional<TokenId> find(std::string_view piece) const noexcept {

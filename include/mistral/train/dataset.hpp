@@ -218,8 +218,8 @@ class DatasetReader {
 
 /// All examples of a file, and what became of its lines.
 struct Dataset {
-  std::vector<Example> examples;
-  DatasetCounts counts;
+  std::vector<Example> examples;  ///< in the order of the file
+  DatasetCounts counts;           ///< of lines, and of what was left out
 };
 
 /// Reads a whole file: see DatasetReader. Throws Error as it does, and where there is no example.
@@ -243,8 +243,8 @@ inline Dataset read_dataset(const std::string& path, const Tokenizer& tokenizer,
 
 /// Examples to learn from, and others to see what was learnt.
 struct DatasetSplit {
-  std::vector<Example> train;
-  std::vector<Example> validation;
+  std::vector<Example> train;       ///< to learn from
+  std::vector<Example> validation;  ///< to evaluate on
 };
 
 /// Takes a fraction of the examples, chosen by the seed, for validation: their number times the fraction, rounded, but

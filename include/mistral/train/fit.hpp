@@ -26,18 +26,18 @@ struct FitStep {
   std::uint64_t total_steps;  ///< that there will be
   double epoch;               ///< how often the data are gone through: 1.5 in the middle of the second epoch
   float loss;                 ///< the mean over the batch's targets, in nats, before the update
-  float learning_rate;
-  double gradient_norm;  ///< before clipping
-  std::size_t tokens;    ///< that went through the model
-  double seconds;        ///< that the step took
+  float learning_rate;        ///< of the step
+  double gradient_norm;       ///< before clipping
+  std::size_t tokens;         ///< that went through the model
+  double seconds;             ///< that the step took
 };
 
 /// An evaluation: the mean loss over the targets of all validation examples.
 struct FitEvaluation {
   std::uint64_t step;  ///< updates before it; 0: of the model as it was
-  double loss;
-  bool best;  ///< the lowest so far
-  double seconds;
+  double loss;         ///< nats a token, the mean over the validation examples' targets
+  bool best;           ///< the lowest so far
+  double seconds;      ///< since the run began
 };
 
 /// What a fit came to.
@@ -48,7 +48,7 @@ struct FitResult {
   bool interrupted = false;      ///< by a hook
   double first_loss = 0.0;       ///< of the evaluation before the first update; 0 without validation
   double best_loss = 0.0;        ///< of the best evaluation; 0 without validation
-  std::uint64_t best_step = 0;
+  std::uint64_t best_step = 0;   ///< of the best evaluation
 };
 
 /// Hooks that do nothing. Those of your own have either member or both:

@@ -69,8 +69,9 @@ struct UpdateStep {
   float rate;            ///< of this step
   float decay;           ///< weight decay, decoupled: p *= 1 - rate decay
   float gradient_scale;  ///< what gradients are multiplied with first: the mean over targets, and clipping
-  float beta1, beta2;    ///< AdamW; beta1 is SGD's momentum
-  float epsilon;
+  float beta1;           ///< AdamW: of the mean of gradients; SGD: the momentum
+  float beta2;           ///< AdamW: of the mean of squared gradients
+  float epsilon;         ///< AdamW: what is added to the root of the second moment
   std::uint64_t number;  ///< 1 for the first
 };
 

@@ -203,7 +203,9 @@ class Trainer {
   /// Targets that were accumulated since the last update.
   std::size_t accumulated_targets() const noexcept { return targets_; }
 
+  /// What it was made with.
   const TrainerOptions& options() const noexcept { return options_; }
+  /// What it trains.
   const Model& model() const noexcept { return *model_; }
 
  private:

@@ -23,8 +23,8 @@ namespace mistral::inline MISTRAL_ABI {
 /// where there are `answers`, those of these ranges alone (a conversation has several turns to learn). The first token
 /// is predicted from nothing: an answer_begin of 0 means what 1 does.
 struct Example {
-  std::vector<TokenId> tokens = {};
-  std::size_t answer_begin = 1;
+  std::vector<TokenId> tokens = {};  ///< the whole sequence, BOS in front
+  std::size_t answer_begin = 1;  ///< index of the first token that is learnt, at least 1: nothing predicts the first
   std::vector<TokenRange> answers = {};  ///< in order, none empty, none over another; they stand for answer_begin
 };
 
@@ -42,24 +42,24 @@ inline std::size_t target_count(const Example& example) noexcept {
 
 /// How a Trainer trains. AdamW's names and defaults are those of PyTorch.
 struct TrainerOptions {
-  float learning_rate = 1e-3f;
-  float beta1 = 0.9f;  ///< of AdamW; of SGD it is the momentum
-  float beta2 = 0.999f;
-  float epsilon = 1e-8f;
-  float weight_decay = 0.01f;  ///< of every parameter that is trained
-  float max_grad_norm = 0.0f;  ///< gradients of a larger norm, all together, are scaled down to it; 0: no clipping
-  Optimizer optimizer = Optimizer::adamw;
-  Schedule schedule = Schedule::constant;
-  std::uint64_t warmup_steps = 0;
-  std::uint64_t total_steps = 0;   ///< where the linear and the cosine schedule end
-  float min_learning_rate = 0.0f;  ///< what they end at
-  std::uint64_t seed = 0;          ///< of what dropout drops
-  std::size_t adapter = 0;         ///< which one of a Lora model's is trained
-  std::size_t rows = 2048;         ///< tokens that go through the model together: memory against speed, not a bit of
-                                   ///< the result; one example is never cut
-  bool keep_activations = false;   ///< memory against speed, not a bit of the result: all that a block's backward needs
-                                   ///< is kept, 2 (n_heads + n_kv_heads) head_dim + dim + 2 hidden_dim floats a layer
-                                   ///< and row, and no forward is taken again
+  float learning_rate = 1e-3f;  ///< of the step, before the schedule
+  float beta1 = 0.9f;           ///< of AdamW; of SGD it is the momentum
+  float beta2 = 0.999f;         ///< AdamW: of the mean of squared gradients
+  float epsilon = 1e-8f;        ///< AdamW: what is added to the root of the second moment
+  float weight_decay = 0.01f;   ///< of every parameter that is trained
+  float max_grad_norm = 0.0f;   ///< gradients of a larger norm, all together, are scaled down to it; 0: no clipping
+  Optimizer optimizer = Optimizer::adamw;  ///< how a gradient becomes a step
+  Schedule schedule = Schedule::constant;  ///< of the learning rate
+  std::uint64_t warmup_steps = 0;          ///< over which the rate rises from 0
+  std::uint64_t total_steps = 0;           ///< where the linear and the cosine schedule end
+  float min_learning_rate = 0.0f;          ///< what they end at
+  std::uint64_t seed = 0;                  ///< of what dropout drops
+  std::size_t adapter = 0;                 ///< which one of a Lora model's is trained
+  std::size_t rows = 2048;        ///< tokens that go through the model together: memory against speed, not a bit of
+                                  ///< the result; one example is never cut
+  bool keep_activations = false;  ///< memory against speed, not a bit of the result: all that a block's backward needs
+                                  ///< is kept, 2 (n_heads + n_kv_heads) head_dim + dim + 2 hidden_dim floats a layer
+                                  ///< and row, and no forward is taken again
 };
 
 namespace detail {
