@@ -2,7 +2,7 @@
 """links.py ROOT: what the documents point at is there.
 
 Links to files and folders, and to headings (#anchors as GitHub makes them); paths in backticks that look like files of ours; tests
-that are cited as `tests/..._test.cpp`: "name". Every page of docs/ is reached from the README. The pictures of docs/ideas are those
+that are cited as `tests/..._test.cpp`: "name"; commands and options of the tool. Every page of docs/ is reached from the README. The pictures of docs/ideas are those
 that make.py draws. Prints a line for each fault, and ends with 1 where there is one.
 """
 import re
@@ -15,6 +15,9 @@ ROOT = Path(sys.argv[1]).resolve()
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(r"`([\w./-]+/[\w.-]+\.(?:hpp|cpp|sh|py|md|txt|svg|cmake))`")
 CITED = re.compile(r'`(tests/\w+/\w+_test\.cpp)`: "([^"]+)"((?:, "[^"]+")*)')
+COMMAND = re.compile(r"(?:^|[`/ ])mistral ([a-z]+)\b((?:\\\n|[^`\n])*)", re.MULTILINE)
+TOOL = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples/tool").glob("*.[ch]pp")))
+OPTIONS = set(re.findall(r"--[a-z][a-z-]*", TOOL))
 faults = []
 
 
@@ -55,6 +58,12 @@ def check(document):
         for name in [first, *re.findall(r'"([^"]+)"', more)]:
             if f'"{name}' not in source:
                 faults.append(f'{document.relative_to(ROOT)}: {file}: no test "{name}"')
+    for command, rest in COMMAND.findall(document.read_text(encoding="utf-8")):
+        options = re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)
+        if options and f'"{command}"' not in TOOL:
+            faults.append(f"{document.relative_to(ROOT)}: mistral {command}: no such command")
+        faults.extend(f"{document.relative_to(ROOT)}: mistral {command}: no option {option}"
+                      for option in options if option not in OPTIONS)
     return reached
 
 
