@@ -46,11 +46,12 @@ class AnyTrainer {
 /// a call of a trainer runs, nobody else may use it. Where all parameters are trained (Train::all) it has no adapters:
 /// what adds, loads or saves one throws Error.
 ///
-/// session() goes through adapter 0, where there is one.
+/// session() goes through adapter 0, where there is one, unless another is chosen before.
 class AnyTunable : public AnyModel {
  public:
   virtual std::size_t add_adapter(const AdapterOptions& options) = 0;
   virtual std::size_t load_adapter(const std::string& folder) = 0;
+  virtual void use_adapter(std::size_t adapter) noexcept = 0;
   virtual void save_adapter(const std::string& folder, const SaveAdapterOptions& options) const = 0;
 
   /// mistral::save_checkpoint, of a model whose parameters are all trained. Throws Error for another.

@@ -24,11 +24,12 @@ struct TextArguments {
 
 /// A checkpoint and how it is to be run.
 struct ModelArguments {
-  std::string folder;       // or a .gguf or packed file
-  std::string preset;       // empty: the one that fits
-  std::string tokenizer;    // empty: the checkpoint's own
-  std::string adapter;      // a PEFT folder; empty: none
-  std::size_t threads = 0;  // 0: as many as there are processors
+  std::string folder;                 // or a .gguf or packed file
+  std::string preset;                 // empty: the one that fits
+  std::string tokenizer;              // empty: the checkpoint's own
+  std::vector<std::string> adapters;  // PEFT folders; the model goes through one of them
+  std::string use_adapter;            // which, as chosen_adapter takes it; empty: the first
+  std::size_t threads = 0;            // 0: as many as there are processors
   bool check_memory = true;
 };
 

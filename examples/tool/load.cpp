@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <new>
+#include <vector>
+
+#include <mistral/nn/adapter_rows.hpp>
 
 #include "any_trainer.hpp"
 #include "console.hpp"
+#include "model_files.hpp"
 #include "presets.hpp"
 
 namespace mistral::tool {
@@ -60,8 +64,32 @@ void check_tokens(std::span<const TokenId> tokens, const PresetInfo& info) {
 }
 
 const AnyPreset& choose_preset(const ModelArguments& arguments) {
-  return arguments.adapter.empty() ? choose_preset(arguments.folder, arguments.preset)
-                                   : choose_trainable(arguments.folder, arguments.preset);
+  if (arguments.adapters.empty()) return choose_preset(arguments.folder, arguments.preset);
+  chosen_adapter(arguments);
+  return choose_trainable(arguments.folder, arguments.preset);
+}
+
+std::size_t chosen_adapter(const ModelArguments& arguments) {
+  const std::vector<std::string>& paths = arguments.adapters;
+  const std::string& name = arguments.use_adapter;
+  if (name.empty()) return 0;
+  const auto exact = std::find(paths.begin(), paths.end(), name);
+  if (exact != paths.end()) return static_cast<std::size_t>(exact - paths.begin());
+  const auto ends_so = [&](const std::string& path) { return last_part(path) == name; };
+  const auto named = std::find_if(paths.begin(), paths.end(), ends_so);
+  if (named != paths.end()) {
+    if (std::find_if(named + 1, paths.end(), ends_so) == paths.end()) {
+      return static_cast<std::size_t>(named - paths.begin());
+    }
+    throw UsageError("--use-adapter: expected the path of one adapter, got '" + printable(name, 200) +
+                     "', which several paths end in");
+  }
+  if (name == "none") return no_adapter;
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    if (name == std::to_string(i)) return i;
+  }
+  throw UsageError("--use-adapter: expected the path, the name or the number of an --adapter, or none, got '" +
+                   printable(name, 200) + "'");
 }
 
 std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyPreset& preset) {
@@ -71,13 +99,14 @@ std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyP
     const LoadOptions options{.allow_different_window = !arguments.preset.empty(),
                               .check_memory = arguments.check_memory,
                               .progress = progress.hook()};
-    if (arguments.adapter.empty()) return preset.load(arguments.folder, options);
+    if (arguments.adapters.empty()) return preset.load(arguments.folder, options);
     if (preset.training() == nullptr) {
       throw Error("adapter", "preset " + std::string(info.name), "one that is compiled for training",
                   "one that is not");
     }
     std::unique_ptr<AnyTunable> model = preset.training()->load(arguments.folder, options, Train::adapter);
-    model->load_adapter(arguments.adapter);
+    for (const std::string& adapter : arguments.adapters) model->load_adapter(adapter);
+    model->use_adapter(chosen_adapter(arguments));
     return model;
   } catch (const std::bad_alloc&) {
     throw Error("memory", "preset " + std::string(info.name),

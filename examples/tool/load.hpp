@@ -38,10 +38,15 @@ std::vector<TokenId> prompt_ids(const Tokenizer& tokenizer, std::string_view tex
 void check_tokens(std::span<const TokenId> tokens, const PresetInfo& info);
 
 /// The preset that the arguments ask for, or that fits: see choose_preset; one that is compiled for training where
-/// there is an adapter.
+/// there is an adapter. Throws UsageError for an adapter to be used that isn't there: before the weights are read.
 const AnyPreset& choose_preset(const ModelArguments& arguments);
 
-/// Loads the weights, and the adapter where there is one, with a word about it on a terminal.
+/// The number of the adapter that the arguments choose: by its path as they have it, by the last name of a path, where
+/// no other ends in it, or by its number; no_adapter for `none`. Throws UsageError for another name.
+std::size_t chosen_adapter(const ModelArguments& arguments);
+
+/// Loads the weights, and all adapters, of which sessions go through the chosen one, with a word about it on a
+/// terminal.
 std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyPreset& preset);
 
 }  // namespace mistral::tool

@@ -10,10 +10,15 @@
 
 namespace mistral::tool {
 
+namespace {
+
+std::string not_empty(const std::string& path) {
+  return path.empty() ? std::string("expected a path, got nothing") : std::string();
+}
+
+}  // namespace
+
 CLI::Option* add_path(CLI::App& app, const std::string& name, std::string& path, const std::string& help) {
-  const auto not_empty = [](const std::string& text) {
-    return text.empty() ? std::string("expected a path, got nothing") : std::string();
-  };
   return app.add_option(name, path, help)->check(CLI::Validator(not_empty, ""))->type_name("PATH");
 }
 
@@ -68,8 +73,18 @@ void add_model(CLI::App& app, ModelArguments& arguments) {
 }
 
 void add_adapter(CLI::App& app, ModelArguments& arguments) {
-  add_path(app, "--adapter", arguments.adapter,
-           "a LoRA adapter to go through, a folder as PEFT has it; the preset is one that is compiled for training");
+  CLI::Option* const adapters =
+      app.add_option("--adapter", arguments.adapters,
+                     "a LoRA adapter to go through, a folder as PEFT has it, or several, one after each --adapter; the "
+                     "preset is one that is compiled for training")
+          ->check(CLI::Validator(not_empty, ""))
+          ->type_name("PATH")
+          ->allow_extra_args(false);
+  app.add_option("--use-adapter", arguments.use_adapter,
+                 "which of them: its path, the last name of its path, its number from 0 on, or none; the first unless "
+                 "said")
+      ->needs(adapters)
+      ->type_name("NAME");
 }
 
 void add_sampling(CLI::App& app, SamplingOptions& sampling, std::optional<std::uint64_t>& seed,

@@ -46,7 +46,7 @@ void add_text(CLI::App& app, const std::string& name, const std::string& file_na
 /// The model and how it is run.
 void add_model(CLI::App& app, ModelArguments& arguments);
 
-/// An adapter that the model goes through.
+/// Adapters, and the one of them that the model goes through.
 void add_adapter(CLI::App& app, ModelArguments& arguments);
 
 /// How tokens are chosen, and by what seed; where none is said, by `default_seed`, or a random one where there is none.

@@ -158,7 +158,7 @@ void run_perplexity(const PerplexityArguments& arguments) {
   const AnyPreset& preset = choose_preset(arguments.model);
   const bool against = !arguments.against.empty();
   const std::vector<const AnyPreset*> compared =
-      against ? compared_presets(arguments.against, preset.info().config, !arguments.model.adapter.empty())
+      against ? compared_presets(arguments.against, preset.info().config, !arguments.model.adapters.empty())
               : std::vector<const AnyPreset*>{&preset};
   const PresetInfo& info = compared.front()->info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);

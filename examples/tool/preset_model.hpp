@@ -70,6 +70,9 @@ class SessionOf final : public AnySession {
   void rollback(std::int64_t tokens) override { session_.rollback(tokens); }
   void randomize_cache(std::int64_t position) override { randomize(session_.cache(), position, 1); }
 
+  /// For models that hold adapters.
+  void use_adapter(std::size_t adapter) noexcept { session_.use_adapter(adapter); }
+
  private:
   Session<Model, KV> session_;
 };

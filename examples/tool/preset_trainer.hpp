@@ -55,6 +55,12 @@ class TunableOf final : public ModelOf<AnyTunable, Model, KV> {
     if constexpr (has_adapters) return mistral::load_adapter(this->model_, folder);
     throw no_adapters();
   }
+  void use_adapter(std::size_t adapter) noexcept override { adapter_ = adapter; }
+  std::unique_ptr<AnySession> session(std::size_t rollback) const override {
+    auto session = std::make_unique<SessionOf<Model, KV>>(this->model_, rollback);
+    if constexpr (has_adapters) session->use_adapter(adapter_);
+    return session;
+  }
   void save_adapter([[maybe_unused]] const std::string& folder,
                     [[maybe_unused]] const SaveAdapterOptions& options) const override {
     if constexpr (has_adapters) return mistral::save_adapter(this->model_, folder, options);
@@ -73,6 +79,8 @@ class TunableOf final : public ModelOf<AnyTunable, Model, KV> {
   static Error no_adapters() {
     return Error("adapter", "the model", "a frozen base with adapters", "one whose parameters are all trained");
   }
+
+  std::size_t adapter_ = 0;  // of new sessions
 };
 
 template <ModelConfig C, WeightFormat F, KvElement KV>

@@ -296,6 +296,47 @@ TEST_CASE("a folder that can't be written, or is full, ends in one line, and hol
   CHECK(error(out, {"--resume", "--seed", "8", "--max-steps", "1"}).find("expected ") != std::string::npos);
 }
 
+TEST_CASE("of several adapters beside one base, the one that is chosen is gone through") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string data = scratch.write("data.jsonl", examples(8));
+  const std::string first = scratch.path("first"), second = scratch.path("second/run");
+  std::filesystem::create_directories(scratch.path("second"));
+  REQUIRE(run_tool(finetune(data, first, {"--samples", "0", "--max-steps", "2"})).exit_code == 0);
+  REQUIRE(run_tool(finetune(data, second, {"--samples", "0", "--max-steps", "3", "--seed", "7"})).exit_code == 0);
+  const double base = perplexity({"--model", stories()});
+  const double by_first = perplexity({"--model", stories(), "--adapter", first});
+  const double by_second = perplexity({"--model", stories(), "--adapter", second});
+  CHECK(by_first != base);
+  CHECK(by_second != base);
+  CHECK(by_first != by_second);
+  const auto chosen = [&](const std::string& name) {
+    std::vector<std::string> arguments{"--model", stories(), "--adapter", first, "--adapter", second};
+    if (!name.empty()) arguments.insert(arguments.end(), {"--use-adapter", name});
+    return perplexity(arguments);
+  };
+  CHECK(chosen("") == by_first);
+  for (const std::string& name : {first, std::string("first"), std::string("0")}) CHECK(chosen(name) == by_first);
+  for (const std::string& name : {second, std::string("run"), std::string("1")}) CHECK(chosen(name) == by_second);
+  CHECK(chosen("none") == base);  // the same bits: an adapter that isn't gone through adds nothing
+
+  const auto error = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"generate", "--model", stories(), "--prompt", "a"});
+    const Run run = run_tool(arguments);
+    CHECK(run.exit_code == 2);
+    CHECK(run.out == "");
+    return run.err;
+  };
+  const std::string see = " (see: mistral generate --help)\n";
+  CHECK(error({"--adapter", first, "--use-adapter", "2"}) ==
+        "mistral: error: --use-adapter: expected the path, the name or the number of an --adapter, or none, got '2'" +
+            see);
+  std::filesystem::create_directories(scratch.path("third/run"));
+  CHECK(error({"--adapter", second, "--adapter", scratch.path("third/run"), "--use-adapter", "run"}) ==
+        "mistral: error: --use-adapter: expected the path of one adapter, got 'run', which several paths end in" + see);
+  CHECK(error({"--use-adapter", "0"}).find("--use-adapter requires --adapter") != std::string::npos);
+}
+
 TEST_CASE("an adapter that doesn't fit, and a merge that can't be, end in one line") {
   if (missing()) return;
   const Scratch scratch;
