@@ -19,6 +19,7 @@
 #include <mistral/nn/adapter.hpp>
 
 #include "../support/allocations.hpp"
+#include "../support/counting_resource.hpp"
 #include "../support/models.hpp"
 #include "../support/random_rows.hpp"
 #include "../support/scratch.hpp"
@@ -605,6 +606,23 @@ TEST_CASE("what can't run is refused when it joins, and no more may wait than wa
         "[batch] worth_waiting: expected at least 1, got 0");
   static_assert(Batch::memory_bytes({.max_sequences = 2, .token_budget = 2}) >
                 2 * Session<Unwindowed::Model>::cache_bytes);
+}
+
+TEST_CASE("a batch takes its caches from the caller's memory resource, all when it is made, and gives them back") {
+  const auto model = a_model<Windowed::Model>();
+  test::CountingResource memory;
+  {
+    SessionBatch<Windowed::Model> batch(model, {.max_sequences = 3, .token_budget = 9}, &memory);
+    constexpr std::size_t caches = 3 * Session<Windowed::Model>::cache_bytes;
+    CHECK(memory.taken == caches);
+    CHECK(memory.aligned);
+    for (TokenId first = 1; first <= 5; ++first) batch.add({.prompt = {first, 2, 3}, .options = {.max_tokens = 20}});
+    std::size_t ended = 0;
+    while (!batch.empty()) ended += batch.step().size();
+    CHECK(ended == 5);
+    CHECK(memory.taken == caches);
+  }
+  CHECK(memory.held == 0);
 }
 
 TEST_CASE("sequences join and leave from other threads, and from their own functions, while a batch steps") {

@@ -14,6 +14,7 @@
 #include <mistral/io/save_packed.hpp>
 #include <mistral/model.hpp>
 
+#include "../support/counting_resource.hpp"
 #include "../support/golden.hpp"
 #include "../support/models.hpp"
 #include "../support/scratch.hpp"
@@ -46,10 +47,15 @@ void check_round_trip() {
     expected = logits_of(model);
     save_packed(model, path);
   }
-  Model model = load<Model>(path);
-  CHECK(test::same_bits(logits_of(model), expected));
-  const Model moved = std::move(model);  // the mapping goes along
-  CHECK(test::same_bits(logits_of(moved), expected));
+  test::CountingResource memory;
+  {
+    Model model = load<Model>(path, {.memory = &memory});
+    CHECK(memory.taken == (2 * C.n_layers + 1) * C.dim * sizeof(float));  // the norms: a matrix is taken as it stands
+    CHECK(test::same_bits(logits_of(model), expected));
+    const Model moved = std::move(model);  // the mapping goes along
+    CHECK(test::same_bits(logits_of(moved), expected));
+  }
+  CHECK(memory.held == 0);
 
   const PackedFile file = PackedFile::open(path);
   CHECK(error_of([&] { file.verify(); }) == "no error");

@@ -19,7 +19,8 @@ struct Uninitialized {};
 using MemoryResource = std::pmr::memory_resource;
 
 /// Owned memory for `size` values of T, zeroed unless told otherwise, at the start of a cache line: what weights,
-/// caches and activations live in. Allocates once, when it is made; moves, and doesn't copy.
+/// caches and activations live in. Allocates once, when it is made; moves, and doesn't copy. Without a resource (null)
+/// it takes no memory and has no values: it only says how many belong there, for one that is moved into it.
 template <class T>
 class Buffer {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -30,12 +31,13 @@ class Buffer {
   Buffer() = default;
   /// `size` values of no particular value.
   Buffer(std::size_t size, Uninitialized, MemoryResource* memory = std::pmr::get_default_resource())
-      : data_(static_cast<T*>(memory->allocate(size * sizeof(T), alignment)), Free{memory, size * sizeof(T)}),
+      : data_(memory == nullptr ? nullptr : static_cast<T*>(memory->allocate(size * sizeof(T), alignment)),
+              Free{memory, size * sizeof(T)}),
         size_(size) {}
   /// `size` values of 0.
   explicit Buffer(std::size_t size, MemoryResource* memory = std::pmr::get_default_resource())
       : Buffer(size, Uninitialized{}, memory) {
-    std::uninitialized_value_construct_n(data_.get(), size);
+    if (memory != nullptr) std::uninitialized_value_construct_n(data_.get(), size);
   }
 
   /// Its memory: `size()` values from `data()` on.

@@ -38,12 +38,15 @@ class SessionBatch {
   static_assert(CheckedConfig<C>::value);
 
  public:
-  /// Throws Error where `options` don't validate.
-  SessionBatch(const Model& model, const Tokenizer& tokenizer, const BatchOptions& options = {})
-      : SessionBatch(model, &tokenizer, options) {}
+  /// Throws Error where `options` don't validate. `memory`: where the caches' memory is taken from.
+  SessionBatch(const Model& model, const Tokenizer& tokenizer, const BatchOptions& options = {},
+               MemoryResource* memory = std::pmr::get_default_resource())
+      : SessionBatch(model, &tokenizer, options, memory) {}
 
   /// Without a tokenizer results hold tokens and no text, and there are no stop strings.
-  explicit SessionBatch(const Model& model, const BatchOptions& options = {}) : SessionBatch(model, nullptr, options) {}
+  explicit SessionBatch(const Model& model, const BatchOptions& options = {},
+                        MemoryResource* memory = std::pmr::get_default_resource())
+      : SessionBatch(model, nullptr, options, memory) {}
 
   /// Bytes of the caches and of the activations.
   static constexpr std::size_t memory_bytes(const BatchOptions& options) noexcept {
@@ -129,12 +132,11 @@ class SessionBatch {
     }
   };
 
-  SessionBatch(const Model& model, const Tokenizer* tokenizer, const BatchOptions& options)
-      : model_(&model),
-        scheduler_(C, tokenizer, options),
-        caches_(options.max_sequences),
-        work_(options.token_budget),
-        logits_(options.max_sequences) {}
+  SessionBatch(const Model& model, const Tokenizer* tokenizer, const BatchOptions& options, MemoryResource* memory)
+      : model_(&model), scheduler_(C, tokenizer, options), work_(options.token_budget), logits_(options.max_sequences) {
+    caches_.reserve(options.max_sequences);
+    while (caches_.size() < options.max_sequences) caches_.emplace_back(std::size_t{0}, memory);
+  }
 
   void forward(std::span<BatchScheduler::Part> parts) {
     tokens_.clear();

@@ -119,8 +119,8 @@ class CheckpointReader {
  public:
   enum class Step { check, pack };
 
-  CheckpointReader(const Checkpoint& checkpoint, ProgressHook progress, std::uint64_t total)
-      : checkpoint_(checkpoint), progress_(progress), total_(total) {}
+  CheckpointReader(const Checkpoint& checkpoint, ProgressHook progress, std::uint64_t total, MemoryResource* memory)
+      : checkpoint_(checkpoint), progress_(progress), total_(total), memory_(memory) {}
 
   CheckpointReader& in(Step step) noexcept {
     step_ = step;
@@ -142,6 +142,7 @@ class CheckpointReader {
   void operator()(const std::string& name, Buffer<float>& norm) {
     const CheckpointTensor tensor = checkpoint_.get(name);
     if (step_ == Step::check) return check(tensor, {norm.size()});
+    if (norm.memory() == nullptr) norm = Buffer<float>(norm.size(), Uninitialized{}, memory_);
     tensor.read_row(0, norm.span());
     progress_(done_ += norm.size() * sizeof(float), total_);
   }
@@ -200,6 +201,7 @@ class CheckpointReader {
   const Checkpoint& checkpoint_;
   ProgressHook progress_;
   std::uint64_t total_;
+  MemoryResource* memory_;  // of norms that have none yet
   std::uint64_t done_ = 0;
   Step step_ = Step::check;
 };
@@ -222,8 +224,9 @@ Model load(const std::string& path, const LoadOptions& options = {}) {
     file->prefetch();
   }
   detail::check_memory(checkpoint, Model::memory_bytes, Model::Format::name, options);
-  Model model(options.memory != nullptr ? options.memory : std::pmr::get_default_resource());
-  detail::CheckpointReader reader(checkpoint, options.progress, Model::memory_bytes);
+  MemoryResource* const memory = options.memory != nullptr ? options.memory : std::pmr::get_default_resource();
+  Model model(checkpoint.packed() != nullptr ? nullptr : memory);
+  detail::CheckpointReader reader(checkpoint, options.progress, Model::memory_bytes, memory);
   visit_weights(model, reader.in(detail::CheckpointReader::Step::check));
   visit_weights(model, reader.in(detail::CheckpointReader::Step::pack));
   return model;

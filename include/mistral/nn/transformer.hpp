@@ -36,7 +36,7 @@ class Transformer {
   RmsNorm<C.dim> norm;                               ///< before the head
   Linear<F, C.dim, C.vocab_size> output;             ///< the head: (vocab_size, dim)
 
-  /// Takes all memory of the weights from `memory`.
+  /// Takes all memory of the weights from `memory`; null: none, for `load`, whose weights may stand elsewhere.
   explicit Transformer(MemoryResource* memory = std::pmr::get_default_resource())
       : tok_embeddings(memory), norm(memory), output(memory) {
     layers.reserve(C.n_layers);
