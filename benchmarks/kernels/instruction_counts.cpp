@@ -20,9 +20,9 @@ extern "C" void many_rows(const std::byte* w, std::size_t panel_stride, const st
 #else
 extern "C" void many_rows(const kernels::UnpackedBlocks<F>& w, std::size_t blocks, const std::byte* codes,
                           const float* scales, const kernels::Inputs<F>::Offset* offsets, float* acc,
-                          const kernels::WeightsAhead& ahead) {
-  kernels::multiply_integer_tile<kernels::integer_tile_rows, kernels::integer_tile_panels, F>(
-      w, 0, blocks, codes, scales, offsets, acc, ahead);
+                          const kernels::TileAhead& ahead) {
+  kernels::multiply_integer_tile<kernels::integer_tile_rows, kernels::integer_tile_panels, F>(w, blocks, codes, scales,
+                                                                                              offsets, acc, ahead);
 }
 #endif
 

@@ -8,11 +8,9 @@
 #include <mistral/kernels/inputs.hpp>
 #include <mistral/kernels/panel_walk.hpp>
 #include <mistral/kernels/tile.hpp>
+#include <mistral/kernels/tile_weights.hpp>
 
 namespace mistral::inline MISTRAL_ABI::kernels {
-
-/// Quads of a block of inputs.
-inline constexpr std::size_t block_quads = input_block / simd::quad;
 
 /// One row times P panels, straight from the packed weights.
 ///   next  where the panels begin that are read after these
@@ -83,87 +81,64 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
   }
 }
 
-/// Rows whose sums are taken side by side: 22 tiles, of 4 panels 66 KiB with AVX-512, which stay in L2 from one depth
-/// of the weights to the next, whereas rows of the outputs are too far apart for it. Many, since the weights are
-/// unpacked once for all of them.
-inline constexpr std::size_t integer_rows_together = 22 * integer_tile_rows;
+/// Rows whose sums are taken side by side: with AVX-512 33 KiB, which stay in L2 from one depth of the weights to the
+/// next, whereas rows of the outputs are too far apart for it. Many, since the weights are unpacked once for all of
+/// them.
+inline constexpr std::size_t integer_rows_together = 264 / integer_tile_rows * integer_tile_rows;
 
-/// Some blocks of the inputs of a group of panels, their codes unpacked for any number of tiles.
-template <IntegerFormat F>
-class UnpackedBlocks {
-  using Dot = typename Inputs<F>::Dot;
-  static constexpr std::size_t format_blocks = F::block_inputs / input_block;
-
- public:
-  using Step = typename Dot::Step;
-  static constexpr std::size_t block_steps = block_quads * Dot::steps;
-  /// Blocks at a time: 16 KiB of weights a group, half of an L1.
-  static constexpr std::size_t depth = std::max(format_blocks, 8 / Dot::steps);
-
-  /// Blocks [first, first + blocks) of `panels` panels.
-  void set(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, std::size_t first,
-           std::size_t blocks) noexcept {
-    constexpr std::size_t step_quads = F::step_inputs / simd::quad;
-    for (std::size_t p = 0; p < panels; ++p) {
-      const std::byte* block = w.panel(first_panel + p) + first / format_blocks * F::block_bytes;
-      for (std::size_t b = 0; b < blocks; b += format_blocks, block += F::block_bytes) {
-        F::terms(block, reinterpret_cast<typename F::Terms(&)[format_blocks]>(terms_[p][b]));
-        for (std::size_t i = 0; i < format_blocks * block_quads; ++i) {
-          Dot::split(F::quads(block + i / step_quads * F::step_bytes, i % step_quads),
-                     reinterpret_cast<Step(&)[Dot::steps]>(steps_[p][b * block_steps + i * Dot::steps]));
-        }
-      }
-    }
-  }
-
-  /// Step i of block b of panel p.
-  Step step(std::size_t p, std::size_t b, std::size_t i) const noexcept { return steps_[p][b * block_steps + i]; }
-  const typename F::Terms& terms(std::size_t p, std::size_t b) const noexcept { return terms_[p][b]; }
-
- private:
-  Step steps_[group_panels][depth * block_steps]{};  // zeros for panels that a tile has and the matrix hasn't
-  typename F::Terms terms_[group_panels][depth]{};
+/// What a tile asks memory for, block by block, while it multiplies: its part of the weights that come later, and the
+/// next tile's codes. Asked for all at once, they would keep the core waiting; not asked for, few rows would be done
+/// before memory answers.
+struct TileAhead {
+  const std::byte* weights;  ///< in the first panel
+  std::size_t panel_bytes;   ///< from one panel to the next
+  std::size_t block_bytes;   ///< of each panel, for each block that is multiplied; 0: nothing
+  std::size_t codes;         ///< from this tile's codes to the next one's
 };
 
-/// What a tile asks memory for, block by block, while it multiplies: its part of the weights that come next. Asked for
-/// all at once, they would keep the core waiting; not asked for, few rows would be done before memory answers.
-struct WeightsAhead {
-  const std::byte* at;      ///< in the group's first panel
-  std::size_t panel_bytes;  ///< from one panel to the next
-  std::size_t block_bytes;  ///< for each block that is multiplied; 0: nothing
-};
-
-/// R rows times P panels, from panel `first` of w on: adds `blocks` blocks to acc, one after the other.
+/// R rows times the P panels of w: adds `blocks` blocks to acc, one after the other.
+///   w                        PackedBlocks or UnpackedBlocks
 ///   codes, scales, offsets   of the tile's rows, as Inputs holds them
 ///   acc                      (rows, panels, 16)
-///   ahead                    what it asks memory for
-template <std::size_t R, std::size_t P, IntegerFormat F>
-inline void multiply_integer_tile(const UnpackedBlocks<F>& w, std::size_t first, std::size_t blocks,
-                                  const std::byte* codes, const float* scales,
+template <std::size_t R, std::size_t P, IntegerFormat F, class Blocks>
+inline void multiply_integer_tile(const Blocks& w, std::size_t blocks, const std::byte* codes, const float* scales,
                                   const typename Inputs<F>::Offset* offsets, float* acc,
-                                  const WeightsAhead& ahead) noexcept {
+                                  const TileAhead& ahead) noexcept {
   using Product = BlockProduct<F>;
   using Dot = typename Product::Dot;
-  constexpr std::size_t part_steps = UnpackedBlocks<F>::block_steps / Product::parts;
+  constexpr std::size_t part_steps = Blocks::block_steps / Product::parts;
+  constexpr bool floats_in_registers = simd::registers == 1 && Product::parts == 1;
+  simd::Lanes floats[R][P];
+  const auto for_each = [](const auto& f) {
+#pragma GCC unroll 12
+    for (std::size_t r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+      for (std::size_t p = 0; p < P; ++p) f(r, p);
+    }
+  };
+  const auto load = [&](std::size_t r, std::size_t p) {
+    floats[r][p] = simd::Lanes::load(acc + (r * P + p) * panel_rows);
+  };
+  const auto store = [&](std::size_t r, std::size_t p) { floats[r][p].store(acc + (r * P + p) * panel_rows); };
+  if constexpr (floats_in_registers) for_each(load);
+  std::size_t asked = 0;
   for (std::size_t b = 0; b < blocks; ++b, scales += R, offsets += R) {
-    for (std::size_t p = 0; p < P; ++p) {
-      const std::byte* const lines = ahead.at + (first + p) * ahead.panel_bytes + b * ahead.block_bytes;
-      for (std::size_t line = 0; line < ahead.block_bytes; line += 64) __builtin_prefetch(lines + line);
+    for (; asked < (b + 1) * ahead.block_bytes; asked += 64) {
+      for (std::size_t p = 0; p < P; ++p) __builtin_prefetch(ahead.weights + p * ahead.panel_bytes + asked);
+    }
+    for (std::size_t line = 0; line < R * Inputs<F>::block_bytes; line += 64) {
+      __builtin_prefetch(codes + ahead.codes + line);
     }
     simd::Sums sums[R][P];
 #pragma GCC unroll 2
     for (std::size_t part = 0; part < Product::parts; ++part) {
       Dot dots[R][P];
-#pragma GCC unroll 12
-      for (std::size_t r = 0; r < R; ++r) {
-#pragma GCC unroll 2
-        for (std::size_t p = 0; p < P; ++p) dots[r][p] = Product::begin(offsets[r], part);
-      }
+      for_each([&](std::size_t r, std::size_t p) { dots[r][p] = Product::begin(offsets[r], part); });
 #pragma GCC unroll 8
       for (std::size_t j = 0; j < part_steps; ++j) {
         typename Dot::Step step[P];
 #pragma GCC unroll 2
-        for (std::size_t p = 0; p < P; ++p) step[p] = w.step(first + p, b, part * part_steps + j).pinned();
+        for (std::size_t p = 0; p < P; ++p) step[p] = w.step(p, b, part * part_steps + j).pinned();
 #pragma GCC unroll 12
         for (std::size_t r = 0; r < R; ++r, codes += simd::quad) {
           const typename Dot::Input input = Dot::input(codes);
@@ -171,82 +146,83 @@ inline void multiply_integer_tile(const UnpackedBlocks<F>& w, std::size_t first,
           for (std::size_t p = 0; p < P; ++p) dots[r][p].add(step[p], input);
         }
       }
-#pragma GCC unroll 12
-      for (std::size_t r = 0; r < R; ++r) {
-#pragma GCC unroll 2
-        for (std::size_t p = 0; p < P; ++p) {
-          const simd::Sums more = Product::sums(dots[r][p], w.terms(first + p, b), part);
-          sums[r][p] = part == 0 ? more : sums[r][p] + more;
-        }
-      }
+      for_each([&](std::size_t r, std::size_t p) {
+        const simd::Sums more = Product::sums(dots[r][p], w.terms(p, b), part);
+        sums[r][p] = part == 0 ? more : sums[r][p] + more;
+      });
     }
-    // The floats rest in memory while the integers have the registers: without this, gcc keeps acc in them from one
-    // block to the next, and spills the integers from one quad to the next.
-    asm volatile("" : : : "memory");
-#pragma GCC unroll 12
-    for (std::size_t r = 0; r < R; ++r) {
-#pragma GCC unroll 2
-      for (std::size_t p = 0; p < P; ++p) {
-        float* const out = acc + (r * P + p) * panel_rows;
-        Product::add(w.terms(first + p, b), sums[r][p], offsets[r], scales[r], simd::Lanes::load(out)).store(out);
-      }
-    }
+    // Without this, gcc keeps floats that rest in memory in registers from one block to the next, and spills the
+    // integers from one quad to the next.
+    if constexpr (!floats_in_registers) asm volatile("" : : : "memory");
+    for_each([&](std::size_t r, std::size_t p) {
+      if constexpr (!floats_in_registers) load(r, p);
+      floats[r][p] = Product::add(w.terms(p, b), sums[r][p], offsets[r], scales[r], floats[r][p]);
+      if constexpr (!floats_in_registers) store(r, p);
+    });
   }
+  if constexpr (floats_in_registers) for_each(store);
 }
 
-/// All rows of x times up to group_panels panels: some blocks of the weights at a time, and with each the rows tile by
-/// tile.
+/// All rows of x times up to P panels: some blocks of the weights at a time, and with each the rows tile by tile.
 ///   next  where the panels begin that are read after these
-template <IntegerFormat F>
-inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const std::byte* next,
-                          const Inputs<F>& x, Rows<float> y) noexcept {
+template <class Blocks, IntegerFormat F>
+inline void multiply_tiles(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const std::byte* next,
+                           const Inputs<F>& x, Rows<float> y) noexcept {
   constexpr std::size_t P = integer_tile_panels;
-  static_assert(group_panels % P == 0);
-  using Blocks = UnpackedBlocks<F>;
   Blocks weights;
-  alignas(64) float sums[integer_rows_together * group_panels * panel_rows];  // for each tile (panels / P, rows, P, 16)
-  const std::size_t group = (panels + P - 1) / P * P;
+  alignas(64) float sums[integer_rows_together * P * panel_rows];  // for each tile (rows, P, 16)
   for (std::size_t begin = 0, end = 0; begin < x.rows(); begin = end) {
     for (IntegerTile tile = integer_tile_of(begin, x.rows());
          end < x.rows() && tile.first + tile.rows - begin <= integer_rows_together;
          tile = integer_tile_of(std::min(end, x.rows() - 1), x.rows())) {
       end = tile.first + tile.rows;
     }
-    std::fill_n(sums, (end - begin) * group * panel_rows, 0.0f);
-    // the first two tiles share in asking for the weights of the next depth
+    std::fill_n(sums, (end - begin) * P * panel_rows, 0.0f);
+    // the first tiles share in asking for the weights that come some depths later
     constexpr std::size_t share_bytes = F::block_bytes * input_block / F::block_inputs;
-    const std::size_t sharers = end - begin > integer_tile_rows ? 2 : 1;
+    const std::size_t sharers = std::min<std::size_t>((end - begin + integer_tile_rows - 1) / integer_tile_rows, 4);
     for (std::size_t first = 0; first < x.blocks(); first += Blocks::depth) {
       const std::size_t blocks = std::min(Blocks::depth, x.blocks() - first);
       weights.set(w, first_panel, panels, first, blocks);
-      const bool last = first + Blocks::depth >= x.blocks();
-      const std::byte* const next_depth = last ? next : w.panel(first_panel) + (first + Blocks::depth) * share_bytes;
+      const std::size_t later = first + Blocks::depths_ahead * Blocks::depth;
+      const std::byte* const ahead_of_all =
+          later >= x.blocks() ? next + (later - x.blocks()) * share_bytes : w.panel(first_panel) + later * share_bytes;
       for (std::size_t row = begin, tile = 0; row < end; ++tile) {
-        const WeightsAhead ahead_of_tile{next_depth + tile * blocks * (share_bytes / sharers), w.panel_bytes(),
-                                         tile < sharers ? share_bytes / sharers : 0};
         const std::size_t rows = integer_tile_of(row, x.rows()).rows;
         const std::size_t at = row * x.blocks() + first * rows;
-        const std::byte* const codes = x.codes + at * Inputs<F>::block_bytes;
-        // where the next tile's codes of these blocks lie, if it has as many rows: this one's end is no way to there
-        const std::byte* const ahead = codes + x.blocks() * rows * Inputs<F>::block_bytes;
-        const std::size_t share = blocks * rows * Inputs<F>::block_bytes / (group / P);
+        const std::size_t tile_bytes = tile < sharers ? share_bytes / sharers : 0;
+        // the next tile's codes of these blocks, if it has as many rows: this one's end is no way to there
+        const TileAhead ahead{ahead_of_all + tile * blocks * tile_bytes, w.panel_bytes(), tile_bytes,
+                              x.blocks() * rows * Inputs<F>::block_bytes};
         with_rows<integer_tile_rows>(rows, [&]<std::size_t R>() {
-          for (std::size_t p = 0; p < group; p += P) {
-            for (std::size_t line = 0; line < share; line += 64) __builtin_prefetch(ahead + p / P * share + line);
-            multiply_integer_tile<R, P, F>(weights, p, blocks, codes, x.scales + at, x.offsets + at,
-                                           sums + ((row - begin) * group + p * R) * panel_rows, ahead_of_tile);
-          }
+          multiply_integer_tile<R, P, F>(weights, blocks, x.codes + at * Inputs<F>::block_bytes, x.scales + at,
+                                         x.offsets + at, sums + (row - begin) * P * panel_rows, ahead);
         });
         row += rows;
       }
     }
     for (std::size_t row = begin; row < end; ++row) {
-      const IntegerTile tile = integer_tile_of(row, x.rows());
       for (std::size_t p = 0; p < panels; ++p) {
-        const std::size_t at = (tile.first - begin) * group + p / P * P * tile.rows + (row - tile.first) * P + p % P;
         const std::size_t output = (first_panel + p) * panel_rows;
-        simd::Lanes::load(sums + at * panel_rows).store_some(y.row(row).data() + output, w.rows - output);
+        simd::Lanes::load(sums + ((row - begin) * P + p) * panel_rows)
+            .store_some(y.row(row).data() + output, w.rows - output);
       }
+    }
+  }
+}
+
+/// All rows of x times up to group_panels panels.
+///   next  where the panels begin that are read after these
+template <IntegerFormat F>
+inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const std::byte* next,
+                          const Inputs<F>& x, Rows<float> y) noexcept {
+  constexpr std::size_t P = integer_tile_panels;
+  for (std::size_t p = 0; p < panels; p += P) {
+    const std::byte* const then = p + P < panels ? w.panel(first_panel + p + P) : next;
+    if (x.rows() <= PackedBlocks<F>::most_tiles * integer_tile_rows) {
+      multiply_tiles<PackedBlocks<F>>(w, first_panel + p, std::min(P, panels - p), then, x, y);
+    } else {
+      multiply_tiles<UnpackedBlocks<F>>(w, first_panel + p, std::min(P, panels - p), then, x, y);
     }
   }
 }

@@ -21,7 +21,8 @@ inline constexpr std::size_t tile_panels = simd::registers == 1 ? 2 : 1;
 #endif
 
 /// Panels that one task walks together. With one row they are read side by side: as many streams hide the latency of
-/// memory. With many rows they are unpacked together, and a tile of inputs that was copied once meets all of them.
+/// memory. With many rows of floats they are unpacked together, and a tile of inputs that was copied once meets them
+/// all.
 inline constexpr std::size_t group_panels = 4;
 
 /// acc[r][p] += sum over k of w[p][k] x[r][k]: R rows of inputs by P panels of 16 outputs. The one loop that every sum
@@ -57,9 +58,10 @@ inline void with_rows(std::size_t rows, const F& f) noexcept {
   }
 }
 
-/// A tile of integer sums, which keep the registers of a block to themselves, R rows x P panels:
-///   VNNI     12 x 2 sums                  + 2 weights + 1 broadcast               = 27 of 32
-///   AVX-512  12 x 1 sums                  + 1 weights + 1 broadcast + 1 product   = 15 of 32
+/// A tile of integer sums, R rows x P panels. With AVX-512 the floats that blocks are added to stay in registers beside
+/// them: a store of 64 bytes takes both pipes that multiply for a cycle. Elsewhere floats rest in memory.
+///   VNNI      6 x 2 sums + 12 floats      + 2 weights + 1 broadcast               = 27 of 32
+///   AVX-512  12 x 1 sums + 12 floats      + 1 weights + 1 broadcast + 1 product   = 27 of 32
 ///   AVX2      4 x 1 (8 registers)         + 2 weights + 1 broadcast + 1 product   = 12 of 16
 ///   i8mm      6 x 1 (24)                  + 4 weights + 1 broadcast               = 29 of 32
 ///   dotprod   5 x 1 (25)                  + 4 weights + 1 broadcast + 1 constant  = 31 of 32
@@ -68,7 +70,7 @@ inline void with_rows(std::size_t rows, const F& f) noexcept {
 inline constexpr std::size_t integer_tile_rows = 26 / simd::dot_registers;
 inline constexpr std::size_t integer_tile_panels = 1;
 #elif defined(__AVX512VNNI__)
-inline constexpr std::size_t integer_tile_rows = 12;
+inline constexpr std::size_t integer_tile_rows = 6;
 inline constexpr std::size_t integer_tile_panels = 2;
 #else
 inline constexpr std::size_t integer_tile_rows = simd::registers == 1 ? 12 : simd::registers == 2 ? 4 : 2;
