@@ -15,16 +15,28 @@
 
 namespace mistral::inline MISTRAL_ABI::kernels {
 
-/// Inputs whose gradients one task sums: as many as a group of panels has outputs, and whole blocks of the format.
+/// Inputs that are turned at a time: as many as a group of panels has outputs, and whole blocks of the format.
 template <WeightFormat F>
-inline constexpr std::size_t gradient_inputs = std::max(group_panels* panel_rows, F::block_inputs);
+inline constexpr std::size_t turned_inputs = std::max(group_panels* panel_rows, F::block_inputs);
+
+/// Inputs whose gradients one task sums at most. With a depth of outputs they are 256 KiB of floats, which L2 holds; the
+/// more there are, the less often the rows of dy, which it doesn't hold, are read again.
+inline constexpr std::size_t most_gradient_inputs = 256;
+
+/// The same for a matrix of `cols` inputs: fewer where the threads would have too few tasks to share.
+template <WeightFormat F>
+inline std::size_t gradient_inputs(std::size_t cols) noexcept {
+  constexpr std::size_t unit = turned_inputs<F>;
+  static_assert(most_gradient_inputs % unit == 0);
+  return std::clamp(cols / (4 * parallel::thread_count()) / unit * unit, unit, most_gradient_inputs);
+}
 
 /// Turns inputs [first, first + count) of outputs [o, o + depth) of a packed matrix to panels of 16 inputs, floats: a
 /// lane owns an input, and a step is an output.
 template <WeightFormat F>
 inline void turn_weights(const PanelsView<F>& w, std::size_t first, std::size_t count, std::size_t o, std::size_t depth,
                          float* panels) noexcept {
-  constexpr std::size_t most = gradient_inputs<F>;
+  constexpr std::size_t most = turned_inputs<F>;
   static_assert(most % F::block_inputs == 0 && most % panel_rows == 0);
   alignas(64) float block[most * panel_rows];
   const std::size_t padded = (count + panel_rows - 1) / panel_rows * panel_rows;
@@ -49,16 +61,19 @@ template <WeightFormat F>
 void matmul_transposed(const PanelsView<F>& w, Rows<const float> dy, Rows<float> dx,
                        SumFrom from = SumFrom::zero) noexcept {
   assert(dy.cols() == w.rows && dx.cols() == w.cols && dx.rows() == dy.rows());
-  constexpr std::size_t inputs = gradient_inputs<F>;
   static_assert(depth_block % panel_rows == 0);
+  const std::size_t inputs = gradient_inputs<F>(w.cols);
   parallel::for_ranges((w.cols + inputs - 1) / inputs, 1, [&](std::size_t begin, std::size_t end) {
     for (std::size_t task = begin; task < end; ++task) {
-      alignas(64) float turned[inputs * depth_block];
+      alignas(64) float turned[most_gradient_inputs * depth_block];
       const std::size_t first = task * inputs;
       const std::size_t count = std::min(inputs, w.cols - first);
       for (std::size_t o = 0; o < w.rows; o += depth_block) {
         const std::size_t depth = std::min(depth_block, w.rows - o);
-        turn_weights(w, first, count, o, depth, turned);
+        for (std::size_t input = 0; input < count; input += turned_inputs<F>) {
+          turn_weights(w, first + input, std::min(turned_inputs<F>, count - input), o, depth,
+                       turned + input * depth_block);
+        }
         multiply_depth(turned, (count + panel_rows - 1) / panel_rows, first, dy, o, depth, o == 0 ? from : SumFrom::y,
                        dx);
       }

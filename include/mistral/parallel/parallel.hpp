@@ -27,6 +27,11 @@ struct alignas(64) Part {
 
 }  // namespace detail
 
+/// Threads that the caller's TBB arena may use.
+inline std::size_t thread_count() noexcept {
+  return static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
+}
+
 /// Calls f(begin, end) for pieces of [0, count) of at most `grain`, on the threads of the caller's TBB arena. The
 /// pieces may be any and run in any order: what f computes must not depend on them.
 ///
@@ -38,9 +43,8 @@ void for_ranges(std::size_t count, std::size_t grain, const F& f) {
     if (count > 0) f(std::size_t{0}, count);
     return;
   }
-  const auto threads = static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
   const std::size_t pieces = (count + grain - 1) / grain;
-  const std::size_t parts = std::min({threads, pieces, detail::max_parts});
+  const std::size_t parts = std::min({thread_count(), pieces, detail::max_parts});
   detail::Part left[detail::max_parts];
   for (std::size_t i = 0; i < parts; ++i) {
     left[i].next.store(pieces * i / parts, std::memory_order_relaxed);
