@@ -1,5 +1,6 @@
 // Every gradient against central differences of the same layer in double.
 
+#include <algorithm>
 #include <cstring>
 #include <initializer_list>
 #include <limits>
@@ -19,6 +20,7 @@
 #include <mistral/kernels/matmul_backward.hpp>
 #include <mistral/kernels/reference.hpp>
 #include <mistral/kernels/rope.hpp>
+#include <mistral/parallel/parallel.hpp>
 
 #include "../support/finite_difference.hpp"
 #include "../support/random_rows.hpp"
@@ -70,8 +72,11 @@ TEST_CASE_TEMPLATE("the inputs' gradient is the product with the transposed weig
                    F16, Q8_0, Q4_0, NF4) {
   Random random(1);
   for (int round = 0; round < 30; ++round) {
-    const std::size_t rows = test::uniform(random, 1, 600);
-    const std::size_t cols = test::uniform(random, 1, 300);
+    // some with enough inputs for tasks of the most of them, on up to eight threads, and for a last one of a few
+    const std::size_t widest = 4 * kernels::most_gradient_inputs * std::min<std::size_t>(8, parallel::thread_count());
+    const bool wide = round % 10 == 0;
+    const std::size_t rows = test::uniform(random, 1, wide ? 40 : 600);
+    const std::size_t cols = (wide ? widest : 0) + test::uniform(random, 1, 300);
     const std::size_t tokens = test::uniform(random, 1, 30);
     CAPTURE(rows);
     CAPTURE(cols);

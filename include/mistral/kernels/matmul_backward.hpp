@@ -19,8 +19,8 @@ namespace mistral::inline MISTRAL_ABI::kernels {
 template <WeightFormat F>
 inline constexpr std::size_t turned_inputs = std::max(group_panels* panel_rows, F::block_inputs);
 
-/// Inputs whose gradients one task sums at most. With a depth of outputs they are 256 KiB of floats, which L2 holds; the
-/// more there are, the less often the rows of dy, which it doesn't hold, are read again.
+/// Inputs whose gradients one task sums at most. With a depth of outputs they are 256 KiB of floats, which L2 holds;
+/// the more there are, the less often the rows of dy, which it doesn't hold, are read again.
 inline constexpr std::size_t most_gradient_inputs = 256;
 
 /// The same for a matrix of `cols` inputs: fewer where the threads would have too few tasks to share.

@@ -28,9 +28,7 @@ struct alignas(64) Part {
 }  // namespace detail
 
 /// Threads that the caller's TBB arena may use.
-inline std::size_t thread_count() noexcept {
-  return static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
-}
+inline std::size_t thread_count() noexcept { return static_cast<std::size_t>(tbb::this_task_arena::max_concurrency()); }
 
 /// Calls f(begin, end) for pieces of [0, count) of at most `grain`, on the threads of the caller's TBB arena. The
 /// pieces may be any and run in any order: what f computes must not depend on them.
