@@ -15,7 +15,9 @@ mkdir -p "$folder"
 compilers=(g++-12 clang++-14 clang++-19)
 processors=(x86-64 x86-64-v3 x86-64-v4 cooperlake armv8-a armv8.6-a+i8mm+bf16)
 
-known_wrong=g++-12-armv8.6-a+i8mm+bf16  # docs/instruction_sets.md: right with -O1, and with clang
+# A cell that is known to be wrong, and in what (docs/instruction_sets.md): anything else in it is a failure like another's.
+known_wrong=g++-12-armv8.6-a+i8mm+bf16
+known_line='^ F32 [0-9.e+-]+ BF16 [0-9.e+-]+ Q8_0 [0-9.e+-]+ \(TOO FAR\) Q4_0 [0-9.e+-]+ \(TOO FAR\) apart [0-9.e+-]+ \(TOO FAR\)$'
 
 # what /proc/cpuinfo calls the instructions that a processor must have
 needs() {
@@ -58,7 +60,7 @@ cell() {  # cell COMPILER PROCESSOR: what it says goes to a file, and whether it
   local begun=$SECONDS name=$folder/$1-$2
   if build "$1" "$2" >"$name.log" 2>&1 && run "$1" "$2" >"$name.says" 2>>"$name.log"; then
     sed -i "s/^/ok: /; s/\$/ ($((SECONDS - begun)) s)/" "$name.says"
-  elif [ "$1-$2" = "$known_wrong" ]; then
+  elif [ "$1-$2" = "$known_wrong" ] && grep -qE "$known_line" "$name.says"; then
     sed -i 's/^/WRONG, as is known:/' "$name.says"
   else
     { echo "FAILED:"; cat "$name.log"; } >>"$name.says"
@@ -83,5 +85,5 @@ for compiler in "${compilers[@]}"; do
     printf '%-12s %-22s %s\n' "$compiler" "$processor" "$(cat "$folder/$compiler-$processor.says")"
   done
 done
-[ "$status" -eq 0 ] && echo "every cell but one that is known gives the golden logits"
+[ "$status" -eq 0 ] && echo "every cell gives the golden logits, but where it says WRONG"
 exit "$status"
