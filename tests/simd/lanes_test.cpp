@@ -1,5 +1,6 @@
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -12,6 +13,7 @@
 #include <mistral/simd/quads.hpp>
 #include <mistral/simd/quantize.hpp>
 #include <mistral/simd/transpose.hpp>
+#include <mistral/simd/words.hpp>
 
 using namespace mistral;
 
@@ -31,6 +33,22 @@ void check_all_halves() {
       const float expected = to_float(in[i + 1]);
       // the machine's conversion of a half makes a signalling NaN quiet
       REQUIRE((same(out[i], expected) || (std::isnan(out[i]) && std::isnan(expected))));
+    }
+  }
+}
+
+// The 32 x 16 bytes of words as numbers, scaled: a function of its own for each format that decodes codes so.
+template <int Format>
+[[gnu::noinline]] void decode(const std::byte* words, const simd::Lanes& zero, const simd::Lanes& scale,
+                              simd::Lanes (&out)[32]) {
+  for (std::size_t i = 0; i < 32; i += 4) {
+    std::byte bytes[simd::word_bytes];
+    std::memcpy(bytes, words + i / 4 * simd::word_bytes, sizeof bytes);
+    const simd::Words codes = simd::Words::load(bytes);
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k < 4; ++k) {
+      const simd::Lanes code = codes.bits(static_cast<int>(8 * k), 8).to_lanes() - zero;
+      out[i + k] = Format == 0 ? code * scale : simd::fma(code, scale, zero);
     }
   }
 }
@@ -62,6 +80,45 @@ TEST_CASE("words are taken apart to bfloat16 and bytes") {
     CHECK(same(even[i], to_float(bf16{static_cast<std::uint16_t>(words[i])})));
     CHECK(same(odd[i], to_float(bf16{static_cast<std::uint16_t>(words[i] >> 16)})));
     CHECK(third[i] == static_cast<float>(static_cast<std::int8_t>(words[i] >> 16)));
+  }
+}
+
+TEST_CASE("each byte of words is decoded in its own lane") {
+  Random random(3);
+  std::byte words[8 * simd::word_bytes];
+  for (std::byte& byte : words) byte = static_cast<std::byte>(random.next() & 255u);
+  const auto zero = simd::Lanes::broadcast(0.0f), one = simd::Lanes::broadcast(1.0f);
+  for (const auto decode_words : {decode<0>, decode<1>}) {
+    simd::Lanes numbers[32];
+    decode_words(words, zero, one, numbers);
+    for (std::size_t i = 0; i < 32; ++i) {
+      float out[simd::lanes];
+      numbers[i].store(out);
+      for (std::size_t lane = 0; lane < simd::lanes; ++lane) {
+        CHECK(out[lane] ==
+              static_cast<float>(std::to_integer<int>(words[i / 4 * simd::word_bytes + 4 * lane + i % 4])));
+      }
+    }
+  }
+}
+
+TEST_CASE("words are shifted by any number of bits, to the right with their sign if they have one") {
+  Random random(4);
+  std::uint32_t words[simd::BitsBatch::size];
+  for (auto& w : words) w = static_cast<std::uint32_t>(random.next());
+  const auto bits = simd::BitsBatch::load_unaligned(words);
+  const auto numbers = std::bit_cast<xsimd::batch<std::int32_t>>(bits);
+  for (int n = 0; n < 32; ++n) {
+    std::uint32_t left[simd::BitsBatch::size], right[simd::BitsBatch::size];
+    std::int32_t with_sign[simd::BitsBatch::size];
+    simd::shifted_left(bits, n).store_unaligned(left);
+    simd::shifted_right(bits, n).store_unaligned(right);
+    simd::shifted_right(numbers, n).store_unaligned(with_sign);
+    for (std::size_t i = 0; i < simd::BitsBatch::size; ++i) {
+      CHECK(left[i] == words[i] << n);
+      CHECK(right[i] == words[i] >> n);
+      CHECK(with_sign[i] == static_cast<std::int32_t>(words[i]) >> n);
+    }
   }
 }
 

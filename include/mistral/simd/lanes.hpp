@@ -229,6 +229,29 @@ inline float max(const Lanes& a) noexcept {
   return x[0];
 }
 
+/// Integers shifted by n bits, to the right with their sign if they have one: 0 <= n < 32.
+///@{
+template <class Batch>
+inline Batch shifted_left(const Batch& x, int n) noexcept {
+#if defined(__aarch64__)
+  // xsimd 8 tries one number after another, each in a function of its own that takes x by address. Where gcc 12 calls
+  // them, in a loop over parts, it may keep the copy of x where the result stands that the loop fills, which is lost
+  // (gcc's bug 90348): vectors as the compiler itself has them need no call.
+  return Batch(static_cast<typename Batch::register_type>(x) << n);
+#else
+  return x << n;
+#endif
+}
+template <class Batch>
+inline Batch shifted_right(const Batch& x, int n) noexcept {
+#if defined(__aarch64__)
+  return Batch(static_cast<typename Batch::register_type>(x) >> n);
+#else
+  return x >> n;
+#endif
+}
+///@}
+
 /// The floats whose upper halves are the odd bfloat16 of 16 neighbouring pairs, and those of the even ones: a pair is
 /// a 32-bit lane, the layout that the bfloat16 dot-product instructions take.
 inline Lanes odd_of_pairs(const std::byte* pairs) noexcept {
@@ -244,7 +267,7 @@ inline Lanes even_of_pairs(const std::byte* pairs) noexcept {
   Lanes out;
   for (std::size_t i = 0; i < registers; ++i) {
     const auto bits = BitsBatch::load_unaligned(reinterpret_cast<const std::uint32_t*>(pairs) + i * BitsBatch::size);
-    out.part[i] = std::bit_cast<FloatBatch>(bits << 16);
+    out.part[i] = std::bit_cast<FloatBatch>(shifted_left(bits, 16));
   }
   return out;
 }
@@ -256,7 +279,7 @@ inline Lanes byte_of_words(const std::byte* words) noexcept {
   Lanes out;
   for (std::size_t i = 0; i < registers; ++i) {
     const auto bits = Batch::load_unaligned(reinterpret_cast<const std::int32_t*>(words) + i * Batch::size);
-    out.part[i] = xsimd::to_float((bits << (24 - 8 * Byte)) >> 24);
+    out.part[i] = xsimd::to_float(shifted_right(shifted_left(bits, 24 - 8 * Byte), 24));
   }
   return out;
 }
