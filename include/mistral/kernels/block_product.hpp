@@ -24,13 +24,20 @@ struct BlockProduct<F, Scales> {
   using Dot = simd::Dot<F::max_code>;
   using Offset = std::int32_t;
   static constexpr std::size_t parts = 1;
+  static constexpr bool begins_at_offset = requires { Dot::from(Offset{}); };
 
   static Offset offset(const std::int8_t*, std::int32_t sum, float) noexcept { return -F::zero * sum; }
-  static Dot begin(const Offset&, std::size_t) noexcept { return Dot::zero(); }
+  static Dot begin([[maybe_unused]] const Offset& offset, std::size_t) noexcept {
+    if constexpr (begins_at_offset) {
+      return Dot::from(offset);
+    } else {
+      return Dot::zero();
+    }
+  }
   static simd::Sums sums(const Dot& dot, const Scales&, std::size_t) noexcept { return dot.sums(); }
   static simd::Lanes add(const Scales& terms, const simd::Sums& sums, const Offset& offset, float input_scale,
                          const simd::Lanes& acc) noexcept {
-    return simd::fma(sums.plus(offset), terms.scale * simd::Lanes::broadcast(input_scale), acc);
+    return simd::fma(sums.plus(begins_at_offset ? 0 : offset), terms.scale * simd::Lanes::broadcast(input_scale), acc);
   }
 };
 

@@ -86,14 +86,13 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
 /// them.
 inline constexpr std::size_t integer_rows_together = 264 / integer_tile_rows * integer_tile_rows;
 
-/// What a tile asks memory for, block by block, while it multiplies: its part of the weights that come later, and the
-/// next tile's codes. Asked for all at once, they would keep the core waiting; not asked for, few rows would be done
-/// before memory answers.
+/// What a tile asks memory for, block by block, while it multiplies: its part of the weights that come later. Asked for
+/// all at once, they would keep the core waiting; not asked for, few rows would be done before memory answers. The
+/// activations' codes come from L2 by themselves, in time: to ask for them as well costs more than it spares.
 struct TileAhead {
   const std::byte* weights;  ///< in the first panel
   std::size_t panel_bytes;   ///< from one panel to the next
   std::size_t block_bytes;   ///< of each panel, for each block that is multiplied; 0: nothing
-  std::size_t codes;         ///< from this tile's codes to the next one's
 };
 
 /// R rows times the P panels of w: adds `blocks` blocks to acc, one after the other.
@@ -125,9 +124,6 @@ inline void multiply_integer_tile(const Blocks& w, std::size_t blocks, const std
   for (std::size_t b = 0; b < blocks; ++b, scales += R, offsets += R) {
     for (; asked < (b + 1) * ahead.block_bytes; asked += 64) {
       for (std::size_t p = 0; p < P; ++p) __builtin_prefetch(ahead.weights + p * ahead.panel_bytes + asked);
-    }
-    for (std::size_t line = 0; line < R * Inputs<F>::block_bytes; line += 64) {
-      __builtin_prefetch(codes + ahead.codes + line);
     }
     simd::Sums sums[R][P];
 #pragma GCC unroll 2
@@ -191,9 +187,7 @@ inline void multiply_tiles(const PanelsView<F>& w, std::size_t first_panel, std:
         const std::size_t rows = integer_tile_of(row, x.rows()).rows;
         const std::size_t at = row * x.blocks() + first * rows;
         const std::size_t tile_bytes = tile < sharers ? share_bytes / sharers : 0;
-        // the next tile's codes of these blocks, if it has as many rows: this one's end is no way to there
-        const TileAhead ahead{ahead_of_all + tile * blocks * tile_bytes, w.panel_bytes(), tile_bytes,
-                              x.blocks() * rows * Inputs<F>::block_bytes};
+        const TileAhead ahead{ahead_of_all + tile * blocks * tile_bytes, w.panel_bytes(), tile_bytes};
         with_rows<integer_tile_rows>(rows, [&]<std::size_t R>() {
           multiply_integer_tile<R, P, F>(weights, blocks, x.codes + at * Inputs<F>::block_bytes, x.scales + at,
                                          x.offsets + at, sums + (row - begin) * P * panel_rows, ahead);

@@ -222,7 +222,9 @@ struct Dot {
 
   using Input = __m512i;
 
-  static Dot zero() noexcept { return {_mm512_setzero_si512()}; }
+  static Dot zero() noexcept { return from(0); }
+  /// A sum that begins at any number, which costs no more than one that begins at 0.
+  static Dot from(std::int32_t first) noexcept { return {_mm512_set1_epi32(first)}; }
   static void split(const Quads& w, Step (&out)[1]) noexcept { out[0] = w; }
   static Input input(const std::byte* p) noexcept {
     std::int32_t x;

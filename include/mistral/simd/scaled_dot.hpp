@@ -82,14 +82,20 @@ struct ScaledDot {
   using Input = typename Products::Input;
   static constexpr std::size_t steps = Products::steps;
   Products products;
-  std::int32_t first;
+  std::int32_t first;  // what the sum still lacks
 
   static std::int32_t start(const std::int8_t* x) noexcept {
     std::int32_t sum = 0;
     for (std::size_t i = 0; i < inputs; ++i) sum += x[i];
     return -Zero * sum;
   }
-  static ScaledDot from(std::int32_t start) noexcept { return {Products::zero(), start}; }
+  static ScaledDot from(std::int32_t start) noexcept {
+#if defined(__AVX512F__)
+    return {Products::from(start), 0};
+#else
+    return {Products::zero(), start};
+#endif
+  }
   static void split(const Quads& w, Step (&out)[steps]) noexcept { Products::split(w, out); }
   static Input input(const std::byte* p) noexcept { return Products::input(p); }
   void add(const Step& w, const Input& x) noexcept { products.add(w, x); }
