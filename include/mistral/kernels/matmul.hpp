@@ -21,6 +21,10 @@ namespace mistral::inline MISTRAL_ABI::kernels {
 /// of inputs (6 KiB); a group of 4 panels is 64 KiB, well inside L2.
 inline constexpr std::size_t depth_block = 256;
 
+/// Panels that a task walks together at most where there are many rows: the rows, which don't stay in L2 all together,
+/// are then copied for 256 outputs at a time and not for 64, and 256 KiB of unpacked weights still do.
+inline constexpr std::size_t most_group_panels = 16;
+
 /// One row times P panels, straight from the packed weights: this reads each weight once and is bound by memory.
 ///   next  where the panels begin that are read after these
 template <std::size_t P, WeightFormat F>
@@ -151,11 +155,12 @@ inline void multiply_depth(const float* unpacked, std::size_t panels, std::size_
   }
 }
 
-/// All rows of x times up to 4 panels: unpacks a depth of weights once, then walks the rows tile by tile.
+/// All rows of x times up to most_group_panels panels: unpacks a depth of weights once, then walks the rows tile by
+/// tile.
 template <WeightFormat F>
 inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const Inputs<F>& all,
                           SumFrom from, Rows<float> y) noexcept {
-  alignas(64) float unpacked[group_panels * depth_block * panel_rows];
+  alignas(64) float unpacked[most_group_panels * depth_block * panel_rows];
   for (std::size_t k = 0; k < w.cols; k += depth_block) {
     const std::size_t depth = std::min(depth_block, w.cols - k);
     for (std::size_t p = 0; p < panels; ++p) {
@@ -178,16 +183,31 @@ struct Product {
   Rows<float> y;
 };
 
+/// Panels that a task walks together, of `panels` in all that meet that many rows: more than group_panels where rows
+/// are copied for each group, are many, and leave every thread a few groups. Formats of bytes unpack two panels at a
+/// time, and copy no rows.
+template <WeightFormat F>
+std::size_t panels_together(std::size_t panels, std::size_t rows) noexcept {
+  constexpr std::size_t many_rows = 64;
+  std::size_t together = group_panels;
+  if (IntegerFormat<F> || rows < many_rows) return together;
+  while (2 * together <= most_group_panels && panels / (2 * together) >= 4 * parallel::thread_count()) together *= 2;
+  return together;
+}
+
 /// Calls f(product, first_panel, panels, next) for the groups of panels of some products of matrices of as many inputs
 /// with as many rows, each task with enough groups to be worth sharing. `next` is where the panels of the group begin
 /// that comes after.
 template <WeightFormat F, class Run>
 void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, const Run& f) noexcept {
-  const auto groups_of = [](const PanelsView<F>& w) { return (w.panel_count() + group_panels - 1) / group_panels; };
+  std::size_t all_panels = 0;
+  for (const Product<F>& product : products) all_panels += product.w.panel_count();
+  const std::size_t together = panels_together<F>(all_panels, rows);
+  const auto groups_of = [&](const PanelsView<F>& w) { return (w.panel_count() + together - 1) / together; };
   std::size_t all = 0;
   for (const Product<F>& product : products) all += groups_of(product.w);
   constexpr std::size_t worth_sharing = 1 << 17;  // multiply-adds: some 10 microseconds, a few times what sharing costs
-  const std::size_t group_work = std::max<std::size_t>(1, group_panels * panel_rows * products.front().w.cols * rows);
+  const std::size_t group_work = std::max<std::size_t>(1, together * panel_rows * products.front().w.cols * rows);
   const std::size_t grain = std::max<std::size_t>(1, worth_sharing / group_work);
   parallel::for_ranges(all, grain, [&](std::size_t begin, std::size_t end) {
     std::size_t first = 0;  // group of the product
@@ -195,10 +215,10 @@ void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, co
       const Product<F>& product = products[i];
       const std::size_t count = groups_of(product.w);
       for (std::size_t group = std::max(begin, first); group < std::min(end, first + count); ++group) {
-        const std::size_t panel = (group - first) * group_panels;
+        const std::size_t panel = (group - first) * together;
         const bool last = group + 1 == first + count && i + 1 < products.size();
-        f(product, panel, std::min(group_panels, product.w.panel_count() - panel),
-          last ? products[i + 1].w.data : product.w.panel(panel + group_panels));
+        f(product, panel, std::min(together, product.w.panel_count() - panel),
+          last ? products[i + 1].w.data : product.w.panel(panel + together));
       }
       first += count;
     }

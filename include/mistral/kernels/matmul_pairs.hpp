@@ -61,7 +61,7 @@ inline void multiply_pairs_tile(const std::byte* w, std::size_t panel_stride, co
   }
 }
 
-/// All rows of x times up to group_panels panels: a depth of weights is met by all rows while it is in cache. Between
+/// All rows of x times some panels: a depth of weights is met by all rows while it is in cache. Between
 /// two depths the sums rest in y, which rounds nothing.
 template <PairFormat F>
 inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels, const std::byte*,
