@@ -144,7 +144,13 @@ struct Lanes {
 /// a * b + c, with one rounding where the machine has it and with two where it has not.
 inline Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) noexcept {
   Lanes out;
+#if defined(__AVX512F__) && !defined(MISTRAL_EMULATED)
+  // xsimd 8 multiplies and adds here. gcc makes one instruction of the two from -O2 on, clang never: bits would depend
+  // on how a unit was compiled, and units that share a kernel may be compiled in two ways.
+  out.part[0] = _mm512_fmadd_ps(a.part[0], b.part[0], c.part[0]);
+#else
   for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::fma(a.part[i], b.part[i], c.part[i]);
+#endif
   return out;
 }
 
