@@ -8,17 +8,11 @@
 #include <mistral/core/config.hpp>
 
 /// Four layers of Mistral 7B: its matrices, and few enough to be made at once.
-inline constexpr mistral::ModelConfig four_layers{.dim = 4096,
-                                                  .n_layers = 4,
-                                                  .head_dim = 128,
-                                                  .hidden_dim = 14336,
-                                                  .n_heads = 32,
-                                                  .n_kv_heads = 8,
-                                                  .window_size = 4096,
-                                                  .context_len = 32768,
-                                                  .vocab_size = 32000,
-                                                  .rope_theta = 10000.0f,
-                                                  .norm_eps = 1e-5f};
+inline constexpr mistral::ModelConfig four_layers = [] {
+  mistral::ModelConfig config = mistral::mistral_7b_v0_1;
+  config.n_layers = 4;
+  return config;
+}();
 
 /// A session of one build or the other.
 struct Build {
