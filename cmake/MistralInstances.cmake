@@ -8,7 +8,8 @@
 #
 #   a preset  name, config, weight format, elements of the cache; configs and formats of one's own stand in HEADERS,
 #             which are found where the target's includes are
-#   an arch   what -march takes, from the plainest to the richest: of those that a processor runs, the last is chosen
+#   an arch   what -march takes, from the plainest to the richest: of those that a processor runs, the last is chosen;
+#             on Arm such as armv8-a, armv8.2-a+dotprod, armv8.6-a+i8mm+bf16
 #
 # and gives the target a header "<target>_instances.hpp" with a function <target>_instances(), all of them in order.
 #

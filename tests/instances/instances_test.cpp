@@ -63,13 +63,13 @@ TEST_CASE("each instance that this processor runs gives the golden logits") {
 
 TEST_CASE("the last instance that a processor runs is chosen, and a processor that runs none is an error") {
   const auto all = test_instances_instances();
-  CHECK(std::string(best_instance(all, "tiny", 0).arch) == "x86-64");
-  CHECK(std::string(best_instance(all, "tiny", all[1]->needs).arch) == "x86-64-v3");
-  CHECK(std::string(best_instance(all, "tiny", ~std::uint64_t{0}).arch) == "x86-64-v4");
-  CHECK(std::string(best_instance(all, "tiny", all[2]->needs & ~all[1]->needs).arch) == "x86-64");
+  CHECK(&best_instance(all, "tiny", 0) == all[0]);
+  CHECK(&best_instance(all, "tiny", all[1]->needs) == all[1]);
+  CHECK(&best_instance(all, "tiny", ~std::uint64_t{0}) == all[2]);
+  CHECK(&best_instance(all, "tiny", all[2]->needs & ~all[1]->needs) == all[0]);
   CHECK(test::error_of([&] { best_instance(all, "small"); }) ==
-        "[instances] preset 'small' for this processor: expected one of tiny for x86-64, tiny for x86-64-v3, tiny for "
-        "x86-64-v4, got none that it runs");
+        "[instances] preset 'small' for this processor: expected one of " MISTRAL_TEST_INSTANCES
+        ", got none that it runs");
   // What a unit is compiled for is what the processor that runs this must have.
   CHECK((simd::compiled_features() & ~simd::cpu_features()) == 0);
   CHECK(all[0]->needs == 0);
@@ -102,10 +102,10 @@ TEST_CASE("two shared objects built for two processors give the golden logits in
   const Golden golden;
   struct Shared {
     const instances::Instance* instance;  // what it is built for
-    decltype(&logits_x86_64_v3) logits_of;
+    decltype(&logits_second) logits_of;
   };
-  for (const Shared& shared : {Shared{test_instances_instances()[1], logits_x86_64_v3},
-                               Shared{test_instances_instances()[2], logits_x86_64_v4}}) {
+  for (const Shared& shared :
+       {Shared{test_instances_instances()[1], logits_second}, Shared{test_instances_instances()[2], logits_third}}) {
     if (!runs(*shared.instance)) {
       MESSAGE("SKIPPED: this processor lacks what the shared object for ", shared.instance->arch, " has");
       continue;
@@ -127,4 +127,7 @@ TEST_CASE("what a plain build leaves unused is named, and nothing where all is u
   CHECK(simd::unused_instructions(0, all) == "AVX2, AVX-512, VNNI, BF16");
   CHECK(simd::unused_instructions(avx2_only, all) == "AVX-512, VNNI, BF16");
   CHECK(simd::unused_instructions(all, all).empty());
+  const auto arm = simd::features_of(lse, dotprod, i8mm, bf16);
+  CHECK(simd::unused_instructions(0, arm) == "dotprod, i8mm, bf16");
+  CHECK(simd::unused_instructions(simd::features_of(lse, dotprod), arm) == "i8mm, bf16");
 }

@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include <mistral/simd/lanes.hpp>
+#include <mistral/simd/quads.hpp>
 
 namespace mistral::inline MISTRAL_ABI::kernels {
 

@@ -50,6 +50,10 @@ enum class CpuFeature : std::uint32_t {
   i8mm,
   bf16,
   sve,
+  rdm,
+  fp16,
+  fcma,
+  rcpc,
 };
 
 /// A set of CpuFeature: bit i is feature i.
@@ -164,6 +168,18 @@ constexpr CpuFeatures compiled_features() noexcept {
 #ifdef __ARM_FEATURE_SVE
   set |= features_of(sve);
 #endif
+#ifdef __ARM_FEATURE_QRDMX
+  set |= features_of(rdm);
+#endif
+#ifdef __ARM_FEATURE_FP16_VECTOR_ARITHMETIC
+  set |= features_of(fp16);
+#endif
+#ifdef __ARM_FEATURE_COMPLEX
+  set |= features_of(fcma);
+#endif
+#ifdef __ARM_FEATURE_RCPC
+  set |= features_of(rcpc);
+#endif
   return set;
 }
 
@@ -229,6 +245,10 @@ inline CpuFeatures cpu_features() noexcept {
   const unsigned long first = getauxval(AT_HWCAP);
   const unsigned long second = getauxval(AT_HWCAP2);
   if ((first >> 8 & 1u) != 0) set |= features_of(lse);       // HWCAP_ATOMICS
+  if ((first >> 10 & 1u) != 0) set |= features_of(fp16);     // HWCAP_ASIMDHP
+  if ((first >> 12 & 1u) != 0) set |= features_of(rdm);      // HWCAP_ASIMDRDM
+  if ((first >> 14 & 1u) != 0) set |= features_of(fcma);     // HWCAP_FCMA
+  if ((first >> 15 & 1u) != 0) set |= features_of(rcpc);     // HWCAP_LRCPC
   if ((first >> 20 & 1u) != 0) set |= features_of(dotprod);  // HWCAP_ASIMDDP
   if ((first >> 22 & 1u) != 0) set |= features_of(sve);      // HWCAP_SVE
   if ((second >> 13 & 1u) != 0) set |= features_of(i8mm);    // HWCAP2_I8MM
