@@ -1,8 +1,11 @@
 // One program with a preset for several processors, and two shared objects that are built for two of them.
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -75,6 +78,42 @@ TEST_CASE("the last instance that a processor runs is chosen, and a processor th
   CHECK(all[0]->needs == 0);
   CHECK(runs(best_instance(all, "tiny")));
 }
+
+#if defined(__x86_64__)
+TEST_CASE("the instance that is chosen is the one for what the compiler's library finds in this processor") {
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl");
+  const auto all = test_instances_instances();
+  CHECK(&best_instance(all, "tiny") == all[avx512 ? 2 : avx2 ? 1 : 0]);
+}
+#endif
+
+#if defined(__aarch64__)
+TEST_CASE("an emulated processor has what its manual says, and runs the instance for that") {
+  using enum simd::CpuFeature;
+  struct Processor {
+    std::string_view name;  // as qemu calls it
+    simd::CpuFeatures features;
+    std::size_t instance;
+  };
+  const auto neoverse_n1 = simd::features_of(lse, rdm, fp16, rcpc, dotprod);
+  const Processor processors[] = {{"cortex-a72", 0, 0},
+                                  {"neoverse-n1", neoverse_n1, 1},
+                                  {"max", neoverse_n1 | simd::features_of(fcma, sve, i8mm, bf16), 2}};
+  const char* const name = std::getenv("MISTRAL_TEST_PROCESSOR");
+  if (name == nullptr) {
+    MESSAGE("SKIPPED: no emulator plays a processor of a known name");
+    return;
+  }
+  const auto* const processor = std::ranges::find(processors, std::string_view(name), &Processor::name);
+  REQUIRE(processor != std::end(processors));
+  CHECK(simd::cpu_features() == processor->features);
+  const auto all = test_instances_instances();
+  CHECK(&best_instance(all, "tiny") == all[processor->instance]);
+}
+#endif
 
 TEST_CASE("an instance's errors are caught as std::runtime_error, whatever it is compiled for") {
   for (const instances::Instance* instance : test_instances_instances()) {

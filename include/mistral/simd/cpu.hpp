@@ -156,7 +156,7 @@ constexpr CpuFeatures compiled_features() noexcept {
 #ifdef __ARM_FEATURE_ATOMICS
   set |= features_of(lse);
 #endif
-#ifdef __ARM_FEATURE_DOTPROD
+#if defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_MATMUL_INT8)  // clang 14 doesn't name it where i8mm is
   set |= features_of(dotprod);
 #endif
 #ifdef __ARM_FEATURE_MATMUL_INT8
@@ -177,7 +177,7 @@ constexpr CpuFeatures compiled_features() noexcept {
 #ifdef __ARM_FEATURE_COMPLEX
   set |= features_of(fcma);
 #endif
-#ifdef __ARM_FEATURE_RCPC
+#if defined(__ARM_FEATURE_RCPC) || defined(__ARM_FEATURE_COMPLEX)  // both of Armv8.3; older compilers name one
   set |= features_of(rcpc);
 #endif
   return set;
