@@ -1,22 +1,7 @@
-// What tests include of other people's, parsed once a build and not once a test. Nothing of the library's: its headers
-// are taken as each test includes them.
-#include <algorithm>
-#include <array>
-#include <cmath>
-#include <filesystem>
-#include <fstream>
-#include <limits>
-#include <random>
-#include <span>
-#include <string>
-#include <string_view>
-#include <vector>
+// What most tests include, parsed once a build and not once a test, ours with it. So a test can lack an include that it
+// needs; a header can't, since each is compiled alone (structure/).
+#include "precompiled_foreign.hpp"
 
-#include <tbb/blocked_range.h>
-#include <tbb/global_control.h>
-#include <tbb/parallel_for.h>
-#include <tbb/partitioner.h>
+#include <mistral/model.hpp>
 
-#include <doctest/doctest.h>
-#include <nlohmann/json.hpp>
-#include <xsimd/xsimd.hpp>
+#include "kernels.hpp"

@@ -53,12 +53,8 @@ class OnlineSoftmax {
     ++rows_;
   }
 
-  void run(const HeadContext& context) noexcept {
-    constexpr auto block = static_cast<std::int64_t>(key_block);
-    for (std::int64_t first = begin_[0] / block * block; first < end_[rows_ - 1]; first += block) {
-      attend(context, first);
-    }
-  }
+  /// Attends to all keys that the rows see.
+  void run(const HeadContext& context) noexcept;
 
   /// Writes the (head_dim) result of a row.
   void result(std::size_t row, float* out) const noexcept {
@@ -362,5 +358,13 @@ class OnlineSoftmax {
   alignas(64) std::byte own_values_[key_block * kv_entry_bytes<T>(max_head_dim)];
   alignas(64) std::byte panels_[key_panels * max_words * simd::word_bytes];  // of keys
 };
+
+template <KvElement T>  // out of the class, and so no inline function: a program may compile it in one unit for all
+void OnlineSoftmax<T>::run(const HeadContext& context) noexcept {
+  constexpr auto block = static_cast<std::int64_t>(key_block);
+  for (std::int64_t first = begin_[0] / block * block; first < end_[rows_ - 1]; first += block) {
+    attend(context, first);
+  }
+}
 
 }  // namespace mistral::inline MISTRAL_ABI::kernels
