@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include <mistral/core/buffer.hpp>
 #include <mistral/core/rows.hpp>
@@ -86,6 +87,7 @@ class InputBuffer {
 
 template <IntegerFormat F>
 class InputBuffer<F> {
+  using Dot = typename Inputs<F>::Dot;
   using Offset = typename Inputs<F>::Offset;
 
  public:
@@ -132,14 +134,13 @@ class InputBuffer<F> {
     const float scale = simd::quantize(values, codes, sum);
     scales_.data()[block + row] = scale;
     offsets_.data()[block + row] = Inputs<F>::Product::offset(codes, sum, scale);
-    std::byte steps[Inputs<F>::block_bytes];
-    for (std::size_t i = 0; i < input_block; i += simd::quad) {
-      const std::int8_t four[simd::quad] = {codes[i], codes[i + 1], codes[i + 2], codes[i + 3]};
-      Inputs<F>::Dot::put(four, steps + i / simd::quad * Inputs<F>::Dot::input_bytes);
-    }
     std::byte* out = codes_.data() + block * Inputs<F>::block_bytes + row * simd::quad;
-    for (std::size_t i = 0; i < Inputs<F>::block_bytes; i += simd::quad, out += rows * simd::quad) {
-      std::memcpy(out, steps + i, simd::quad);
+    for (std::size_t i = 0; i < input_block; i += simd::quad) {
+      std::byte steps[Dot::input_bytes];
+      Dot::put(codes + i, steps);
+      for (std::size_t k = 0; k < Dot::input_bytes; k += simd::quad, out += rows * simd::quad) {
+        std::memcpy(out, steps + k, simd::quad);
+      }
     }
   }
 

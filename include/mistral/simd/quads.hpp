@@ -353,8 +353,8 @@ struct Dot {
   /// Bytes of a quad of activations.
   static constexpr std::size_t input_bytes = 4 * steps;
 
-  /// Writes a quad of activations in the form that `add` reads.
-  static void put(const std::int8_t (&x)[quad], std::byte* out) noexcept {
+  /// Writes a quad of activations, x (4), in the form that `add` reads.
+  static void put(const std::int8_t* x, std::byte* out) noexcept {
     if constexpr (steps == 1) {
       std::memcpy(out, x, 4);
     } else {

@@ -213,8 +213,8 @@ struct Dot {
 #endif
 #endif
 
-  /// Writes a quad of activations in the form that `add` reads.
-  static void put(const std::int8_t (&x)[quad], std::byte* out) noexcept { std::memcpy(out, x, quad); }
+  /// Writes a quad of activations, x (4), in the form that `add` reads.
+  static void put(const std::int8_t* x, std::byte* out) noexcept { std::memcpy(out, x, quad); }
 };
 
 }  // namespace mistral::inline MISTRAL_ABI::simd

@@ -150,7 +150,7 @@ struct ScaledDot {
   }
 
   static constexpr std::size_t input_bytes = 4 * steps;
-  static void put(const std::int8_t (&x)[quad], std::byte* out) noexcept { Dot<steps == 1 ? 15 : 63>::put(x, out); }
+  static void put(const std::int8_t* x, std::byte* out) noexcept { Dot<steps == 1 ? 15 : 63>::put(x, out); }
 };
 
 }  // namespace mistral::inline MISTRAL_ABI::simd
