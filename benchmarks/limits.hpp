@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/lanes.hpp>
 
 #if defined(__AVX2__)
@@ -86,33 +87,56 @@ inline void read_all(const std::byte* p, std::size_t bytes) {
   keep(sums);
 }
 
-/// The best read bandwidth of plain loops over 2 GiB, in bytes per second: 1 or 4 streams a thread, huge pages or not.
+/// The read bandwidth of plain loops over 2 GiB: 1 or 4 streams a thread, huge pages or not, on the threads of the
+/// caller's TBB arena, which are those that the work beside it runs on.
 class ReadBandwidth {
  public:
-  explicit ReadBandwidth(std::size_t threads) : threads_(threads) {}
-
-  double measure() const {
-    double best = 0.0;
-    for (const Region* region : {&plain_, &huge_}) {
-      best = std::max(best, rate(*region, read_all<1>));
-      best = std::max(best, rate(*region, read_all<4>));
+  /// Each loop reads the next quarter of the memory. Turns that stand between parts of some work see the machine as the
+  /// work does: quick or slow, and for as long.
+  void turn() {
+    const std::size_t share = bytes / 4;
+    const std::size_t first = turns_++ % 4 * share;
+    for (Loop& loop : loops_) {
+      const double begin = seconds();
+      parallel::for_ranges(share / piece, 1, [&](std::size_t from, std::size_t to) {
+        for (; from < to; ++from) loop.read(loop.region->data() + first + from * piece, piece);
+      });
+      loop.seconds += seconds() - begin;
+      loop.bytes += static_cast<double>(share);
     }
-    return best;
+  }
+
+  /// Bytes per second of the loop that was the best one over all turns since the last call.
+  double best() {
+    double rate = 0.0;
+    for (Loop& loop : loops_) {
+      rate = std::max(rate, loop.bytes / loop.seconds);
+      loop.seconds = loop.bytes = 0.0;
+    }
+    return rate;
+  }
+
+  /// The same of a turn over each quarter.
+  double measure() {
+    for (int i = 0; i < 4; ++i) turn();
+    return best();
   }
 
  private:
+  struct Loop {
+    const Region* region;
+    void (*read)(const std::byte* p, std::size_t bytes);
+    double seconds = 0.0;
+    double bytes = 0.0;
+  };
+
   static constexpr std::size_t bytes = std::size_t{2} << 30;
+  static constexpr std::size_t piece = std::size_t{2} << 20;  // read in 60 us at 35 GB/s: threads end together
 
-  template <class Read>
-  double rate(const Region& region, const Read& read) const {
-    const std::size_t share = region.bytes() / threads_;
-    const double time = timed_on(threads_, [&](std::size_t t) { read(region.data() + t * share, share); });
-    return static_cast<double>(share * threads_) / time;
-  }
-
-  std::size_t threads_;
+  std::size_t turns_ = 0;
   Region plain_{bytes, false};
   Region huge_{bytes, true};
+  Loop loops_[4] = {{&plain_, read_all<1>}, {&plain_, read_all<4>}, {&huge_, read_all<1>}, {&huge_, read_all<4>}};
 };
 
 /// Multiply-adds of independent accumulators, as many as the registers hold beside the factors, in operations (two a

@@ -132,7 +132,7 @@ void decode(benchmark::State& state) {
   std::vector<Layer<T>> model;
   for (std::size_t i = 0; i < layers; ++i) model.emplace_back(depth, random);
   Activations row(1, random);
-  const bench::ReadBandwidth bandwidth(threads);
+  bench::ReadBandwidth bandwidth;
   const double bytes = static_cast<double>(2 * n_kv_heads * seen * Layer<T>::entry_bytes);
   std::vector<double> rates, limits, ratios;
   for (auto _ : state) {

@@ -76,7 +76,7 @@ void matmul(benchmark::State& state) {
   std::vector<float> y(tokens * rows);
   kernels::InputBuffer<F> buffer(tokens, cols);
   std::vector<double> fractions;
-  static const bench::ReadBandwidth bandwidth(threads);
+  static bench::ReadBandwidth bandwidth;
   const double bytes = static_cast<double>(PanelsView<F>::bytes(rows, cols));
   const double operations = 2.0 * static_cast<double>(rows * cols * tokens);
   double achieved = 0.0;

@@ -135,7 +135,7 @@ class Bench {
 
     Progress progress("measuring", a_.repeats + (a_.sequences > 0 ? 1 : 0));
     {
-      const bench::ReadBandwidth bandwidth(threads_);
+      bench::ReadBandwidth bandwidth;
       for (std::size_t i = 0; i < a_.repeats; ++i) {
         repeat(bandwidth);
         progress.at(i + 1);
@@ -161,9 +161,10 @@ class Bench {
     return bench::seconds() - begin;
   }
 
-  // Seconds of each tenth of the tokens of each depth. The depths take turns with every token, so that what slows the
-  // machine for a while slows them all.
-  std::vector<std::array<double, 10>> decode() {
+  // Seconds of each tenth of the tokens of each depth. The depths take turns with every token, and the loops of the
+  // bandwidth with every few, so that what slows the machine for a while slows them all.
+  std::vector<std::array<double, 10>> decode(bench::ReadBandwidth& bandwidth) {
+    constexpr std::size_t tokens_a_turn = 4;
     std::vector<std::array<double, 10>> seconds(figures_.decodes.size());
     for (std::size_t d = 0; d < seconds.size(); ++d) {
       sessions_[d]->randomize_cache(static_cast<std::int64_t>(figures_.decodes[d].depth));
@@ -171,6 +172,7 @@ class Bench {
     std::size_t resident = 0;
     for (std::size_t tenth = 0, i = 0; tenth < 10; ++tenth) {
       for (const std::size_t end = a_.generate_tokens * (tenth + 1) / 10; i < end; ++i) {
+        if (i % tokens_a_turn == 0) bandwidth.turn();
         for (std::size_t d = 0; d < seconds.size(); ++d) {
           const double begin = bench::seconds();
           sessions_[d]->decode(tokens_[i % a_.prompt_tokens]);
@@ -183,9 +185,10 @@ class Bench {
     return seconds;
   }
 
-  void repeat(const bench::ReadBandwidth& bandwidth) {
+  void repeat(bench::ReadBandwidth& bandwidth) {
     const auto tokens = static_cast<double>(a_.generate_tokens);
-    const auto [limit, tenths] = between([&] { return bandwidth.measure(); }, [&] { return decode(); });
+    const auto tenths = decode(bandwidth);
+    const double limit = bandwidth.best();
     figures_.bandwidths.push_back(limit);
     for (std::size_t k = 0; k < tenths.size(); ++k) {
       Decode& d = figures_.decodes[k];
