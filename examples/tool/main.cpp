@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <memory_resource>
 #include <new>
 #include <sstream>
 #include <string>
@@ -14,6 +15,7 @@
 #include <CLI/CLI.hpp>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/huge_pages.hpp>
 #include <mistral/io/printable.hpp>
 #include <mistral/simd/cpu.hpp>
 
@@ -390,6 +392,8 @@ int run(int argc, const char* const* argv) {
 int main(int argc, char** argv) {
   // A reader that has seen enough (`mistral generate | head`) ends us quietly, whatever our parent made of the signal.
   std::signal(SIGPIPE, SIG_DFL);
+  mistral::HugePages huge_pages;  // for all weights, caches and activations
+  std::pmr::set_default_resource(&huge_pages);
   try {
     return mistral::tool::run(argc, argv);
   } catch (const mistral::Error& error) {
