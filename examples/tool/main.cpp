@@ -15,7 +15,7 @@
 #include <CLI/CLI.hpp>
 
 #include <mistral/core/error.hpp>
-#include <mistral/core/huge_pages.hpp>
+#include <mistral/io/huge_pages.hpp>
 #include <mistral/io/printable.hpp>
 #include <mistral/simd/cpu.hpp>
 

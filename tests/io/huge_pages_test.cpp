@@ -8,7 +8,7 @@
 #include <string>
 
 #include <mistral/core/buffer.hpp>
-#include <mistral/core/huge_pages.hpp>
+#include <mistral/io/huge_pages.hpp>
 
 #include "../support/counting_resource.hpp"
 
