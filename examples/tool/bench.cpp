@@ -162,9 +162,10 @@ class Bench {
   }
 
   // Seconds of each tenth of the tokens of each depth. The depths take turns with every token, and the loops of the
-  // bandwidth with every few, so that what slows the machine for a while slows them all.
+  // bandwidth with every quarter of a second of them, so that what slows the machine for a while slows them all.
   std::vector<std::array<double, 10>> decode(bench::ReadBandwidth& bandwidth) {
-    constexpr std::size_t tokens_a_turn = 4;
+    constexpr double seconds_a_turn = 0.25;
+    double since_turn = seconds_a_turn;
     std::vector<std::array<double, 10>> seconds(figures_.decodes.size());
     for (std::size_t d = 0; d < seconds.size(); ++d) {
       sessions_[d]->randomize_cache(static_cast<std::int64_t>(figures_.decodes[d].depth));
@@ -172,11 +173,16 @@ class Bench {
     std::size_t resident = 0;
     for (std::size_t tenth = 0, i = 0; tenth < 10; ++tenth) {
       for (const std::size_t end = a_.generate_tokens * (tenth + 1) / 10; i < end; ++i) {
-        if (i % tokens_a_turn == 0) bandwidth.turn();
+        if (since_turn >= seconds_a_turn) {
+          bandwidth.turn();
+          since_turn = 0.0;
+        }
         for (std::size_t d = 0; d < seconds.size(); ++d) {
           const double begin = bench::seconds();
           sessions_[d]->decode(tokens_[i % a_.prompt_tokens]);
-          seconds[d][tenth] += bench::seconds() - begin;
+          const double taken = bench::seconds() - begin;
+          seconds[d][tenth] += taken;
+          since_turn += taken;
         }
       }
       if (tenth == 0) resident = resident_bytes();
