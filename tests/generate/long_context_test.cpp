@@ -36,7 +36,7 @@ using Model = Transformer<narrow, F32>;
 
 using test::resident_bytes;
 
-/// Decodes `count` tokens after `token`, each the most probable one moved on by its number, and says what they cost
+/// Decodes `count` tokens after `token`, each the most probable one moved on by its number: what that costs.
 double processor_seconds(Session<Model, bf16>& session, TokenId& token, std::size_t count) {
   const std::clock_t begin = std::clock();
   for (std::size_t i = 0; i < count; ++i) {
