@@ -31,8 +31,9 @@ apt_install() {
   for package in "${missing[@]}"; do
     case $package in *:*) "${root[@]}" dpkg --add-architecture "${package#*:}" ;; esac
   done
-  "${root[@]}" apt-get update -qq
-  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
+  # standard output is for what the script is run for
+  "${root[@]}" apt-get update -qq >&2
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >&2
 }
 
 # what the library and the examples need, what the tool needs beside that, and what the tests need
