@@ -15,6 +15,7 @@
 #include <mistral/io/dequantize.hpp>
 
 #include "../support/random_rows.hpp"
+#include "../support/rounds.hpp"
 
 using namespace mistral;
 using test::Matrix;
@@ -84,7 +85,7 @@ double relative_error(const Matrix& weights) {
 TEST_CASE_TEMPLATE("a format gives weights back within its bound", F, F32, F16, BF16, Q8_0, Q4_0) {
   Random random(1);
   for (const float size : {1.0f, 1e-3f, 100.0f}) {
-    for (int round = 0; round < 20; ++round) {
+    for (int round = 0; round < test::rounds(20); ++round) {
       Matrix weights(test::uniform(random, 1, 40), test::uniform(random, 1, 100), random);
       for (float& w : weights.values) w *= size;
       Matrix back = weights;
@@ -106,7 +107,7 @@ TEST_CASE_TEMPLATE("a format gives weights back within its bound", F, F32, F16, 
 TEST_CASE_TEMPLATE("a fitted scale is at least as good as that of the first candidate", F, IQ4_NL, Q4_K, Q6_K) {
   Random random(3);
   for (const float size : {1.0f, 1e-3f, 100.0f}) {
-    for (int round = 0; round < 20; ++round) {
+    for (int round = 0; round < test::rounds(20); ++round) {
       Matrix weights(test::uniform(random, 1, 40), test::uniform(random, 1, 3) * 256, random);
       for (float& w : weights.values) w *= size;
       if (round % 4 == 1) weights.values[test::uniform(random, 0, weights.values.size() - 1)] *= 100.0f;
@@ -230,7 +231,7 @@ TEST_CASE_TEMPLATE("blocks of a file are kept bit by bit, and stand for what the
   CHECK(F::block_inputs == info(type).block);
   CHECK(F::file_block_bytes == info(type).bytes);
   Random random(2);
-  for (int round = 0; round < 20; ++round) {
+  for (int round = 0; round < test::rounds(20); ++round) {
     const std::size_t rows = test::uniform(random, 1, 40);
     const std::size_t cols = test::uniform(random, 1, 5) * F::block_inputs;
     Panels<F> panels(rows, cols);

@@ -11,6 +11,7 @@
 #include <mistral/format/nf4.hpp>
 
 #include "../support/random_rows.hpp"
+#include "../support/rounds.hpp"
 
 using namespace mistral;
 using test::Matrix;
@@ -104,7 +105,7 @@ TEST_CASE("a byte stands for the number of the dynamic map, and the nearest is f
   CHECK(NF4::scale_map.value[254] == 0.99296875f);
   CHECK(NF4::scale_map.value[255] == 1.0f);
   Random random(1);
-  for (int i = 0; i < 2000; ++i) {
+  for (int i = 0; i < test::rounds(2000); ++i) {
     const float x = (2.0f * random.uniform() - 1.0f) * std::pow(10.0f, static_cast<float>(-(i % 8)));
     const double found = static_cast<double>(NF4::scale_map.value[NF4::scale_map.nearest(x)]);
     const double best = map[nearest(map, static_cast<double>(x))];
@@ -147,7 +148,7 @@ TEST_CASE(
     "codes, scales and weights are those of the definition, in groups of 16 rows x 16 blocks, whatever the shape") {
   const std::vector<double> map = dynamic_map();
   Random random(2);
-  for (int round = 0; round < 12; ++round) {
+  for (int round = 0; round < test::rounds(12); ++round) {
     const std::size_t rows = test::uniform(random, 1, 40);
     const std::size_t cols = test::uniform(random, 1, 1300);
     CAPTURE(rows);

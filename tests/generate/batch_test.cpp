@@ -22,6 +22,7 @@
 #include "../support/counting_resource.hpp"
 #include "../support/models.hpp"
 #include "../support/random_rows.hpp"
+#include "../support/rounds.hpp"
 #include "../support/scratch.hpp"
 
 using namespace mistral;
@@ -294,7 +295,7 @@ BatchOptions random_options(Random& random) {
   return options;
 }
 
-constexpr int rounds = test::counts_allocations ? 30 : 6;  // sanitizers take their time
+constexpr int rounds = test::sanitized ? 2 : 30;
 
 }  // namespace
 

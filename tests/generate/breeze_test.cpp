@@ -27,6 +27,7 @@
 #include "../support/models.hpp"
 #include "../support/random_rows.hpp"
 #include "../support/resident.hpp"
+#include "../support/rounds.hpp"
 
 using namespace mistral;
 
@@ -46,7 +47,7 @@ std::vector<TokenId> with_bos(const Tokenizer& tokenizer, const std::string& tex
 double soak_seconds() {
   const char* text = std::getenv("MISTRAL_SOAK_SECONDS");
   if (text != nullptr) return std::atof(text);
-  return test::counts_allocations ? 5.0 : 2.0;
+  return test::sanitized ? 2.0 : 5.0;
 }
 
 struct Spoken {

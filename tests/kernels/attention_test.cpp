@@ -9,6 +9,7 @@
 #include <mistral/kernels/reference.hpp>
 
 #include "../support/random_rows.hpp"
+#include "../support/rounds.hpp"
 
 using namespace mistral;
 using test::Matrix;
@@ -86,7 +87,7 @@ TEST_CASE_TEMPLATE("attention equals a dense mask in double, for every window fr
   round_to<T>(v, 18);
   const std::vector<std::byte> keys = by_head<T>(k, 18);
   const std::vector<std::byte> values = by_head<T>(v, 18);
-  for (std::size_t window = 0; window <= tokens + 2; ++window) {
+  for (std::size_t window = 0; window <= tokens + 2; window += test::sanitized ? 7 : 1) {
     CAPTURE(window);
     kernels::AttentionShape shape = base;
     shape.window = window;
@@ -113,7 +114,7 @@ TEST_CASE_TEMPLATE("attention equals a dense mask in double, for every window fr
 
 TEST_CASE("attention equals a dense mask for any grouping of heads and any width of a head") {
   Random random(5);
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < test::rounds(40); ++round) {
     const std::size_t kv_heads = test::uniform(random, 1, 3);
     const std::size_t group = round == 0 ? 70 : test::uniform(random, 1, 9);  // 70: more heads than one task holds
     const std::size_t head_dim = 2 * test::uniform(random, 1, 64);
@@ -174,7 +175,7 @@ TEST_CASE("scores of any size give weights that sum to one") {
 
 TEST_CASE("8 bits for a key or a value are off by half a code at most, and all of them NaN where one isn't finite") {
   Random random(8);
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < test::rounds(300); ++round) {
     const std::size_t head_dim = 2 * test::uniform(random, 1, 128);
     Matrix x(1, head_dim, random);
     const float size = std::ldexp(1.0f, static_cast<int>(test::uniform(random, 0, 250)) - 148);  // subnormals too
@@ -201,7 +202,7 @@ TEST_CASE("8 bits for a key or a value are off by half a code at most, and all o
 
 TEST_CASE("attention over 8-bit keys and values differs from exact attention by what their rounding allows") {
   Random random(9);
-  for (int round = 0; round < 20; ++round) {
+  for (int round = 0; round < test::rounds(20); ++round) {
     const std::size_t head_dim = 2 * test::uniform(random, 1, 64);
     const std::size_t tokens = test::uniform(random, 1, 100);
     const kernels::AttentionShape shape{

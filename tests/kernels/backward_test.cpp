@@ -24,6 +24,7 @@
 
 #include "../support/finite_difference.hpp"
 #include "../support/random_rows.hpp"
+#include "../support/rounds.hpp"
 
 using namespace mistral;
 using test::Matrix;
@@ -71,7 +72,7 @@ Matrix rows_of_panels(std::span<const float> panels, std::size_t outputs, std::s
 TEST_CASE_TEMPLATE("the inputs' gradient is the product with the transposed weights, whatever the format", F, F32, BF16,
                    F16, Q8_0, Q4_0, NF4) {
   Random random(1);
-  for (int round = 0; round < 30; ++round) {
+  for (int round = 0; round < test::rounds(30); ++round) {
     // some with enough inputs for tasks of the most of them, on up to eight threads, and for a last one of a few
     const std::size_t widest = 4 * kernels::most_gradient_inputs * std::min<std::size_t>(8, parallel::thread_count());
     const bool wide = round % 10 == 0;
@@ -116,7 +117,7 @@ TEST_CASE_TEMPLATE("the inputs' gradient is the product with the transposed weig
 
 TEST_CASE("the weights' gradient is the sum over the rows, and the same bits in one call or in several") {
   Random random(2);
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < test::rounds(40); ++round) {
     const std::size_t outputs = test::uniform(random, 1, 150);
     const std::size_t inputs = test::uniform(random, 1, 250);
     const std::size_t tokens = test::uniform(random, 1, 300);
@@ -257,6 +258,7 @@ TEST_CASE("the gradients of attention are those of finite differences, past the 
     CHECK(same_bits(one_dk, dk));
     CHECK(same_bits(one_dv, dv));
 
+    if (test::sanitized) continue;  // what follows takes most of the time, and is the test's own code
     Numbers wq = wide(tail(q).values), wk = wide(tail(k).values), wv = wide(tail(v).values);
     const auto f = [&] { return test::attention(sizes, wq, wk, wv); };
     const Matrix dy_tail = tail(dy);

@@ -6,22 +6,12 @@
 #include <new>
 #include <stdexcept>
 
-// Sanitizers bring an operator new of their own, which does more good than counting.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define MISTRAL_TEST_COUNTS_ALLOCATIONS 0
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define MISTRAL_TEST_COUNTS_ALLOCATIONS 0
-#endif
-#endif
-#ifndef MISTRAL_TEST_COUNTS_ALLOCATIONS
-#define MISTRAL_TEST_COUNTS_ALLOCATIONS 1
-#endif
+#include "rounds.hpp"
 
 namespace mistral::test {
 
-/// Whether `allocations` counts.
-inline constexpr bool counts_allocations = MISTRAL_TEST_COUNTS_ALLOCATIONS != 0;
+/// Whether `allocations` counts: sanitizers bring an operator new of their own, which does more good than counting.
+inline constexpr bool counts_allocations = !sanitized;
 
 /// How many times the program has called operator new (but for over-aligned types).
 inline std::atomic<std::size_t> allocations{0};
@@ -40,7 +30,7 @@ std::size_t allocations_in(const Action& action) {
 
 }  // namespace mistral::test
 
-#if MISTRAL_TEST_COUNTS_ALLOCATIONS
+#if !MISTRAL_TEST_SANITIZED
 // A program may replace these, but not inline; weak, so that several files of one program can include this header.
 [[gnu::weak]] void* operator new(std::size_t size) {
   ++mistral::test::allocations;

@@ -12,6 +12,7 @@
 
 #include <mistral/text/tokenizer.hpp>
 
+#include "../support/rounds.hpp"
 #include "../support/scratch.hpp"
 #include "model_builder.hpp"
 
@@ -94,7 +95,7 @@ TEST_CASE("a trie that points outside, or in circles, does no harm") {
         }).find("at most 1024 bytes") != std::string::npos);
 
   std::mt19937 random(4);
-  for (int round = 0; round < 200; ++round) {
+  for (int round = 0; round < mistral::test::rounds(200); ++round) {
     std::vector<std::uint32_t> units(1 + random() % 600);
     for (std::uint32_t& unit : units)
       unit = static_cast<std::uint32_t>((random() % 600) << 10 | (random() % 4) << 8 | (random() % 4));

@@ -15,6 +15,7 @@
 #include <mistral/text/chat_json.hpp>
 
 #include "../support/data.hpp"
+#include "../support/rounds.hpp"
 #include "../support/scratch.hpp"
 #include "model_builder.hpp"
 
@@ -241,9 +242,10 @@ TEST_CASE("a message of bytes that are no UTF-8 is encoded as any text is") {
 TEST_CASE("a long conversation takes time in proportion") {
   const Pair v3 = small_pair(ChatTemplate::v3);
   std::vector<Message> messages{{"system", "s"}};
-  for (int i = 0; i < 100'000; ++i) messages.insert(messages.end(), {{"user", "a"}, {"assistant", "b"}});
+  constexpr std::size_t turns = mistral::test::rounds(std::size_t{100'000});
+  for (std::size_t i = 0; i < turns; ++i) messages.insert(messages.end(), {{"user", "a"}, {"assistant", "b"}});
   const EncodedChat chat = encode_chat_with_answers(v3.tokenizer, v3.chat_template, messages);
-  CHECK(chat.answers.size() == 100'000);
+  CHECK(chat.answers.size() == turns);
 }
 
 TEST_CASE("a conversation that no template can write down is an error that names the message and its role") {

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "../support/rounds.hpp"
 #include "model_builder.hpp"
 
 namespace {
@@ -128,7 +129,7 @@ SentencePieceModel random_model(std::mt19937& random, bool unused) {
 
 void compare_with_twin(bool unused) {
   std::mt19937 random(unused ? 7 : 11);
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < mistral::test::rounds(300); ++round) {
     const SentencePieceModel model = random_model(random, unused);
     const Vocabulary vocabulary(model, "random");
     const PieceMerger merger(vocabulary);

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "../support/rounds.hpp"
+
 using mistral::detail::PrefixTrie;
 
 TEST_CASE("a trie finds the longest word that a text starts with") {
@@ -19,7 +21,7 @@ TEST_CASE("a trie finds the longest word that a text starts with") {
     for (std::size_t n = 1 + random() % longest; n > 0; --n) text += "ab\xff"[random() % 3];
     return text;
   };
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < mistral::test::rounds(300); ++round) {
     std::set<std::string> words;
     for (std::size_t n = random() % 20; n > 0; --n) words.insert(word(6));
     const PrefixTrie trie(std::vector<std::string_view>(words.begin(), words.end()));

@@ -12,6 +12,7 @@
 
 #include <mistral/text/tokenizer.hpp>
 
+#include "../support/rounds.hpp"
 #include "../support/scratch.hpp"
 #include "model_builder.hpp"
 
@@ -83,7 +84,7 @@ TEST_CASE("a model cut off anywhere is an error") {
 TEST_CASE("a model with broken bytes is an error or a model, never a crash") {
   const std::string whole = whole_file();
   std::mt19937 random(1);
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < mistral::test::rounds(300); ++round) {
     std::string broken = whole;
     for (std::size_t n = 1 + random() % 4; n > 0; --n) broken[random() % broken.size()] = static_cast<char>(random());
     try {

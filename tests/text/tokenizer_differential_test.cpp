@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "../support/data.hpp"
+#include "../support/rounds.hpp"
 #include "../support/scratch.hpp"
 #include "model_builder.hpp"
 
@@ -165,10 +166,11 @@ void compare(const std::string& model_path, std::uint32_t seed) {
   INFO(command);
   REQUIRE_MESSAGE(std::system(command.c_str()) == 0, scratch.read("log"));
   std::ifstream out(scratch.path("out"));
-  std::size_t different = 0;
+  std::size_t different = 0, number = 0;
   for (const std::string& line : lines) {
     std::string numbers;
     REQUIRE(std::getline(out, numbers));
+    if (mistral::test::sanitized && number++ % 8 != 0) continue;
     std::istringstream stream(numbers);
     std::vector<TokenId> expected;
     for (TokenId id = 0; stream >> id;) expected.push_back(id);

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "../support/rounds.hpp"
 #include "../support/scratch.hpp"
 #include "model_builder.hpp"
 
@@ -55,7 +56,7 @@ TEST_CASE("text becomes ids, and ids become the text again") {
   CHECK(tokenizer.decode({ids[0]}) == tokenizer.decode(std::span<const TokenId>(ids).first(1)));
   CHECK(tokenizer.encode("").empty());
   std::mt19937 random(6);
-  for (int round = 0; round < 500; ++round) {
+  for (int round = 0; round < mistral::test::rounds(500); ++round) {
     std::string any;
     for (std::size_t n = random() % 40; n > 0; --n) any += static_cast<char>(random() % 128);
     CHECK(tokenizer.decode(tokenizer.encode(any)) == any);
@@ -158,13 +159,14 @@ TEST_CASE("several threads may use one tokenizer") {
 TEST_CASE("a text that can be cut nowhere takes time in proportion to its length") {
   const Tokenizer tokenizer = own_tokenizer();
   auto aa = small_model({"a"});
-  for (std::size_t length = 2; length <= 512; length *= 2) aa.pieces.push_back({std::string(length, 'a'), -1.0f});
+  for (std::size_t piece = 2; piece <= 512; piece *= 2) aa.pieces.push_back({std::string(piece, 'a'), -1.0f});
   const Tokenizer runs(aa, "m");
   std::mt19937 random(8);
-  std::string letters, one(1 << 20, 'a');
-  while (letters.size() < 1 << 20) letters += "etaoin"[random() % 6];
+  constexpr std::size_t length = mistral::test::rounds(std::size_t{1} << 20);
+  std::string letters, one(length, 'a');
+  while (letters.size() < length) letters += "etaoin"[random() % 6];
   for (const auto& [t, text] : {std::pair(tokenizer, letters), std::pair(tokenizer, one), std::pair(runs, one)}) {
-    const double small = seconds_to_encode(t, text.substr(0, 1 << 16));
+    const double small = seconds_to_encode(t, text.substr(0, length / 16));
     const double large = seconds_to_encode(t, text);
     // 16 times the text; were it quadratic, 256 times the time
     CHECK(large < 80 * small + 0.1);
