@@ -27,5 +27,5 @@ extern "C" void many_rows(const kernels::UnpackedBlocks<F>& w, std::size_t block
 #endif
 
 extern "C" void one_row(const PanelsView<F>& w, const std::byte* next, const kernels::Inputs<F>& x, float* y) {
-  kernels::multiply_row<kernels::group_panels>(w, 0, next, x, y);
+  kernels::multiply_row<kernels::group_panels>(w, 0, 1, next, x, y);
 }

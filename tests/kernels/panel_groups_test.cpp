@@ -36,7 +36,8 @@ TEST_CASE_TEMPLATE("rows get the same bits in groups of many panels as one by on
   kernels::InputBuffer<F> inputs(rows, cols);
   tbb::task_arena one_thread(1);  // leaves each thread enough groups of the largest size
   one_thread.execute([&] {
-    REQUIRE(kernels::panels_together<F>(w.view().panel_count(), rows) == kernels::most_group_panels);
+    REQUIRE(kernels::panels_together<F>(w.view().panel_count(), w.view().panel_bytes(), rows) ==
+            kernels::most_group_panels);
     kernels::matmul(w.view(), inputs.prepare({x.data(), rows, cols}), Rows<float>(together.data(), rows, outputs));
   });
   for (std::size_t row = 0; row < rows; ++row) {

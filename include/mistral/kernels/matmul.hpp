@@ -25,14 +25,15 @@ inline constexpr std::size_t depth_block = 256;
 /// are then copied for 256 outputs at a time and not for 64, and 256 KiB of unpacked weights still do.
 inline constexpr std::size_t most_group_panels = 16;
 
-/// One row times P panels, straight from the packed weights: this reads each weight once and is bound by memory.
-///   next  where the panels begin that are read after these
+/// One row times P panels, straight from the packed weights: panels first_panel + p * apart. This reads each weight
+/// once and is bound by memory.
+///   next  where the panel begins that is read after the first
 template <std::size_t P, WeightFormat F>
-inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const std::byte* next, const Inputs<F>& all,
-                         float* y) noexcept {
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::size_t apart, const std::byte* next,
+                         const Inputs<F>& all, float* y) noexcept {
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
-  const std::size_t panel_bytes = w.panel_bytes();
+  const std::size_t stride = apart * w.panel_bytes();
   walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t b, std::ptrdiff_t ahead) {
     const float* const x = all.x.data() + b * F::block_inputs;
     const std::size_t inputs = std::min(F::block_inputs, w.cols - b * F::block_inputs);
@@ -42,8 +43,8 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
 #pragma GCC unroll 4
       for (std::size_t p = 0; p < P; ++p) {
         simd::Lanes weights[F::block_inputs];
-        F::unpack(block + p * panel_bytes, weights);
-        __builtin_prefetch(block + static_cast<std::ptrdiff_t>(p * panel_bytes) + ahead);
+        F::unpack(block + p * stride, weights);
+        __builtin_prefetch(block + static_cast<std::ptrdiff_t>(p * stride) + ahead);
         for (std::size_t i = 0; i < count; ++i) acc[p] = simd::fma(weights[i], input[i], acc[p]);
       }
     };
@@ -53,51 +54,45 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
       multiply_block(inputs);
     }
   });
-  for (std::size_t p = 0; p < P; ++p) {
-    const std::size_t output = (first_panel + p) * panel_rows;
-    acc[p].store_some(y + output, w.rows - output);
-  }
+  store_row(acc, first_panel, apart, w.rows, y);
 }
 
 /// The same for blocks that are decoded in steps, so that their weights stay in registers.
 template <std::size_t P, SteppedFormat F>
-inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const std::byte* next, const Inputs<F>& all,
-                         float* y) noexcept {
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::size_t apart, const std::byte* next,
+                         const Inputs<F>& all, float* y) noexcept {
   constexpr std::size_t steps = F::block_inputs / F::step_inputs;
   constexpr std::size_t share = F::block_bytes / steps;  // of the prefetches
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
-  const std::size_t panel_bytes = w.panel_bytes();
+  const std::size_t stride = apart * w.panel_bytes();
   walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t b, std::ptrdiff_t ahead) {
     const float* const x = all.x.data() + b * F::block_inputs;
     const std::size_t inputs = std::min(F::block_inputs, w.cols - b * F::block_inputs);
     if (inputs < F::block_inputs) {
       for (std::size_t p = 0; p < P; ++p) {
         simd::Lanes weights[F::block_inputs];
-        F::unpack(block + p * panel_bytes, weights);
+        F::unpack(block + p * stride, weights);
         for (std::size_t i = 0; i < inputs; ++i) acc[p] = simd::fma(weights[i], simd::Lanes::broadcast(x[i]), acc[p]);
       }
       return;
     }
     simd::Lanes scales[P];
-    for (std::size_t p = 0; p < P; ++p) scales[p] = F::scales(block + p * panel_bytes);
+    for (std::size_t p = 0; p < P; ++p) scales[p] = F::scales(block + p * stride);
 #pragma GCC unroll 2
     for (std::size_t step = 0; step < steps; ++step) {
 #pragma GCC unroll 4
       for (std::size_t p = 0; p < P; ++p) {
-        __builtin_prefetch(block + static_cast<std::ptrdiff_t>(p * panel_bytes + step * share) + ahead);
+        __builtin_prefetch(block + static_cast<std::ptrdiff_t>(p * stride + step * share) + ahead);
         simd::Lanes weights[F::step_inputs];
-        F::unpack_step(block + p * panel_bytes, step, scales[p], weights);
+        F::unpack_step(block + p * stride, step, scales[p], weights);
         for (std::size_t i = 0; i < F::step_inputs; ++i) {
           acc[p] = simd::fma(weights[i], simd::Lanes::broadcast(x[step * F::step_inputs + i]), acc[p]);
         }
       }
     }
   });
-  for (std::size_t p = 0; p < P; ++p) {
-    const std::size_t output = (first_panel + p) * panel_rows;
-    acc[p].store_some(y + output, w.rows - output);
-  }
+  store_row(acc, first_panel, apart, w.rows, y);
 }
 
 /// Unpacks inputs [k, k + depth) of one panel to floats: out[(i - k) * 16 + lane]. k is a multiple of a block's inputs.
@@ -183,15 +178,21 @@ struct Product {
   Rows<float> y;
 };
 
-/// Panels that a task walks together, of `panels` in all that meet that many rows: more than group_panels where rows
-/// are copied for each group, are many, and leave every thread a few groups. Formats of bytes unpack two panels at a
-/// time, and copy no rows.
+/// Panels that a task walks, of `panels` in all that meet that many rows: more than group_panels where every thread has
+/// a few such groups left, and
+///   one row    its streams would be short
+///   many rows  are copied for each group. Formats of bytes unpack two panels at a time, and copy no rows
 template <WeightFormat F>
-std::size_t panels_together(std::size_t panels, std::size_t rows) noexcept {
+std::size_t panels_together(std::size_t panels, std::size_t panel_bytes, std::size_t rows) noexcept {
   constexpr std::size_t many_rows = 64;
+  std::size_t most = group_panels;
+  if (rows == 1) {
+    most = group_panels * std::max<std::size_t>(1, (stream_bytes + panel_bytes - 1) / panel_bytes);
+  } else if (!IntegerFormat<F> && rows >= many_rows) {
+    most = most_group_panels;
+  }
   std::size_t together = group_panels;
-  if (IntegerFormat<F> || rows < many_rows) return together;
-  while (2 * together <= most_group_panels && panels / (2 * together) >= 4 * parallel::thread_count()) together *= 2;
+  while (2 * together <= most && panels / (2 * together) >= 4 * parallel::thread_count()) together *= 2;
   return together;
 }
 
@@ -202,7 +203,7 @@ template <WeightFormat F, class Run>
 void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, const Run& f) noexcept {
   std::size_t all_panels = 0;
   for (const Product<F>& product : products) all_panels += product.w.panel_count();
-  const std::size_t together = panels_together<F>(all_panels, rows);
+  const std::size_t together = panels_together<F>(all_panels, products.front().w.panel_bytes(), rows);
   const auto groups_of = [&](const PanelsView<F>& w) { return (w.panel_count() + together - 1) / together; };
   std::size_t all = 0;
   for (const Product<F>& product : products) all += groups_of(product.w);
@@ -225,6 +226,22 @@ void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, co
   });
 }
 
+/// One row times some panels, as group_panels streams of panels that follow each other.
+///   next  where the panels begin that are read after these
+template <WeightFormat F>
+inline void multiply_row_group(const PanelsView<F>& w, std::size_t first_panel, std::size_t panels,
+                               const std::byte* next, const Inputs<F>& x, float* y) noexcept {
+  const std::size_t stream = panels / group_panels;
+  const std::size_t end = first_panel + panels;
+  for (std::size_t panel = first_panel; panel < first_panel + stream; ++panel) {
+    const bool last = panel + 1 == first_panel + stream;
+    multiply_row<group_panels>(w, panel, stream, last ? next : w.panel(panel + 1), x, y);
+  }
+  for (std::size_t panel = first_panel + group_panels * stream; panel < end; ++panel) {
+    multiply_row<1>(w, panel, 1, panel + 1 == end ? next : w.panel(panel + 1), x, y);
+  }
+}
+
 /// y[t] = W x[t] for every row t and each of the products: x (tokens, w.cols) as the format wants it.
 /// An output is the sum of its products in the order of the inputs (of blocks of them, for integer formats), from zero,
 /// whatever the number of rows or threads: the same row gets the same bits in any company. Work is split over outputs,
@@ -238,10 +255,8 @@ void matmul(std::span<const Product<F>> products, const Inputs<F>& x) noexcept {
                         assert(x.cols() == w.cols && y.cols() == w.rows && x.rows() == y.rows());
                         if (x.rows() > 1) {
                           multiply_rows(w, panel, panels, next, x, y);
-                        } else if (panels == group_panels) {
-                          multiply_row<group_panels>(w, panel, next, x, y.data());
                         } else {
-                          for (std::size_t p = 0; p < panels; ++p) multiply_row<1>(w, panel + p, next, x, y.data());
+                          multiply_row_group(w, panel, panels, next, x, y.data());
                         }
                       });
 }

@@ -12,11 +12,71 @@
 
 namespace mistral::inline MISTRAL_ABI::kernels {
 
-/// One row times P panels, straight from the packed weights.
-///   next  where the panels begin that are read after these
+/// One row times P panels, straight from the packed weights: panels first_panel + p * apart.
+///   next  where the panel begins that is read after the first
+///
+/// The panels are met line by line, each line of all of them, with the lines asked for that come later: a panel's whole
+/// block at a time asks for its lines in bursts, which keeps memory less busy.
 template <std::size_t P, IntegerFormat F>
-inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const std::byte* next, const Inputs<F>& x,
-                         float* y) noexcept {
+requires(F::block_inputs == input_block) inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel,
+                                                                  std::size_t apart, const std::byte* next,
+                                                                  const Inputs<F>& x, float* y) noexcept {
+  using Product = BlockProduct<F>;
+  using Dot = typename Product::Dot;
+  constexpr std::size_t line = simd::Quads::bytes;
+  constexpr std::size_t lines = F::step_bytes / line;
+  constexpr std::size_t line_quads = block_quads / lines;  // those of line i are i, i + lines ...
+  simd::Lanes acc[P];
+  for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
+  const std::size_t stride = apart * w.panel_bytes();
+  walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t b, std::ptrdiff_t ahead) {
+    const std::byte* const inputs = x.codes + b * Inputs<F>::block_bytes;
+    Dot dots[P][line_quads];
+    for (auto& of_panel : dots) {
+      for (std::size_t k = 0; k < line_quads; ++k) of_panel[k] = k == 0 ? Product::begin(x.offsets[b], 0) : Dot::zero();
+    }
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < lines; ++i) {
+      asm volatile("" : : : "memory");  // or gcc reads one panel's lines first
+      typename Dot::Input input[line_quads][Dot::steps];
+#pragma GCC unroll 2
+      for (std::size_t k = 0; k < line_quads; ++k) {
+#pragma GCC unroll 2
+        for (std::size_t step = 0; step < Dot::steps; ++step) {
+          input[k][step] = Dot::input(inputs + (i + k * lines) * Dot::input_bytes + step * simd::quad);
+        }
+      }
+#pragma GCC unroll 4
+      for (std::size_t p = 0; p < P; ++p) {
+        const std::byte* const codes = block + p * stride;
+        __builtin_prefetch(codes + static_cast<std::ptrdiff_t>(i * line) + ahead);
+#pragma GCC unroll 2
+        for (std::size_t k = 0; k < line_quads; ++k) {
+          typename Dot::Step weights[Dot::steps];
+          Dot::split(F::quads(codes, i + k * lines), weights);
+#pragma GCC unroll 2
+          for (std::size_t step = 0; step < Dot::steps; ++step) dots[p][k].add(weights[step], input[k][step]);
+        }
+      }
+    }
+#pragma GCC unroll 4
+    for (std::size_t p = 0; p < P; ++p) {
+      const std::byte* const codes = block + p * stride;
+      __builtin_prefetch(codes + static_cast<std::ptrdiff_t>(lines * line) + ahead);
+      typename F::Terms terms[1];
+      F::terms(codes, terms);
+      simd::Sums sums = Product::sums(dots[p][0], terms[0], 0);
+      for (std::size_t k = 1; k < line_quads; ++k) sums = sums + Product::sums(dots[p][k], terms[0], 0);
+      acc[p] = Product::add(terms[0], sums, x.offsets[b], x.scales[b], acc[p]);
+    }
+  });
+  store_row(acc, first_panel, apart, w.rows, y);
+}
+
+/// The same of blocks that are larger: panel by panel, 32 inputs at a time.
+template <std::size_t P, IntegerFormat F>
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::size_t apart, const std::byte* next,
+                         const Inputs<F>& x, float* y) noexcept {
   using Product = BlockProduct<F>;
   using Dot = typename Product::Dot;
   constexpr std::size_t blocks = F::block_inputs / input_block;
@@ -24,7 +84,7 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
   constexpr std::size_t part_quads = block_quads / Product::parts;
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
-  const std::size_t panel_bytes = w.panel_bytes();
+  const std::size_t stride = apart * w.panel_bytes();
   const auto multiply_block = [&](const std::byte* panel, std::size_t first, std::ptrdiff_t ahead, simd::Lanes& acc_p) {
     typename F::Terms terms[blocks];
     F::terms(panel, terms);
@@ -35,7 +95,7 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
       for (std::size_t i = 0; i < step_blocks; ++i) {
         // Without this, gcc asks for the lines of a whole step at once, more than the core can wait for, and spills
         // codes that the step's last 32 inputs meet again.
-        if constexpr (blocks > 1) asm volatile("" : : : "memory");
+        asm volatile("" : : : "memory");
         constexpr std::size_t share = F::block_bytes / blocks;
         for (std::size_t line = 0; line < share; line += 64) {
           __builtin_prefetch(panel + static_cast<std::ptrdiff_t>((step + i) * share + line) + ahead);
@@ -65,20 +125,9 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const 
     acc_p = sum;
   };
   walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t b, std::ptrdiff_t ahead) {
-    const auto multiply_panel = [&](std::size_t p) {
-      multiply_block(block + p * panel_bytes, b * blocks, ahead, acc[p]);
-    };
-    if constexpr (blocks == 1) {
-#pragma GCC unroll 4
-      for (std::size_t p = 0; p < P; ++p) multiply_panel(p);
-    } else {
-      for (std::size_t p = 0; p < P; ++p) multiply_panel(p);
-    }
+    for (std::size_t p = 0; p < P; ++p) multiply_block(block + p * stride, b * blocks, ahead, acc[p]);
   });
-  for (std::size_t p = 0; p < P; ++p) {
-    const std::size_t output = (first_panel + p) * panel_rows;
-    acc[p].store_some(y + output, w.rows - output);
-  }
+  store_row(acc, first_panel, apart, w.rows, y);
 }
 
 /// Rows whose sums are taken side by side: with AVX-512 33 KiB, which stay in L2 from one depth of the weights to the

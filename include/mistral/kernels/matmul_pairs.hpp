@@ -20,26 +20,23 @@
 
 namespace mistral::inline MISTRAL_ABI::kernels {
 
-/// One row times P panels, straight from the packed weights.
-///   next  where the panels begin that are read after these
+/// One row times P panels, straight from the packed weights: panels first_panel + p * apart.
+///   next  where the panel begins that is read after the first
 template <std::size_t P, PairFormat F>
-inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, const std::byte* next, const Inputs<F>& x,
-                         float* y) noexcept {
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::size_t apart, const std::byte* next,
+                         const Inputs<F>& x, float* y) noexcept {
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
-  const std::size_t panel_bytes = w.panel_bytes();
+  const std::size_t stride = apart * w.panel_bytes();
   walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t k, std::ptrdiff_t ahead) {
     const simd::Pairs input = simd::Pairs::broadcast(x.row(0) + k * simd::pair_bytes);
 #pragma GCC unroll 4
     for (std::size_t p = 0; p < P; ++p) {
-      __builtin_prefetch(block + static_cast<std::ptrdiff_t>(p * panel_bytes) + ahead);
-      acc[p] = simd::add_products(simd::Pairs::load(block + p * panel_bytes), input, acc[p]);
+      __builtin_prefetch(block + static_cast<std::ptrdiff_t>(p * stride) + ahead);
+      acc[p] = simd::add_products(simd::Pairs::load(block + p * stride), input, acc[p]);
     }
   });
-  for (std::size_t p = 0; p < P; ++p) {
-    const std::size_t output = (first_panel + p) * panel_rows;
-    acc[p].store_some(y + output, w.rows - output);
-  }
+  store_row(acc, first_panel, apart, w.rows, y);
 }
 
 /// acc[r][p] += sum over pairs k of w[p][k] . x[r][k]: R rows of inputs by P panels, k ascending.

@@ -12,10 +12,14 @@ namespace mistral::inline MISTRAL_ABI::kernels {
 template <WeightFormat F>
 inline constexpr std::size_t ahead_bytes = std::max<std::size_t>(1024, F::block_bytes);
 
+/// Bytes that one stream of a row's product is long, at least, where there are enough panels: the processor asks for
+/// the lines of a stream ahead of us, and begins that anew with each.
+inline constexpr std::size_t stream_bytes = std::size_t{256} << 10;
+
 /// Calls visit(block, b, ahead) for each block of inputs b of a panel, which lies at `block`; what a kernel should ask
 /// memory for meanwhile lies `ahead` bytes from there. The same distances hold for the panels behind the first, which
 /// are walked side by side.
-///   next  where the panels begin that are read after these: asked for while the last blocks are worked on, or each
+///   next  where the panel begins that is read after this: asked for while the last blocks are worked on, or each
 ///         group of panels would begin with a wait for memory
 template <WeightFormat F, class Visit>
 inline void walk_blocks(const PanelsView<F>& w, std::size_t first_panel, const std::byte* next,
@@ -29,6 +33,17 @@ inline void walk_blocks(const PanelsView<F>& w, std::size_t first_panel, const s
   for (; b < blocks - last; ++b, block += F::block_bytes) visit(block, b, distance);
   const std::ptrdiff_t to_next = next - panel - static_cast<std::ptrdiff_t>(w.panel_bytes()) + distance;
   for (; b < blocks; ++b, block += F::block_bytes) visit(block, b, to_next);
+}
+
+/// Stores the outputs of P panels first_panel + p * apart of a matrix of that many rows.
+///   y  (rows)
+template <std::size_t P>
+inline void store_row(const simd::Lanes (&acc)[P], std::size_t first_panel, std::size_t apart, std::size_t rows,
+                      float* y) noexcept {
+  for (std::size_t p = 0; p < P; ++p) {
+    const std::size_t output = (first_panel + p * apart) * panel_rows;
+    acc[p].store_some(y + output, rows - output);
+  }
 }
 
 }  // namespace mistral::inline MISTRAL_ABI::kernels
