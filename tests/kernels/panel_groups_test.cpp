@@ -1,5 +1,6 @@
-// Many rows walk more panels together than few: that changes no bit.
+// Panels that are walked together are more where there are many rows, or one: that changes no bit.
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -10,40 +11,78 @@
 #include <mistral/core/random.hpp>
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f32.hpp>
+#include <mistral/format/q4_0.hpp>
+#include <mistral/format/q8_0.hpp>
 #include <mistral/kernels/matmul.hpp>
 
 using namespace mistral;
 
-TEST_CASE_TEMPLATE("rows get the same bits in groups of many panels as one by one", F, F32, BF16) {
-  constexpr std::size_t rows = 70, cols = 300, outputs = 65 * panel_rows - 3;  // the last group has a part of a panel
-  Random random(11);
-  const auto numbers = [&](std::size_t count) {
-    std::vector<float> out(count);
-    for (float& x : out) x = 2.0f * static_cast<float>(random.uniform()) - 1.0f;
-    return out;
-  };
+namespace {
+
+constexpr std::size_t cols = 300, outputs = 65 * panel_rows - 3;  // the last group has a part of a panel
+
+std::vector<float> numbers(std::size_t count, Random& random) {
+  std::vector<float> out(count);
+  for (float& x : out) x = 2.0f * static_cast<float>(random.uniform()) - 1.0f;
+  return out;
+}
+
+template <WeightFormat F>
+Panels<F> random_weights(Random& random) {
   Panels<F> w(outputs, cols);
   for (std::size_t first = 0; first < outputs; first += panel_rows) {
-    const std::vector<float> weights = numbers(panel_rows * cols);
+    const std::vector<float> weights = numbers(panel_rows * cols, random);
     std::vector<const float*> lanes;
     for (std::size_t lane = 0; lane < panel_rows && first + lane < outputs; ++lane) {
       lanes.push_back(weights.data() + lane * cols);
     }
     w.pack(first / panel_rows, std::span<const float* const>(lanes));
   }
-  const std::vector<float> x = numbers(rows * cols);
-  std::vector<float> together(rows * outputs), alone(outputs);
-  kernels::InputBuffer<F> inputs(rows, cols);
-  tbb::task_arena one_thread(1);  // leaves each thread enough groups of the largest size
+  return w;
+}
+
+/// The products of one row on a single thread, which is left enough groups of a size above the smallest.
+template <WeightFormat F>
+std::vector<float> on_one_thread(const Panels<F>& w, Rows<const float> x) {
+  std::vector<float> y(x.rows() * outputs);
+  kernels::InputBuffer<F> inputs(x.rows(), cols);
+  tbb::task_arena one_thread(1);
   one_thread.execute([&] {
-    REQUIRE(kernels::panels_together<F>(w.view().panel_count(), w.view().panel_bytes(), rows) ==
-            kernels::most_group_panels);
-    kernels::matmul(w.view(), inputs.prepare({x.data(), rows, cols}), Rows<float>(together.data(), rows, outputs));
+    if (x.rows() == 1) {
+      REQUIRE(kernels::most_groups<F>(w.view().panel_bytes()) > 2);
+    } else {
+      REQUIRE(kernels::panels_together<F>(w.view().panel_count(), x.rows()) == kernels::most_group_panels);
+    }
+    kernels::matmul(w.view(), inputs.prepare(x), Rows<float>(y.data(), x.rows(), outputs));
   });
+  return y;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("rows get the same bits in groups of many panels as one by one", F, F32, BF16) {
+  constexpr std::size_t rows = 70;
+  Random random(11);
+  const Panels<F> w = random_weights<F>(random);
+  const std::vector<float> x = numbers(rows * cols, random);
+  const std::vector<float> together = on_one_thread<F>(w, {x.data(), rows, cols});
   for (std::size_t row = 0; row < rows; ++row) {
-    kernels::matmul(w.view(), inputs.prepare({x.data() + row * cols, 1, cols}), Rows<float>(alone.data(), 1, outputs));
-    bool same = true;
-    for (std::size_t i = 0; i < outputs; ++i) same = same && alone[i] == together[row * outputs + i];
-    CHECK(same);
+    const std::vector<float> alone = on_one_thread<F>(w, {x.data() + row * cols, 1, cols});
+    CHECK(std::equal(alone.begin(), alone.end(), together.begin() + static_cast<std::ptrdiff_t>(row * outputs)));
+  }
+}
+
+TEST_CASE_TEMPLATE("a row gets the same bits from long streams as from panels one by one", F, F32, BF16, Q8_0, Q4_0) {
+  Random random(12);
+  const Panels<F> w = random_weights<F>(random);
+  const std::vector<float> x = numbers(cols, random);
+  const std::vector<float> streams = on_one_thread<F>(w, {x.data(), 1, cols});
+  kernels::InputBuffer<F> inputs(1, cols);
+  for (std::size_t panel = 0; panel < w.view().panel_count(); ++panel) {
+    const std::size_t first = panel * panel_rows, count = std::min(panel_rows, outputs - first);
+    std::vector<float> alone(count);
+    kernels::matmul(PanelsView<F>{w.view().panel(panel), count, cols}, inputs.prepare({x.data(), 1, cols}),
+                    Rows<float>(alone.data(), 1, count));
+    CHECK(std::equal(alone.begin(), alone.end(), streams.begin() + static_cast<std::ptrdiff_t>(first)));
   }
 }

@@ -178,48 +178,53 @@ struct Product {
   Rows<float> y;
 };
 
-/// Panels that a task walks, of `panels` in all that meet that many rows: more than group_panels where every thread has
-/// a few such groups left, and
-///   one row    its streams would be short
-///   many rows  are copied for each group. Formats of bytes unpack two panels at a time, and copy no rows
+/// Panels that a group has, of `panels` in all that meet that many rows: more than group_panels where rows are copied
+/// for each group, are many, and leave every thread a few groups. Formats of bytes unpack two panels at a time, and
+/// copy no rows.
 template <WeightFormat F>
-std::size_t panels_together(std::size_t panels, std::size_t panel_bytes, std::size_t rows) noexcept {
+std::size_t panels_together(std::size_t panels, std::size_t rows) noexcept {
   constexpr std::size_t many_rows = 64;
-  std::size_t most = group_panels;
-  if (rows == 1) {
-    most = group_panels * std::max<std::size_t>(1, (stream_bytes + panel_bytes - 1) / panel_bytes);
-  } else if (!IntegerFormat<F> && rows >= many_rows) {
-    most = most_group_panels;
-  }
   std::size_t together = group_panels;
-  while (2 * together <= most && panels / (2 * together) >= 4 * parallel::thread_count()) together *= 2;
+  if (IntegerFormat<F> || rows < many_rows) return together;
+  while (2 * together <= most_group_panels && panels / (2 * together) >= 4 * parallel::thread_count()) together *= 2;
   return together;
 }
 
+/// Groups that a task walks at most with one row, one after the other or as streams.
+template <WeightFormat F>
+std::size_t most_groups(std::size_t panel_bytes) noexcept {
+  return std::max<std::size_t>(1, (stream_bytes<F> + panel_bytes - 1) / panel_bytes);
+}
+
 /// Calls f(product, first_panel, panels, next) for the groups of panels of some products of matrices of as many inputs
-/// with as many rows, each task with enough groups to be worth sharing. `next` is where the panels of the group begin
-/// that comes after.
+/// with as many rows, each task with enough groups to be worth sharing; with one row for all of a task's groups of a
+/// product together. `next` is where the panels begin that come after those.
 template <WeightFormat F, class Run>
 void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, const Run& f) noexcept {
   std::size_t all_panels = 0;
   for (const Product<F>& product : products) all_panels += product.w.panel_count();
-  const std::size_t together = panels_together<F>(all_panels, products.front().w.panel_bytes(), rows);
+  const std::size_t together = panels_together<F>(all_panels, rows);
   const auto groups_of = [&](const PanelsView<F>& w) { return (w.panel_count() + together - 1) / together; };
   std::size_t all = 0;
   for (const Product<F>& product : products) all += groups_of(product.w);
   constexpr std::size_t worth_sharing = 1 << 17;  // multiply-adds: some 10 microseconds, a few times what sharing costs
-  const std::size_t group_work = std::max<std::size_t>(1, together * panel_rows * products.front().w.cols * rows);
-  const std::size_t grain = std::max<std::size_t>(1, worth_sharing / group_work);
-  parallel::for_ranges(all, grain, [&](std::size_t begin, std::size_t end) {
+  const PanelsView<F>& first_matrix = products.front().w;
+  const std::size_t group_work = std::max<std::size_t>(1, together * panel_rows * first_matrix.cols * rows);
+  const std::size_t least = std::max<std::size_t>(1, worth_sharing / group_work);
+  const std::size_t most = rows == 1 ? std::max(least, most_groups<F>(first_matrix.panel_bytes())) : least;
+  parallel::for_ranges(all, least, most, [&](std::size_t begin, std::size_t end) {
     std::size_t first = 0;  // group of the product
     for (std::size_t i = 0; i < products.size(); ++i) {
       const Product<F>& product = products[i];
       const std::size_t count = groups_of(product.w);
-      for (std::size_t group = std::max(begin, first); group < std::min(end, first + count); ++group) {
+      const std::size_t until = std::min(end, first + count);
+      std::size_t groups = 1;
+      for (std::size_t group = std::max(begin, first); group < until; group += groups) {
+        if (rows == 1) groups = until - group;
         const std::size_t panel = (group - first) * together;
-        const bool last = group + 1 == first + count && i + 1 < products.size();
-        f(product, panel, std::min(together, product.w.panel_count() - panel),
-          last ? products[i + 1].w.data : product.w.panel(panel + together));
+        const std::size_t panels = std::min(groups * together, product.w.panel_count() - panel);
+        const bool last = group + groups == first + count && i + 1 < products.size();
+        f(product, panel, panels, last ? products[i + 1].w.data : product.w.panel(panel + panels));
       }
       first += count;
     }

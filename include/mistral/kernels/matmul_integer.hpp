@@ -25,15 +25,16 @@ requires(F::block_inputs == input_block) inline void multiply_row(const PanelsVi
   using Dot = typename Product::Dot;
   constexpr std::size_t line = simd::Quads::bytes;
   constexpr std::size_t lines = F::step_bytes / line;
-  constexpr std::size_t line_quads = block_quads / lines;  // those of line i are i, i + lines ...
+  constexpr std::size_t line_quads = block_quads / lines;                   // those of line i are i, i + lines ...
+  constexpr std::size_t sums_each = simd::registers == 1 ? line_quads : 1;  // a chain of sums waits for each
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
   const std::size_t stride = apart * w.panel_bytes();
   walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t b, std::ptrdiff_t ahead) {
     const std::byte* const inputs = x.codes + b * Inputs<F>::block_bytes;
-    Dot dots[P][line_quads];
+    Dot dots[P][sums_each];
     for (auto& of_panel : dots) {
-      for (std::size_t k = 0; k < line_quads; ++k) of_panel[k] = k == 0 ? Product::begin(x.offsets[b], 0) : Dot::zero();
+      for (std::size_t k = 0; k < sums_each; ++k) of_panel[k] = k == 0 ? Product::begin(x.offsets[b], 0) : Dot::zero();
     }
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < lines; ++i) {
@@ -55,7 +56,8 @@ requires(F::block_inputs == input_block) inline void multiply_row(const PanelsVi
           typename Dot::Step weights[Dot::steps];
           Dot::split(F::quads(codes, i + k * lines), weights);
 #pragma GCC unroll 2
-          for (std::size_t step = 0; step < Dot::steps; ++step) dots[p][k].add(weights[step], input[k][step]);
+          for (std::size_t step = 0; step < Dot::steps; ++step)
+            dots[p][k % sums_each].add(weights[step], input[k][step]);
         }
       }
     }
@@ -66,7 +68,7 @@ requires(F::block_inputs == input_block) inline void multiply_row(const PanelsVi
       typename F::Terms terms[1];
       F::terms(codes, terms);
       simd::Sums sums = Product::sums(dots[p][0], terms[0], 0);
-      for (std::size_t k = 1; k < line_quads; ++k) sums = sums + Product::sums(dots[p][k], terms[0], 0);
+      for (std::size_t k = 1; k < sums_each; ++k) sums = sums + Product::sums(dots[p][k], terms[0], 0);
       acc[p] = Product::add(terms[0], sums, x.offsets[b], x.scales[b], acc[p]);
     }
   });

@@ -12,9 +12,11 @@ namespace mistral::inline MISTRAL_ABI::kernels {
 template <WeightFormat F>
 inline constexpr std::size_t ahead_bytes = std::max<std::size_t>(1024, F::block_bytes);
 
-/// Bytes that one stream of a row's product is long, at least, where there are enough panels: the processor asks for
-/// the lines of a stream ahead of us, and begins that anew with each.
-inline constexpr std::size_t stream_bytes = std::size_t{256} << 10;
+/// Bytes of the weights that a row reads one after the other, at least, in each of the streams that it reads side by
+/// side: the processor asks for the lines of a stream ahead of us, and begins that anew with each. Blocks that are
+/// asked for one ahead gain nothing by it.
+template <WeightFormat F>
+inline constexpr std::size_t stream_bytes = ahead_bytes<F> == F::block_bytes ? 0 : std::size_t{256} << 10;
 
 /// Calls visit(block, b, ahead) for each block of inputs b of a panel, which lies at `block`; what a kernel should ask
 /// memory for meanwhile lies `ahead` bytes from there. The same distances hold for the panels behind the first, which

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cassert>
 #include <cstddef>
 
 #include <tbb/blocked_range.h>
@@ -30,18 +31,21 @@ struct alignas(64) Part {
 /// Threads that the caller's TBB arena may use.
 inline std::size_t thread_count() noexcept { return static_cast<std::size_t>(tbb::this_task_arena::max_concurrency()); }
 
-/// Calls f(begin, end) for pieces of [0, count) of at most `grain`, on the threads of the caller's TBB arena. The
-/// pieces may be any and run in any order: what f computes must not depend on them.
+/// Calls f(begin, end) for pieces of [0, count) of at most `most`, on the threads of the caller's TBB arena. The pieces
+/// may be any and run in any order: what f computes must not depend on them.
 ///
 /// Each thread walks a part of the range from its beginning, since kernels ask memory for what the next piece reads,
-/// and takes pieces of the others' when its own part is done: none waits for longer than a piece takes.
+/// and takes pieces of the others' when its own part is done. A piece is half of what is left of a part, from `least`
+/// to `most`: the last ones are short, so that none waits long for another.
 template <class F>
-void for_ranges(std::size_t count, std::size_t grain, const F& f) {
-  if (count <= grain) {  // nothing to share: spare the scheduler
+void for_ranges(std::size_t count, std::size_t least, std::size_t most, const F& f) {
+  assert(0 < least && least <= most);
+  if (count <= least) {  // nothing to share: spare the scheduler
     if (count > 0) f(std::size_t{0}, count);
     return;
   }
-  const std::size_t pieces = (count + grain - 1) / grain;
+  const std::size_t pieces = (count + least - 1) / least;  // of the least size, of which larger ones are made
+  const std::size_t most_pieces = most / least;
   const std::size_t parts = std::min({thread_count(), pieces, detail::max_parts});
   detail::Part left[detail::max_parts];
   for (std::size_t i = 0; i < parts; ++i) {
@@ -51,8 +55,12 @@ void for_ranges(std::size_t count, std::size_t grain, const F& f) {
   const auto walk = [&](std::size_t first) {
     for (std::size_t i = 0; i < parts; ++i) {
       detail::Part& part = left[(first + i) % parts];
-      for (std::size_t piece; (piece = part.next.fetch_add(1, std::memory_order_relaxed)) < part.end;) {
-        f(piece * grain, std::min(count, (piece + 1) * grain));
+      std::size_t begin = part.next.load(std::memory_order_relaxed);
+      while (begin < part.end) {
+        const std::size_t end = begin + std::clamp<std::size_t>((part.end - begin) / 2, 1, most_pieces);
+        if (!part.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+        f(begin * least, std::min(count, end * least));
+        begin = part.next.load(std::memory_order_relaxed);
       }
     }
   };
@@ -62,6 +70,12 @@ void for_ranges(std::size_t count, std::size_t grain, const F& f) {
         for (std::size_t i = range.begin(); i < range.end(); ++i) walk(i);
       },
       tbb::simple_partitioner{});
+}
+
+/// The same with pieces of `grain`.
+template <class F>
+void for_ranges(std::size_t count, std::size_t grain, const F& f) {
+  for_ranges(count, grain, grain, f);
 }
 
 /// While it lives, the process uses at most `threads` threads for parallel work.
