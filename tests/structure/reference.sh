@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # reference.sh ROOT: docs/Doxyfile makes the reference without a warning: every public name has a docstring, and every
-# header that model.hpp, train.hpp and eigen.hpp include is in it.
+# header that model.hpp, train.hpp and eigen.hpp include, or a document's snippet does, is in it.
 set -euo pipefail
 cd "$1"
 if ! command -v doxygen >/dev/null; then
@@ -15,7 +15,8 @@ for name in classTransformer classSession classTokenizer classTrainer structMode
   file=$folder/${kind}mistral_1_1${name#"$kind"}.html
   [ -e "$file" ] || { echo "FAILED: expected $(basename "$file")"; exit 1; }
 done
-for header in $(sed -nE 's/^#include <(mistral\/.*)>$/include\/\1/p' include/mistral/{model,train,eigen}.hpp | grep -v /parallel/ | sort -u); do
+included=$(sed -nE 's/^#include <(mistral\/.*)>$/include\/\1/p' include/mistral/{model,train,eigen}.hpp README.md docs/*.md docs/*/*.md)
+for header in $(grep -v /parallel/ <<<"$included" | sort -u); do
   if ! grep -qF "$header" docs/Doxyfile; then
     echo "FAILED: docs/Doxyfile doesn't name $header"
     exit 1
