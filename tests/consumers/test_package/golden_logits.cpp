@@ -1,7 +1,11 @@
 // golden_logits FOLDER: loads FOLDER/hf, a checkpoint, and holds the logits after each of the tokens of
-// FOLDER/expected.safetensors against those that another implementation computed.
+// FOLDER/expected.safetensors against those that another implementation computed. Where the package brings Eigen, the
+// logits are read as a matrix of Eigen's too.
 #include <mistral/io/safetensors.hpp>
 #include <mistral/model.hpp>
+#if __has_include(<Eigen/Core>)
+#include <mistral/eigen.hpp>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -56,6 +60,11 @@ int main(int argc, char** argv) try {
     difference = std::max(difference, here);
   }
   const auto last = logits.row(tokens.size() - 1);
+#if __has_include(<Eigen/Core>)
+  const auto matrix = mistral::as_eigen(logits);
+  close = close && static_cast<std::size_t>(matrix.cols()) == tiny.vocab_size && matrix.bottomRows(1)(2) == last[2];
+  std::printf("with Eigen %d.%d: ", EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION);
+#endif
   std::printf("%zu tokens, last logits %.5f %.5f %.5f ..., %s the golden ones: %.2g apart\n", tokens.size(),
               static_cast<double>(last[0]), static_cast<double>(last[1]), static_cast<double>(last[2]),
               close ? "as" : "NOT", static_cast<double>(difference));
