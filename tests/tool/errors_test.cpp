@@ -12,6 +12,8 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
+#include <mistral/simd/cpu.hpp>
+
 #include "tool.hpp"
 
 using mistral::test::golden;
@@ -296,4 +298,14 @@ TEST_CASE("help and the version are no errors") {
   const Run version = run_tool({"--version"});
   CHECK(version.exit_code == 0);
   CHECK(version.out.starts_with("mistral "));
+}
+
+TEST_CASE("the tool says once what it leaves unused of this processor, and nothing where it uses all") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const std::string unused = mistral::simd::unused_instructions();  // of this unit, compiled for the same processor
+  const Run run = run_tool({"presets"});
+  CHECK(run.exit_code == 0);
+  CHECK(run.err == (unused.empty()
+                        ? ""
+                        : "built without " + unused + ", which this processor has (see: docs/instruction_sets.md)\n"));
 }
