@@ -49,7 +49,7 @@ std::vector<float> on_one_thread(const Panels<F>& w, Rows<const float> x) {
   tbb::task_arena one_thread(1);
   one_thread.execute([&] {
     if (x.rows() == 1) {
-      REQUIRE(kernels::most_groups<F>(w.view().panel_bytes()) > 2);
+      REQUIRE(kernels::row_groups<F>(w.view().panel_bytes()) > 2);
     } else {
       REQUIRE(kernels::panels_together<F>(w.view().panel_count(), x.rows()) == kernels::most_group_panels);
     }
@@ -84,5 +84,26 @@ TEST_CASE_TEMPLATE("a row gets the same bits from long streams as from panels on
     kernels::matmul(PanelsView<F>{w.view().panel(panel), count, cols}, inputs.prepare({x.data(), 1, cols}),
                     Rows<float>(alone.data(), 1, count));
     CHECK(std::equal(alone.begin(), alone.end(), streams.begin() + static_cast<std::ptrdiff_t>(first)));
+  }
+}
+
+TEST_CASE("a row is added to in groups that the kernel of many rows has room for") {
+  constexpr std::size_t wide = 200 * panel_rows, inputs = 8;
+  Random random(13);
+  Panels<F32> w(wide, inputs);
+  const std::vector<float> weights = numbers(panel_rows * inputs, random);
+  std::vector<const float*> lanes;
+  for (std::size_t lane = 0; lane < panel_rows; ++lane) lanes.push_back(weights.data() + lane * inputs);
+  for (std::size_t panel = 0; panel < w.view().panel_count(); ++panel)
+    w.pack(panel, std::span<const float* const>(lanes));
+  const std::vector<float> x = numbers(inputs, random);
+  std::vector<float> y(wide, 1.0f);
+  kernels::InputBuffer<F32> buffer(1, inputs);
+  kernels::matmul_add(w.view(), buffer.prepare({x.data(), 1, inputs}), Rows<float>(y.data(), 1, wide));
+  for (std::size_t i = 0; i < wide; ++i) CHECK(y[i] == y[i % panel_rows]);
+  for (std::size_t i = 0; i < panel_rows; ++i) {
+    double sum = 1.0;
+    for (std::size_t k = 0; k < inputs; ++k) sum += double{weights[i * inputs + k]} * x[k];
+    CHECK(y[i] == doctest::Approx(sum).epsilon(1e-5));
   }
 }

@@ -190,17 +190,12 @@ std::size_t panels_together(std::size_t panels, std::size_t rows) noexcept {
   return together;
 }
 
-/// Groups that a task walks at most with one row, one after the other or as streams.
-template <WeightFormat F>
-std::size_t most_groups(std::size_t panel_bytes) noexcept {
-  return std::max<std::size_t>(1, (stream_bytes<F> + panel_bytes - 1) / panel_bytes);
-}
-
 /// Calls f(product, first_panel, panels, next) for the groups of panels of some products of matrices of as many inputs
-/// with as many rows, each task with enough groups to be worth sharing; with one row for all of a task's groups of a
-/// product together. `next` is where the panels begin that come after those.
+/// with as many rows, each task with enough groups to be worth sharing; of a task's groups of a product up to
+/// `most_groups` are given together. `next` is where the panels begin that come after those.
 template <WeightFormat F, class Run>
-void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, const Run& f) noexcept {
+void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, std::size_t most_groups,
+                      const Run& f) noexcept {
   std::size_t all_panels = 0;
   for (const Product<F>& product : products) all_panels += product.w.panel_count();
   const std::size_t together = panels_together<F>(all_panels, rows);
@@ -208,19 +203,16 @@ void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, co
   std::size_t all = 0;
   for (const Product<F>& product : products) all += groups_of(product.w);
   constexpr std::size_t worth_sharing = 1 << 17;  // multiply-adds: some 10 microseconds, a few times what sharing costs
-  const PanelsView<F>& first_matrix = products.front().w;
-  const std::size_t group_work = std::max<std::size_t>(1, together * panel_rows * first_matrix.cols * rows);
+  const std::size_t group_work = std::max<std::size_t>(1, together * panel_rows * products.front().w.cols * rows);
   const std::size_t least = std::max<std::size_t>(1, worth_sharing / group_work);
-  const std::size_t most = rows == 1 ? std::max(least, most_groups<F>(first_matrix.panel_bytes())) : least;
-  parallel::for_ranges(all, least, most, [&](std::size_t begin, std::size_t end) {
+  parallel::for_ranges(all, least, std::max(least, most_groups), [&](std::size_t begin, std::size_t end) {
     std::size_t first = 0;  // group of the product
     for (std::size_t i = 0; i < products.size(); ++i) {
       const Product<F>& product = products[i];
       const std::size_t count = groups_of(product.w);
       const std::size_t until = std::min(end, first + count);
-      std::size_t groups = 1;
-      for (std::size_t group = std::max(begin, first); group < until; group += groups) {
-        if (rows == 1) groups = until - group;
+      for (std::size_t group = std::max(begin, first), groups = 0; group < until; group += groups) {
+        groups = std::min(until - group, most_groups);
         const std::size_t panel = (group - first) * together;
         const std::size_t panels = std::min(groups * together, product.w.panel_count() - panel);
         const bool last = group + groups == first + count && i + 1 < products.size();
@@ -229,6 +221,12 @@ void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, co
       first += count;
     }
   });
+}
+
+/// Groups of panels that a row walks together: as many as make its streams long enough.
+template <WeightFormat F>
+std::size_t row_groups(std::size_t panel_bytes) noexcept {
+  return std::max<std::size_t>(1, (stream_bytes<F> + panel_bytes - 1) / panel_bytes);
 }
 
 /// One row times some panels, as group_panels streams of panels that follow each other.
@@ -254,7 +252,8 @@ inline void multiply_row_group(const PanelsView<F>& w, std::size_t first_panel, 
 template <WeightFormat F>
 void matmul(std::span<const Product<F>> products, const Inputs<F>& x) noexcept {
   if (x.rows() == 0) return;
-  for_panel_groups<F>(products, x.rows(),
+  const std::size_t most_groups = x.rows() == 1 ? row_groups<F>(products.front().w.panel_bytes()) : 1;
+  for_panel_groups<F>(products, x.rows(), most_groups,
                       [&](const Product<F>& product, std::size_t panel, std::size_t panels, const std::byte* next) {
                         const auto& [w, y] = product;
                         assert(x.cols() == w.cols && y.cols() == w.rows && x.rows() == y.rows());
@@ -277,7 +276,7 @@ template <WeightFormat F>
 void matmul_add(const PanelsView<F>& w, const Inputs<F>& x, Rows<float> y) noexcept {
   assert(x.cols() == w.cols && y.cols() == w.rows && x.rows() == y.rows());
   const Product<F> product{w, y};
-  for_panel_groups<F>({&product, 1}, x.rows(),
+  for_panel_groups<F>({&product, 1}, x.rows(), 1,
                       [&](const Product<F>&, std::size_t panel, std::size_t panels, const std::byte*) {
                         multiply_rows(w, panel, panels, x, SumFrom::y, y);
                       });

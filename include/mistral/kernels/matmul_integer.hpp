@@ -33,8 +33,10 @@ requires(F::block_inputs == input_block) inline void multiply_row(const PanelsVi
   walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t b, std::ptrdiff_t ahead) {
     const std::byte* const inputs = x.codes + b * Inputs<F>::block_bytes;
     Dot dots[P][sums_each];
-    for (auto& of_panel : dots) {
-      for (std::size_t k = 0; k < sums_each; ++k) of_panel[k] = k == 0 ? Product::begin(x.offsets[b], 0) : Dot::zero();
+#pragma GCC unroll 4
+    for (std::size_t p = 0; p < P; ++p) {
+#pragma GCC unroll 2
+      for (std::size_t k = 0; k < sums_each; ++k) dots[p][k] = k == 0 ? Product::begin(x.offsets[b], 0) : Dot::zero();
     }
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < lines; ++i) {
@@ -68,6 +70,7 @@ requires(F::block_inputs == input_block) inline void multiply_row(const PanelsVi
       typename F::Terms terms[1];
       F::terms(codes, terms);
       simd::Sums sums = Product::sums(dots[p][0], terms[0], 0);
+#pragma GCC unroll 2
       for (std::size_t k = 1; k < sums_each; ++k) sums = sums + Product::sums(dots[p][k], terms[0], 0);
       acc[p] = Product::add(terms[0], sums, x.offsets[b], x.scales[b], acc[p]);
     }
