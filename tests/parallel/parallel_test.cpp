@@ -13,7 +13,7 @@ using namespace mistral;
 TEST_CASE("the pieces of a range cover it once, by any number of threads") {
   for (const int threads : {1, 2, 5}) {
     tbb::task_arena arena(threads);
-    for (const std::size_t count : {0, 1, 2, 7, 64, 1001}) {
+    for (const std::size_t count : {0u, 1u, 2u, 7u, 64u, 1001u}) {
       for (const auto& [least, most] : {std::pair<std::size_t, std::size_t>{1, 1}, {1, 8}, {3, 3}, {3, 10}}) {
         std::vector<std::atomic<int>> met(count);
         std::atomic<std::size_t> wrong{0};
