@@ -177,7 +177,8 @@ class Bench {
           bandwidth.turn();
           since_turn = 0.0;
         }
-        for (std::size_t d = 0; d < seconds.size(); ++d) {
+        for (std::size_t n = 0; n < seconds.size(); ++n) {
+          const std::size_t d = (i + n) % seconds.size();  // none is always the first behind the loops
           const double begin = bench::seconds();
           sessions_[d]->decode(tokens_[i % a_.prompt_tokens]);
           const double taken = bench::seconds() - begin;

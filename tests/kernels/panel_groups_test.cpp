@@ -12,12 +12,21 @@
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/format/q4_0.hpp>
+#include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
 #include <mistral/kernels/matmul.hpp>
 
 using namespace mistral;
 
 namespace {
+
+/// Codes of six bits in six lines: eight quads aren't as many in each, so the kernel that goes by lines mustn't take
+/// it.
+struct SixLines : Q4_0 {
+  static constexpr std::size_t step_bytes = 6 * simd::Quads::bytes;
+};
+static_assert(kernels::LinedFormat<Q4_0> && kernels::LinedFormat<Q8_0> && !kernels::LinedFormat<Q6_K>);
+static_assert(IntegerFormat<SixLines> && !kernels::LinedFormat<SixLines>);
 
 constexpr std::size_t cols = 300, outputs = 65 * panel_rows - 3;  // the last group has a part of a panel
 

@@ -12,21 +12,29 @@
 
 namespace mistral::inline MISTRAL_ABI::kernels {
 
+/// An integer format whose blocks are 32 inputs in whole lines of memory, each with the codes of as many quads: those
+/// of line i are best i, i + lines ...
+template <class F>
+concept LinedFormat = IntegerFormat<F> &&(F::block_inputs == input_block) && (BlockProduct<F>::parts == 1) &&
+                      (F::step_bytes % simd::Quads::bytes == 0) &&
+                      (block_quads % (F::step_bytes / simd::Quads::bytes) == 0);
+
 /// One row times P panels, straight from the packed weights: panels first_panel + p * apart.
 ///   next  where the panel begins that is read after the first
 ///
 /// The panels are met line by line, each line of all of them, with the lines asked for that come later: a panel's whole
 /// block at a time asks for its lines in bursts, which keeps memory less busy.
-template <std::size_t P, IntegerFormat F>
-requires(F::block_inputs == input_block) inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel,
-                                                                  std::size_t apart, const std::byte* next,
-                                                                  const Inputs<F>& x, float* y) noexcept {
+template <std::size_t P, LinedFormat F>
+inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::size_t apart, const std::byte* next,
+                         const Inputs<F>& x, float* y) noexcept {
   using Product = BlockProduct<F>;
   using Dot = typename Product::Dot;
   constexpr std::size_t line = simd::Quads::bytes;
   constexpr std::size_t lines = F::step_bytes / line;
-  constexpr std::size_t line_quads = block_quads / lines;                   // those of line i are i, i + lines ...
-  constexpr std::size_t sums_each = simd::registers == 1 ? line_quads : 1;  // a chain of sums waits for each
+  constexpr std::size_t line_quads = block_quads / lines;
+  // With AVX-512 a quad of each line has a sum of its own, or each product would wait for the one before; with fewer or
+  // narrower registers those of the other panels are enough, and all that there is room for.
+  constexpr std::size_t sums_each = simd::registers == 1 ? line_quads : 1;
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
   const std::size_t stride = apart * w.panel_bytes();
@@ -58,8 +66,9 @@ requires(F::block_inputs == input_block) inline void multiply_row(const PanelsVi
           typename Dot::Step weights[Dot::steps];
           Dot::split(F::quads(codes, i + k * lines), weights);
 #pragma GCC unroll 2
-          for (std::size_t step = 0; step < Dot::steps; ++step)
+          for (std::size_t step = 0; step < Dot::steps; ++step) {
             dots[p][k % sums_each].add(weights[step], input[k][step]);
+          }
         }
       }
     }
@@ -78,7 +87,7 @@ requires(F::block_inputs == input_block) inline void multiply_row(const PanelsVi
   store_row(acc, first_panel, apart, w.rows, y);
 }
 
-/// The same of blocks that are larger: panel by panel, 32 inputs at a time.
+/// The same of other blocks, mostly larger: panel by panel, 32 inputs at a time.
 template <std::size_t P, IntegerFormat F>
 inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::size_t apart, const std::byte* next,
                          const Inputs<F>& x, float* y) noexcept {

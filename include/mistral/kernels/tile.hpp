@@ -21,9 +21,9 @@ inline constexpr std::size_t tile_rows = simd::registers == 1 ? 12 : simd::regis
 inline constexpr std::size_t tile_panels = simd::registers == 1 ? 2 : 1;
 #endif
 
-/// Panels that one task walks together, unless there are many rows (panels_together). With one row they are read side
-/// by side: as many streams hide the latency of memory. With many rows of floats they are unpacked together, and a tile
-/// of inputs that was copied once meets them all.
+/// Panels that are walked together, unless there are many rows (panels_together). With one row they belong to as many
+/// streams, read side by side to hide the latency of memory. With many rows of floats they are unpacked together, and a
+/// tile of inputs that was copied once meets them all.
 inline constexpr std::size_t group_panels = 4;
 
 /// acc[r][p] += sum over k of w[p][k] x[r][k]: R rows of inputs by P panels of 16 outputs. The one loop that every sum
