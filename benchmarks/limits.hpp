@@ -90,7 +90,11 @@ inline void read_all(const std::byte* p, std::size_t bytes) {
 /// The read bandwidth of plain loops over 2 GiB: 1 or 4 streams a thread, huge pages or not, on the threads of the
 /// caller's TBB arena, which are those that the work beside it runs on.
 class ReadBandwidth {
+  static constexpr std::size_t bytes = std::size_t{2} << 30;
+
  public:
+  static constexpr std::size_t memory_bytes = 2 * bytes;  ///< that it takes
+
   /// Each loop reads the next quarter of the memory. Turns that stand between parts of some work see the machine as the
   /// work does: quick or slow, and for as long.
   void turn() {
@@ -130,7 +134,6 @@ class ReadBandwidth {
     double bytes = 0.0;
   };
 
-  static constexpr std::size_t bytes = std::size_t{2} << 30;
   static constexpr std::size_t piece = std::size_t{2} << 20;  // read in 60 us at 35 GB/s: threads end together
 
   std::size_t turns_ = 0;

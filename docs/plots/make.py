@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""make.py WINDOW.json FULL.json FOLDER: draws tokens/s and cache bytes over the length of the context, a model with a
-window against one without, from what `mistral bench --json` printed for each at several depths."""
+"""make.py FOLDER RUN.json...: draws tokens/s and cache bytes over the length of the context, a model with a window
+against one without, from what `mistral bench --json` printed for each at several depths, in one run or in several."""
 
 import json
 import math
@@ -62,17 +62,26 @@ def chart(title, unit, series, note):
     return "\n".join(out)
 
 
+def curves(runs):
+    """The figures of each depth, by window; of a depth that several runs have, those of the first."""
+    found = {}
+    for run in runs:
+        depths = found.setdefault(run["window_size"], {})
+        for figures in run["depths"]:
+            depths.setdefault(figures["depth"], figures)
+    return [(f"window of {window}" if window else "all keys", [depths[d] for d in sorted(depths)])
+            for window, depths in found.items()]
+
+
 def main():
-    if len(sys.argv) != 4:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    runs = [json.loads(pathlib.Path(path).read_text()) for path in sys.argv[1:3]]
-    folder = pathlib.Path(sys.argv[3])
-    labels = [f"window of {run['window_size']}" if run["window_size"] else "all keys" for run in runs]
+    folder = pathlib.Path(sys.argv[1])
+    runs = [json.loads(pathlib.Path(path).read_text()) for path in sys.argv[2:]]
     about = f"weights {runs[0]['weights']}, cache {runs[0]['kv']}, {runs[0]['threads']} threads"
 
     def series(figures):
-        return [(label, [figures(d) for d in sorted(run["depths"], key=lambda d: d["depth"])])
-                for label, run in zip(labels, runs)]
+        return [(label, [figures(d) for d in depths]) for label, depths in curves(runs)]
 
     def speed(d):
         tps = d["decode_tps"]

@@ -9,6 +9,7 @@
 #include <exception>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include <mistral/core/error.hpp>
+#include <mistral/io/memory.hpp>
 
 #include "../../benchmarks/limits.hpp"
 #include "bench_figures.hpp"
@@ -57,6 +59,32 @@ std::size_t resident_bytes() {
 std::size_t growth_since(std::size_t before) {
   const std::size_t now = resident_bytes();
   return now > before ? now - before : 0;
+}
+
+// The depths that decodes begin at: those asked for, and 0 where one is deeper, since what a depth adds needs to be
+// told from what a token takes anyway.
+std::vector<std::size_t> timed_depths(const BenchArguments& a) {
+  std::vector<std::size_t> depths = a.depths;
+  const bool deep = std::any_of(depths.begin(), depths.end(), [](std::size_t d) { return d > 0; });
+  if (deep && std::find(depths.begin(), depths.end(), 0u) == depths.end()) depths.push_back(0);
+  return depths;
+}
+
+// Refuses what doesn't fit in memory: a session for each depth, and beside them the loops of the bandwidth, or the
+// caches of a batch.
+void check_memory(const PresetInfo& info, const BenchArguments& a) {
+  const std::optional<std::uint64_t> available = available_memory();
+  if (!available) return;
+  const auto cache = static_cast<double>(info.cache_bytes);
+  const auto depths = static_cast<double>(timed_depths(a).size());
+  const double needed = static_cast<double>(info.weight_bytes) +
+                        depths * (cache + static_cast<double>(info.workspace_bytes)) +
+                        std::max<double>(bench::ReadBandwidth::memory_bytes, static_cast<double>(a.sequences) * cache);
+  if (needed <= static_cast<double>(*available)) return;
+  throw Error("memory",
+              std::string(info.name) + ": the weights, caches for " + format("%.0f", depths) +
+                  " depths, and what is timed beside them",
+              "at most " + std::to_string(*available) + " bytes of memory", format("%.0f", needed) + " needed");
 }
 
 // What a model does, in bytes and operations.
@@ -122,10 +150,7 @@ class Bench {
   Figures run() {
     measure_cache();
     sessions_.push_back(model_.session());
-    for (const std::size_t depth : a_.depths) figures_.decodes.emplace_back().depth = depth;
-    // What a depth adds needs to be told from what a token takes anyway.
-    const bool deep = std::any_of(a_.depths.begin(), a_.depths.end(), [](std::size_t d) { return d > 0; });
-    if (deep && std::find(a_.depths.begin(), a_.depths.end(), 0u) == a_.depths.end()) figures_.decodes.emplace_back();
+    for (const std::size_t depth : timed_depths(a_)) figures_.decodes.emplace_back().depth = depth;
 
     prefill();  // a first run that isn't counted: it touches the memory that a run takes
     sessions_.front()->randomize_cache(static_cast<std::int64_t>(figures_.decodes.front().depth));
@@ -428,6 +453,7 @@ void run_bench(const BenchArguments& a) {
     throw UsageError("--depth, --prompt-tokens: expected at most " + std::to_string(info.config.context_len) +
                      " tokens in all for a model without a window, got " + std::to_string(most));
   }
+  check_memory(info, a);
   const std::size_t threads = a.threads != 0 ? a.threads : std::max(1u, std::thread::hardware_concurrency());
   const Threads limit(threads);
   std::unique_ptr<AnyModel> model;

@@ -4,6 +4,8 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
+#include <mistral/io/memory.hpp>
+
 #include "tool.hpp"
 
 using mistral::test::Run;
@@ -126,4 +128,14 @@ TEST_CASE("bench refuses what a preset doesn't hold") {
       error_of({"--config", "stories-260k", "--rank", "8"}).starts_with("mistral: error: --rank requires --finetune"));
   CHECK(error_of({"--config", "tiny", "--scheduler"}).starts_with("mistral: error: --scheduler requires --sequences"));
   CHECK(error_of({"--config", "tiny", "--sequences", "0"}).starts_with("mistral: error: --sequences: "));
+}
+
+TEST_CASE("bench refuses what doesn't fit in memory, and says what it needs") {
+  if (mistral::test::tool_path() == nullptr || !mistral::available_memory()) return;
+  const Run run = bench({"--config", "tiny", "--sequences", "1000000000000"});
+  CHECK(run.exit_code == 1);
+  CHECK(run.out == "");
+  CHECK(run.err.starts_with("mistral: error: [memory] tiny: the weights, caches for 1 depths, "));
+  CHECK(run.err.find(" bytes of memory, got ") != std::string::npos);
+  CHECK(run.err.find(" needed") != std::string::npos);
 }

@@ -35,6 +35,7 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::s
   // With AVX-512 a quad of each line has a sum of its own, or each product would wait for the one before; with fewer or
   // narrower registers those of the other panels are enough, and all that there is room for.
   constexpr std::size_t sums_each = simd::registers == 1 ? line_quads : 1;
+  constexpr int read_once = 0;  // L2 is left to what is read again
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
   const std::size_t stride = apart * w.panel_bytes();
@@ -60,7 +61,7 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::s
 #pragma GCC unroll 4
       for (std::size_t p = 0; p < P; ++p) {
         const std::byte* const codes = block + p * stride;
-        __builtin_prefetch(codes + static_cast<std::ptrdiff_t>(i * line) + ahead);
+        __builtin_prefetch(codes + static_cast<std::ptrdiff_t>(i * line) + ahead, 0, read_once);
 #pragma GCC unroll 2
         for (std::size_t k = 0; k < line_quads; ++k) {
           typename Dot::Step weights[Dot::steps];
@@ -75,7 +76,7 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::s
 #pragma GCC unroll 4
     for (std::size_t p = 0; p < P; ++p) {
       const std::byte* const codes = block + p * stride;
-      __builtin_prefetch(codes + static_cast<std::ptrdiff_t>(lines * line) + ahead);
+      __builtin_prefetch(codes + static_cast<std::ptrdiff_t>(lines * line) + ahead, 0, read_once);
       typename F::Terms terms[1];
       F::terms(codes, terms);
       simd::Sums sums = Product::sums(dots[p][0], terms[0], 0);

@@ -7,16 +7,16 @@
 
 namespace mistral::inline MISTRAL_ABI::kernels {
 
-/// Bytes ahead of what is read that a walk asks memory for, in each of its panels: with four of them 4 KiB a thread,
-/// what comes in during the latency of memory at 40 GB/s. Blocks that are larger are asked for one ahead.
+/// Bytes ahead of what is read that a walk asks memory for, in each of its panels: with four of them 6 KiB a thread,
+/// what comes in during 150 ns, memory's latency, at 40 GB/s. Blocks that are larger are asked for one ahead.
 template <WeightFormat F>
-inline constexpr std::size_t ahead_bytes = std::max<std::size_t>(1024, F::block_bytes);
+inline constexpr std::size_t ahead_bytes = std::max<std::size_t>(1536, F::block_bytes);
 
 /// Bytes of the weights that a row reads one after the other, at least, in each of the streams that it reads side by
 /// side: the processor asks for the lines of a stream ahead of us, and begins that anew with each. Blocks that are
 /// asked for one ahead gain nothing by it.
 template <WeightFormat F>
-inline constexpr std::size_t stream_bytes = ahead_bytes<F> == F::block_bytes ? 0 : std::size_t{256} << 10;
+inline constexpr std::size_t stream_bytes = ahead_bytes<F> == F::block_bytes ? 0 : std::size_t{512} << 10;
 
 /// Calls visit(block, b, ahead) for each block of inputs b of a panel, which lies at `block`; what a kernel should ask
 /// memory for meanwhile lies `ahead` bytes from there. The same distances hold for the panels behind the first, which
