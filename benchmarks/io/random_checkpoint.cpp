@@ -1,5 +1,5 @@
-// random_checkpoint FOLDER: writes a checkpoint of Mistral 7B's exact shape with random BF16 weights, 14.5 GB, in
-// Hugging Face's layout: something to load where no weights can be downloaded.
+// random_checkpoint FOLDER [7b|1.1b]: writes a checkpoint of Mistral 7B's exact shape (14.5 GB), or of 1.1 billion
+// parameters, with random BF16 weights, in Mistral's layout: something to load where no weights can be downloaded.
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -12,11 +12,11 @@
 #include <mistral/io/safetensors_writer.hpp>
 #include <mistral/nn/weights.hpp>
 
+#include "../../examples/tool/configs.hpp"
+
 using namespace mistral;
 
 namespace {
-
-constexpr ModelConfig config = mistral_7b_v0_1;
 
 // Collects every weight's name and shape. The model they are asked of is never written to, so it takes no memory.
 struct Shapes {
@@ -31,14 +31,8 @@ struct Shapes {
   }
 };
 
-}  // namespace
-
-int main(int argc, char** argv) try {
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: %s FOLDER\n", argv[0]);
-    return 2;
-  }
-  const std::filesystem::path folder = argv[1];
+template <ModelConfig config>
+void write_checkpoint(const std::filesystem::path& folder) {
   std::filesystem::create_directories(folder);
   Shapes shapes;
   {
@@ -70,6 +64,21 @@ int main(int argc, char** argv) try {
              field("n_kv_heads", config.n_kv_heads) + field("sliding_window", config.window_size) +
              field("vocab_size", config.vocab_size) + "\"norm_eps\": 1e-05}\n");
   json.commit();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const std::string shape = argc > 2 ? argv[2] : "7b";
+  if (argc < 2 || argc > 3 || (shape != "7b" && shape != "1.1b")) {
+    std::fprintf(stderr, "usage: %s FOLDER [7b|1.1b]\n", argv[0]);
+    return 2;
+  }
+  if (shape == "7b") {
+    write_checkpoint<mistral_7b_v0_1>(argv[1]);
+  } else {
+    write_checkpoint<tool::shape_1_1b>(argv[1]);
+  }
 } catch (const Error& error) {
   std::fprintf(stderr, "%s\n", error.what());
   return 1;
