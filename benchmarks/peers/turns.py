@@ -44,7 +44,7 @@ def spread(values):
 
 
 def main():
-    if len(sys.argv) < 4:
+    if len(sys.argv) < 4 or not all("=" in argument for argument in sys.argv[3:]):
         sys.exit(__doc__)
     rounds, tokens = int(sys.argv[1]), int(sys.argv[2])
     programs = []

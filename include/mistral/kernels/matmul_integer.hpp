@@ -35,7 +35,7 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::s
   // With AVX-512 a quad of each line has a sum of its own, or each product would wait for the one before; with fewer or
   // narrower registers those of the other panels are enough, and all that there is room for.
   constexpr std::size_t sums_each = simd::registers == 1 ? line_quads : 1;
-  constexpr int read_once = 0;  // L2 is left to what is read again
+  constexpr int read_once = 0;  // a prefetch's hint: the line needn't stay in a cache
   simd::Lanes acc[P];
   for (auto& a : acc) a = simd::Lanes::broadcast(0.0f);
   const std::size_t stride = apart * w.panel_bytes();
