@@ -76,6 +76,9 @@ class AnySession {
   virtual void restore(const SessionFile& file) = 0;
   virtual void save(std::span<const TokenId> tokens, const std::string& path) const = 0;
 
+  /// mistral::find_not_finite.
+  virtual std::string find_not_finite(std::span<const TokenId> tokens) const = 0;
+
   virtual std::int64_t position() const noexcept = 0;
   virtual std::int64_t wraps() const noexcept = 0;
   virtual void clear() noexcept = 0;
@@ -85,6 +88,11 @@ class AnySession {
   /// As after `position` tokens, with random keys and values (cache/random_cache.hpp).
   virtual void randomize_cache(std::int64_t position) = 0;
 };
+
+/// For check_finite.
+inline std::string find_not_finite(const AnySession& session, std::span<const TokenId> tokens) {
+  return session.find_not_finite(tokens);
+}
 
 /// Some sequences that go through a model together, a token of each in one forward.
 class AnyBatch {

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <mistral/generate/finite_logits.hpp>
 #include <mistral/io/npy.hpp>
 
 #include "commands.hpp"
@@ -47,6 +48,7 @@ void run_logits(const LogitsArguments& arguments) {
     for (std::size_t done = 0; done < tokens.size() && interrupted == 0; done += chunk) {
       const std::size_t count = std::min(chunk, tokens.size() - done);
       const Rows<const float> logits = session->forward(std::span(tokens).subspan(done, count));
+      check_finite(*session, logits, std::span(tokens).first(done + count));
       for (std::size_t i = 0; i < count; ++i) file.write(logits.row(i));
       progress.at(done + count);
     }

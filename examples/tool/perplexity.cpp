@@ -9,6 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <mistral/generate/finite_logits.hpp>
 #include <mistral/generate/perplexity.hpp>
 
 #include "commands.hpp"
@@ -40,11 +41,14 @@ Row score(const PresetInfo& info, AnySession& session, AnySession* reference, st
           std::size_t stride) {
   Row row{&info, {}};
   Progress progress("scoring " + std::string(info.name), tokens.size());
+  std::size_t fresh = 0;  // where the sequence began
   for (const TextPiece& piece : text_pieces(tokens.size(), info.config, stride)) {
     if (piece.fresh) session.clear();
+    if (piece.fresh) fresh = piece.begin;
     if (piece.fresh && reference != nullptr) reference->clear();
     const auto part = tokens.subspan(piece.begin, piece.count);
     const Rows<const float> logits = session.forward(part);
+    check_finite(session, logits, tokens.subspan(fresh, piece.begin + piece.count - fresh));
     std::optional<Rows<const float>> wanted;
     if (reference != nullptr) wanted = reference->forward(part);
     for (std::size_t i = piece.context; i < piece.count; ++i) {

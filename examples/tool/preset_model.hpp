@@ -63,6 +63,9 @@ class SessionOf final : public AnySession {
   void save(std::span<const TokenId> tokens, const std::string& path) const override {
     save_session(session_, tokens, path);
   }
+  std::string find_not_finite(std::span<const TokenId> tokens) const override {
+    return mistral::find_not_finite(session_, tokens);
+  }
   std::int64_t position() const noexcept override { return session_.position(); }
   std::int64_t wraps() const noexcept override { return session_.cache().wraps(); }
   void clear() noexcept override { session_.clear(); }

@@ -4,6 +4,8 @@
 #include <array>
 #include <map>
 
+#include <mistral/core/number_text.hpp>
+
 #include "commands.hpp"
 
 namespace mistral::tool {
@@ -25,7 +27,7 @@ Fields named(const std::array<std::string, field_names.size()>& values) {
 std::string text(std::size_t x) { return std::to_string(x); }
 std::string text(std::int64_t x) { return std::to_string(x); }
 // as a float holds it: 1e-05 of a file and 1e-5f of a config are the same text
-std::string text(float x) { return detail::number_text(static_cast<double>(x)); }
+std::string text(float x) { return number_text(x); }
 
 }  // namespace
 

@@ -11,8 +11,10 @@
 
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/rows.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/estimators.hpp>
+#include <mistral/generate/finite_logits.hpp>
 #include <mistral/generate/generate.hpp>
 #include <mistral/generate/likelihood.hpp>
 #include <mistral/generate/perplexity.hpp>
@@ -149,7 +151,8 @@ AnswerResult evaluate_answers(const Task& task, const TaskPrompts& prompts, std:
 
 /// Scores the texts of a task, each from its first token on, BOS before it.
 ///   config   the model's; `stride` as text_pieces takes it
-///   session  of which clear() and forward() are used
+///   session  of which clear() and forward() are used, and check_finite
+/// Throws Error `[task] line n: ...` with what forward throws, or where logits are no finite numbers.
 template <class Session, class Done>
 TextResult evaluate_texts(const Task& task, const Tokenizer& tokenizer, const ModelConfig& config, Session& session,
                           std::size_t stride, Done&& done) {
@@ -158,9 +161,13 @@ TextResult evaluate_texts(const Task& task, const Tokenizer& tokenizer, const Mo
     std::vector<TokenId> ids = tokenizer.encode(item.text);
     if (tokenizer.bos_id() >= 0) ids.insert(ids.begin(), tokenizer.bos_id());
     detail::at_line(item.line, [&] {
+      const std::span<const TokenId> tokens(ids);
+      std::size_t fresh = 0;  // where the sequence began
       for (const TextPiece& piece : text_pieces(ids.size(), config, stride)) {
         if (piece.fresh) session.clear();
-        const auto logits = session.forward(std::span<const TokenId>(ids).subspan(piece.begin, piece.count));
+        if (piece.fresh) fresh = piece.begin;
+        const Rows<const float> logits = session.forward(tokens.subspan(piece.begin, piece.count));
+        check_finite(session, logits, tokens.subspan(fresh, piece.begin + piece.count - fresh));
         for (std::size_t i = piece.context; i < piece.count; ++i) {
           result.loss.add(-log_probability(logits.row(i), ids[piece.begin + i + 1]));
         }

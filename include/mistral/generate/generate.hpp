@@ -2,13 +2,17 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
+#include <mistral/core/error.hpp>
+#include <mistral/core/finite.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/continuation.hpp>
+#include <mistral/generate/finite_logits.hpp>
 #include <mistral/generate/lookup.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/text/tokenizer.hpp>
@@ -22,7 +26,8 @@ namespace mistral::inline MISTRAL_ABI {
 ///   tape     a tape for the forwards (nn/tape.hpp), and more: a member logits(std::span<float>) sees the logits
 ///            (vocab_size) of each step before a token is chosen, and may write to them
 /// The last token chosen has not gone through the session: it belongs at the head of whatever is to follow.
-/// Throws Error for a wrong prompt or options, before anything is computed.
+/// Throws Error for a wrong prompt or options, before anything is computed, and where the model's logits are no finite
+/// numbers (check_finite): the text so far has been shown.
 template <class Session, class OnText, class Tape = NoTape>
 Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
                    const GenerateOptions& options, OnText&& on_text, Tape&& tape = {}) {
@@ -51,7 +56,19 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
       if (text.choosing()) tape.logits(std::span<float>(choosable));
     }
     const bool room = config.window_size != 0 || static_cast<std::size_t>(lookup.position()) < config.context_len;
-    const auto token = text.go_on(text.choose(choosable), room, show);
+    std::optional<TokenId> chosen;
+    try {
+      chosen = text.choose(choosable);
+    } catch (const Error&) {
+      // what the model made can't be chosen from: say where that began rather than what the sampler found
+      if (all_finite(logits)) throw;
+      std::vector<TokenId> taken(options.seen.begin(), options.seen.end());
+      taken.insert(taken.end(), prompt.begin(), prompt.end());
+      taken.insert(taken.end(), text.made().tokens.begin(), text.made().tokens.end());
+      check_finite(session, logits, taken);
+      throw;
+    }
+    const auto token = text.go_on(chosen, room, show);
     if (!token) {
       Generated made = text.take();
       made.lookup = lookup.counts();

@@ -12,7 +12,10 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/finite.hpp>
+#include <mistral/core/rows.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/generate/finite_logits.hpp>
 #include <mistral/generate/perplexity.hpp>
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/tokenizer.hpp>
@@ -82,12 +85,14 @@ class ContinuationScorer {
   ContinuationScorer& operator=(const ContinuationScorer&) = delete;
   ~ContinuationScorer() { session_.clear(); }
 
-  /// Throws Error for a prompt or an end of no tokens, and what Session::forward throws.
+  /// Throws Error for a prompt or an end of no tokens, where logits are no finite numbers (check_finite), and what
+  /// Session::forward throws.
   std::vector<TextScore> score(std::span<const TokenId> prompt, std::span<const std::vector<TokenId>> ends) {
     for (const auto& end : ends) {
       if (end.empty()) throw Error("likelihood", "an end", "at least one token", "none");
     }
     const std::span<const float> after_prompt = session_.prefill(go_back(prompt));
+    check_finite(session_, after_prompt, prompt);
     std::vector<TextScore> scores(ends.size());
     for (std::size_t i = 0; i < ends.size(); ++i) scores[i].add(after_prompt, ends[i][0]);
     std::size_t longest = 0;
@@ -98,6 +103,7 @@ class ContinuationScorer {
       const std::vector<TokenId>& end = ends[i];
       if (end.size() == 1) continue;
       const auto logits = session_.forward(std::span(end).first(end.size() - 1));
+      check(prompt, end, logits);
       for (std::size_t t = 1; t < end.size(); ++t) scores[i].add(logits.row(t - 1), end[t]);
       if (after) {
         session_.assign(*after);
@@ -113,6 +119,16 @@ class ContinuationScorer {
   std::size_t shared_tokens() const noexcept { return shared_; }
 
  private:
+  // the logits behind all of an end's tokens but the last
+  void check(std::span<const TokenId> prompt, std::span<const TokenId> end, Rows<const float> logits) const {
+    for (std::size_t r = 0; r < logits.rows(); ++r) {
+      if (all_finite(logits.row(r))) continue;
+      std::vector<TokenId> taken(prompt.begin(), prompt.end());
+      taken.insert(taken.end(), end.begin(), end.end() - 1);
+      check_finite(session_, logits, taken);
+    }
+  }
+
   // Takes back what the next prompt doesn't begin with. Returns the rest of it: at least a token, whose logits are
   // needed.
   std::span<const TokenId> go_back(std::span<const TokenId> prompt) {

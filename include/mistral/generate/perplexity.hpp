@@ -10,7 +10,9 @@
 
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/rows.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/generate/finite_logits.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
@@ -96,14 +98,18 @@ inline std::vector<TextPiece> text_pieces(std::size_t tokens, const ModelConfig&
 }
 
 /// Scores a text from its first token on, in a session that is cleared for it: each token but the first is a target.
-/// Throws Error for fewer than two tokens, and what Session::forward throws.
+/// Throws Error for fewer than two tokens, where logits are no finite numbers (check_finite), and what Session::forward
+/// throws.
 template <class Session>
 TextScore score_text(Session& session, std::span<const TokenId> tokens, std::size_t stride = 0) {
   constexpr ModelConfig config = std::remove_cvref_t<decltype(session.model())>::config;
   TextScore score;
+  std::size_t fresh = 0;  // where the sequence began
   for (const TextPiece& piece : text_pieces(tokens.size(), config, stride)) {
     if (piece.fresh) session.clear();
-    const auto logits = session.forward(tokens.subspan(piece.begin, piece.count));
+    if (piece.fresh) fresh = piece.begin;
+    const Rows<const float> logits = session.forward(tokens.subspan(piece.begin, piece.count));
+    check_finite(session, logits, tokens.subspan(fresh, piece.begin + piece.count - fresh));
     for (std::size_t i = piece.context; i < piece.count; ++i) score.add(logits.row(i), tokens[piece.begin + i + 1]);
   }
   return score;

@@ -5,16 +5,17 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <limits>
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/kernels/largest.hpp>
@@ -259,22 +260,23 @@ class Sampler {
 };
 
 inline void SamplingOptions::validate() const {
-  const auto require = [](bool holds, const char* field, const char* expected, double found) {
+  const auto require = [](bool holds, const char* field, const char* expected, auto found) {
     if (holds) return;
-    char text[32] = "nan";  // however the library spells it, "-nan" too
-    if (!std::isnan(found)) std::snprintf(text, sizeof text, "%g", found);
-    throw Error("sampling", field, expected, text);
+    if constexpr (std::is_floating_point_v<decltype(found)>) {
+      throw Error("sampling", field, expected, std::isnan(found) ? "nan" : number_text(found));  // "-nan" is one too
+    } else {
+      throw Error("sampling", field, expected, std::to_string(found));
+    }
   };
   // Written so that a NaN, which compares false, fails.
   constexpr float finite = std::numeric_limits<float>::max();
   require(repetition_penalty > 0.0f && repetition_penalty <= finite, "repetition_penalty", "a positive number",
-          static_cast<double>(repetition_penalty));
+          repetition_penalty);
   require(repetition_window >= 0, "repetition_window", "a number of tokens, or 0 for all", repetition_window);
-  require(temperature >= 0.0f && temperature <= finite, "temperature", "0 (greedy) or a positive number",
-          static_cast<double>(temperature));
+  require(temperature >= 0.0f && temperature <= finite, "temperature", "0 (greedy) or a positive number", temperature);
   require(top_k >= 0, "top_k", "a number of tokens, or 0 for all", top_k);
-  require(top_p >= 0.0f && top_p <= 1.0f, "top_p", "a number from 0 to 1", static_cast<double>(top_p));
-  require(min_p >= 0.0f && min_p <= 1.0f, "min_p", "a number from 0 to 1", static_cast<double>(min_p));
+  require(top_p >= 0.0f && top_p <= 1.0f, "top_p", "a number from 0 to 1", top_p);
+  require(min_p >= 0.0f && min_p <= 1.0f, "min_p", "a number from 0 to 1", min_p);
 }
 
 }  // namespace mistral::inline MISTRAL_ABI

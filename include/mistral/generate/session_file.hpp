@@ -16,6 +16,7 @@
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/kv_entry.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/session.hpp>
@@ -125,7 +126,7 @@ class SessionFile {
     const auto same = [&](const char* name, auto value) {
       if constexpr (std::floating_point<decltype(value)>) {
         if (static_cast<float>(fields.number(name)) == value) return;
-        throw fields.unexpected(name, "the model's " + detail::float_text(value));
+        throw fields.unexpected(name, "the model's " + number_text(value));
       } else {
         const auto expected = static_cast<std::int64_t>(value);
         if (fields.integer(name, 0, std::numeric_limits<std::int64_t>::max()) == expected) return;

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checkpoint_layout.hpp>
 #include <mistral/io/dequantize.hpp>
@@ -232,8 +232,8 @@ void save_adapter(const Model& model, const std::string& folder, const SaveAdapt
   std::string json = "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n  \"base_model_name_or_path\": ";
   json += options.base_model.empty() ? "null" : json_quoted(options.base_model);
   json += ",\n  \"r\": " + std::to_string(any->rank());
-  json += ",\n  \"lora_alpha\": " + detail::number_text(static_cast<double>(any->alpha));
-  json += ",\n  \"lora_dropout\": " + detail::number_text(static_cast<double>(any->dropout));
+  json += ",\n  \"lora_alpha\": " + number_text(any->alpha);
+  json += ",\n  \"lora_dropout\": " + number_text(any->dropout);
   json += ",\n  \"use_rslora\": " + std::string(any->rslora ? "true" : "false");
   json += ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n  \"inference_mode\": true";
   json += ",\n  \"init_lora_weights\": true,\n  \"modules_to_save\": null,\n  \"target_modules\": [";

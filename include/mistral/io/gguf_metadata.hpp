@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <iterator>
 #include <limits>
@@ -15,6 +14,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/io/printable.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -333,12 +333,9 @@ class GgufMetadata {
       case GgufType::boolean:
         return *from != std::byte{0} ? "true" : "false";
       case GgufType::f32:
-      case GgufType::f64: {
-        char text[40];
-        std::snprintf(text, sizeof text, "%.9g",
-                      entry.type == GgufType::f32 ? static_cast<double>(value<float>(from)) : value<double>(from));
-        return text;
-      }
+        return number_text(value<float>(from));
+      case GgufType::f64:
+        return number_text(value<double>(from));
       default:
         return integer_text(entry.type, from);
     }

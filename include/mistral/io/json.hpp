@@ -12,6 +12,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/io/json_document.hpp>
 #include <mistral/io/json_parser.hpp>
 #include <mistral/io/printable.hpp>
@@ -167,11 +168,8 @@ class JsonObject {
         return std::to_string(value.integer);
       case Type::natural:
         return std::to_string(value.natural);
-      case Type::real: {
-        char text[40];
-        std::snprintf(text, sizeof text, "%.9g", value.real);
-        return text;
-      }
+      case Type::real:
+        return number_text(value.real);
       case Type::string:
         return "'" + printable(document.text_of(value), 60) + "'";
       case Type::array:

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <span>
@@ -14,6 +13,7 @@
 
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/core/progress.hpp>
 #include <mistral/io/checkpoint.hpp>
 #include <mistral/io/checkpoint_config.hpp>
@@ -36,16 +36,6 @@ struct LoadOptions {
   MemoryResource* memory = nullptr;     ///< where the weights' memory is taken from; null: the standard's default
 };
 
-namespace detail {
-
-inline std::string number_text(double x) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.7g", x);
-  return text;
-}
-
-}  // namespace detail
-
 /// Holds what a checkpoint says of itself against a type's config. Throws Error `[checkpoint] file: field: ...` for the
 /// first field that differs; context_len alone may be smaller in the type.
 inline void check_config(const CheckpointConfig& file, const ModelConfig& type, const std::string& path,
@@ -59,7 +49,7 @@ inline void check_config(const CheckpointConfig& file, const ModelConfig& type, 
   };
   const auto hold_float = [&](std::string_view field, float expected, double found) {
     if (expected != static_cast<float>(found)) {
-      throw differs(field, detail::number_text(static_cast<double>(expected)), detail::number_text(found));
+      throw differs(field, number_text(expected), number_text(found));
     }
   };
   hold("dim", type.dim, file.dim);

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -13,6 +12,7 @@
 #include <mistral/core/config.hpp>
 #include <mistral/core/element.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/core/progress.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/io/atomic_file.hpp>
@@ -37,12 +37,6 @@ struct SaveCheckpointOptions {
 
 namespace detail {
 
-/// The shortest text that reads as the same float; JSON takes it as a number.
-inline std::string shortest_text(float x) {
-  char text[32];
-  return std::string(text, std::to_chars(text, text + sizeof text, x).ptr);
-}
-
 /// config.json as transformers writes it for a MistralForCausalLM.
 inline std::string hugging_face_config(const ModelConfig& c, const SaveCheckpointOptions& options) {
   std::string json = "{\n  \"architectures\": [\"MistralForCausalLM\"],\n  \"model_type\": \"mistral\"";
@@ -59,8 +53,8 @@ inline std::string hugging_face_config(const ModelConfig& c, const SaveCheckpoin
   add("sliding_window", c.window_size == 0 ? "null" : std::to_string(c.window_size));
   add("max_position_embeddings", std::to_string(c.context_len));
   add("vocab_size", std::to_string(c.vocab_size));
-  add("rope_theta", shortest_text(c.rope_theta));
-  add("rms_norm_eps", shortest_text(c.norm_eps));
+  add("rope_theta", number_text(c.rope_theta));
+  add("rms_norm_eps", number_text(c.norm_eps));
   add("attention_dropout", "0.0");
   add("initializer_range", "0.02");
   add("tie_word_embeddings", "false");

@@ -4,7 +4,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <span>
 #include <string>
@@ -15,6 +14,7 @@
 #include <mistral/core/buffer.hpp>
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/core/progress.hpp>
 #include <mistral/format/panels.hpp>
 #include <mistral/io/atomic_file.hpp>
@@ -55,19 +55,12 @@ void for_each_field(const ModelConfig& c, const Visitor& visit) {
   visit("norm_eps", c.norm_eps);
 }
 
-/// 9 digits give back any float.
-inline std::string float_text(float x) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(x));
-  return text;
-}
-
 inline std::string packed_config(const ModelConfig& config) {
   std::string json = "{";
   for_each_field(config, [&](std::string_view name, auto value) {
     json.append(json.size() > 1 ? "," : "").append(json_quoted(name)).append(":");
     if constexpr (std::floating_point<decltype(value)>) {
-      json += float_text(value);
+      json += number_text(value);
     } else {
       json += std::to_string(value);
     }

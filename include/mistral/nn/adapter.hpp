@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/nn/lora.hpp>
 #include <mistral/parallel/parallel.hpp>
@@ -78,9 +79,9 @@ std::size_t add_adapter(Model& model, const AdapterOptions& options) {
   if (options.rank == 0 || options.rank > max_lora_rank) {
     refuse("rank", "1 ... " + std::to_string(max_lora_rank), std::to_string(options.rank));
   }
-  if (!std::isfinite(options.alpha)) refuse("alpha", "a finite number", std::to_string(options.alpha));
+  if (!std::isfinite(options.alpha)) refuse("alpha", "a finite number", number_text(options.alpha));
   if (!(options.dropout >= 0.0f && options.dropout < 1.0f)) {
-    refuse("dropout", "0 ... 1, less than 1", std::to_string(options.dropout));
+    refuse("dropout", "0 ... 1, less than 1", number_text(options.dropout));
   }
   const LoraTargets& t = options.targets;
   if (!(t.wq || t.wk || t.wv || t.wo || t.w1 || t.w2 || t.w3 || t.output)) refuse("targets", "at least one", "none");

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors_writer.hpp>
@@ -67,7 +67,7 @@ namespace detail {
 /// Throws Error for an option out of range.
 inline void check_options(const TrainerOptions& options) {
   const auto hold = [](bool good, std::string_view what, std::string_view expected, float found) {
-    if (!good) throw Error("trainer", what, expected, std::to_string(found));
+    if (!good) throw Error("trainer", what, expected, number_text(found));
   };
   const auto from_zero = [](float x) { return x >= 0.0f && std::isfinite(x); };
   hold(from_zero(options.learning_rate), "learning_rate", "a number from 0 on", options.learning_rate);
@@ -82,13 +82,6 @@ inline void check_options(const TrainerOptions& options) {
   }
 }
 
-/// A number that two different floats never share.
-inline std::string exact_text(float x) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(x));
-  return text;
-}
-
 /// The options that an update depends on, as a file holds them: two that differ give other bits.
 inline SafetensorsWriter::Metadata trainer_settings(const TrainerOptions& o) {
   SafetensorsWriter::Metadata out{{"format", "mistral trainer 1"}};
@@ -99,7 +92,7 @@ inline SafetensorsWriter::Metadata trainer_settings(const TrainerOptions& o) {
                                                    {"weight_decay", o.weight_decay},
                                                    {"max_grad_norm", o.max_grad_norm},
                                                    {"min_learning_rate", o.min_learning_rate}};
-  for (const auto& [name, value] : numbers) out.emplace_back(name, exact_text(value));
+  for (const auto& [name, value] : numbers) out.emplace_back(name, number_text(value));
   out.emplace_back("optimizer", o.optimizer == Optimizer::adamw ? "adamw" : "sgd");
   out.emplace_back("schedule", o.schedule == Schedule::constant ? "constant"
                                : o.schedule == Schedule::linear ? "linear"
