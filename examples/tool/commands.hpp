@@ -31,6 +31,7 @@ struct ModelArguments {
   std::string use_adapter;            // which, as chosen_adapter takes it; empty: the first
   std::size_t threads = 0;            // 0: as many as there are processors
   bool check_memory = true;
+  bool refuse_not_finite = false;  // NaN and infinite weights, for a command that writes them
 };
 
 struct GenerateArguments {

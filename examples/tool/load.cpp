@@ -98,7 +98,8 @@ std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyP
   try {
     const LoadOptions options{.allow_different_window = !arguments.preset.empty(),
                               .check_memory = arguments.check_memory,
-                              .progress = progress.hook()};
+                              .progress = progress.hook(),
+                              .refuse_not_finite = arguments.refuse_not_finite};
     if (arguments.adapters.empty()) return preset.load(arguments.folder, options);
     if (preset.training() == nullptr) {
       throw Error("adapter", "preset " + std::string(info.name), "one that is compiled for training",

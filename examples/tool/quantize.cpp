@@ -112,6 +112,7 @@ void run_quantize(const QuantizeArguments& arguments) {
   ModelArguments source;
   source.folder = arguments.folder;
   source.preset = arguments.preset;
+  source.refuse_not_finite = true;  // a file of them would only be opened to fail
   const std::unique_ptr<AnyModel> model = load_model(source, preset);
   {
     Progress progress("packing " + bytes_text(info.weight_bytes), 1);

@@ -17,6 +17,7 @@
 #include <mistral/core/progress.hpp>
 #include <mistral/io/checkpoint.hpp>
 #include <mistral/io/checkpoint_config.hpp>
+#include <mistral/io/held_weights.hpp>
 #include <mistral/io/memory.hpp>
 #include <mistral/io/packed_file.hpp>
 #include <mistral/io/printable.hpp>
@@ -33,6 +34,7 @@ struct LoadOptions {
   bool check_memory = true;             ///< refuse what doesn't fit in memory; false: try all the same
   std::uint64_t max_memory = 0;         ///< bytes that it must fit in; 0: what the system has available
   ProgressHook progress = {};           ///< counts the bytes of the model's weights
+  bool refuse_not_finite = false;       ///< refuse NaN and infinite weights also where the format holds such
   MemoryResource* memory = nullptr;     ///< where the weights' memory is taken from; null: the standard's default
 };
 
@@ -109,8 +111,13 @@ class CheckpointReader {
  public:
   enum class Step { check, pack };
 
-  CheckpointReader(const Checkpoint& checkpoint, ProgressHook progress, std::uint64_t total, MemoryResource* memory)
-      : checkpoint_(checkpoint), progress_(progress), total_(total), memory_(memory) {}
+  CheckpointReader(const Checkpoint& checkpoint, const LoadOptions& options, std::uint64_t total,
+                   MemoryResource* memory)
+      : checkpoint_(checkpoint),
+        progress_(options.progress),
+        refuse_(options.refuse_not_finite ? HeldWeights::Refuse::not_finite : HeldWeights::Refuse::nothing),
+        total_(total),
+        memory_(memory) {}
 
   CheckpointReader& in(Step step) noexcept {
     step_ = step;
@@ -134,6 +141,9 @@ class CheckpointReader {
     if (step_ == Step::check) return check(tensor, {norm.size()});
     if (norm.memory() == nullptr) norm = Buffer<float>(norm.size(), Uninitialized{}, memory_);
     tensor.read_row(0, norm.span());
+    HeldWeights held(refuse_);
+    held.add(0, norm.span(), [&](std::span<float> found) { tensor.read_row(0, found); });
+    held.check(checkpoint_, tensor, info(GgmlType::f32).name);
     progress_(done_ += norm.size() * sizeof(float), total_);
   }
 
@@ -145,6 +155,7 @@ class CheckpointReader {
     }
     const bool permuted = heads != 0 && checkpoint_.config().layout == CheckpointLayout::hugging_face;
     const std::size_t head_dim = permuted ? matrix.rows() / heads : 0;
+    HeldWeights held(refuse_);
     parallel::for_ranges(matrix.view().panel_count(), 1, [&](std::size_t begin, std::size_t end) {
       std::vector<float> values(panel_rows * matrix.cols());
       for (std::size_t panel = begin; panel < end; ++panel) {
@@ -157,8 +168,13 @@ class CheckpointReader {
           rows[r] = out.data();
         }
         matrix.pack(panel, std::span<const float* const>(rows, count));
+        for (std::size_t r = 0; r < count; ++r) {
+          const std::size_t row = panel * panel_rows + r;
+          held.add(row, {rows[r], matrix.cols()}, [&](std::span<float> found) { matrix.unpack_row(row, found); });
+        }
       }
     });
+    held.check(checkpoint_, tensor, F::name);
     checkpoint_.release(tensor);
   }
 
@@ -177,7 +193,21 @@ class CheckpointReader {
         matrix.pack_file(panel, std::span<const std::byte* const>(rows, count));
       }
     });
+    if (refuse_ == HeldWeights::Refuse::not_finite) check_kept(tensor, matrix);
     checkpoint_.release(tensor);
+  }
+
+  template <FileFormat F>
+  void check_kept(const CheckpointTensor& tensor, const Panels<F>& matrix) const {
+    HeldWeights held(refuse_);
+    parallel::for_ranges(matrix.rows(), panel_rows, [&](std::size_t begin, std::size_t end) {
+      std::vector<float> values(matrix.cols());
+      for (std::size_t row = begin; row < end; ++row) {
+        matrix.unpack_row(row, values);
+        held.add(row, values, [&](std::span<float> found) { std::copy(values.begin(), values.end(), found.begin()); });
+      }
+    });
+    held.check(checkpoint_, tensor, F::name);
   }
 
   void check(const CheckpointTensor& tensor, std::vector<std::uint64_t> shape) const {
@@ -190,6 +220,7 @@ class CheckpointReader {
 
   const Checkpoint& checkpoint_;
   ProgressHook progress_;
+  HeldWeights::Refuse refuse_;
   std::uint64_t total_;
   MemoryResource* memory_;  // of norms that have none yet
   std::uint64_t done_ = 0;
@@ -204,7 +235,8 @@ class CheckpointReader {
 /// by bit. A packed file holds one format, and the model's matrices stay in it, where it is mapped: it must not be
 /// changed while the model lives. Throws Error before any weight is read where the checkpoint doesn't hold what the
 /// type's config asks for, field by field and tensor by tensor, or doesn't fit in memory: that message names the bytes
-/// that it needs.
+/// that it needs. Throws Error, too, for the first tensor with a weight that the format doesn't hold: one that is too
+/// large for its scales, or a NaN that would vanish.
 template <class Model>
 Model load(const std::string& path, const LoadOptions& options = {}) {
   const Checkpoint checkpoint = Checkpoint::open(path);
@@ -216,7 +248,7 @@ Model load(const std::string& path, const LoadOptions& options = {}) {
   detail::check_memory(checkpoint, Model::memory_bytes, Model::Format::name, options);
   MemoryResource* const memory = options.memory != nullptr ? options.memory : std::pmr::get_default_resource();
   Model model(checkpoint.packed() != nullptr ? nullptr : memory);
-  detail::CheckpointReader reader(checkpoint, options.progress, Model::memory_bytes, memory);
+  detail::CheckpointReader reader(checkpoint, options, Model::memory_bytes, memory);
   visit_weights(model, reader.in(detail::CheckpointReader::Step::check));
   visit_weights(model, reader.in(detail::CheckpointReader::Step::pack));
   return model;

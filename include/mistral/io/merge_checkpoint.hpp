@@ -18,6 +18,8 @@
 #include <mistral/io/adapter_folder.hpp>
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checkpoint.hpp>
+#include <mistral/io/dequantize.hpp>
+#include <mistral/io/held_weights.hpp>
 #include <mistral/io/safetensors_writer.hpp>
 #include <mistral/io/save_checkpoint.hpp>
 #include <mistral/io/write_gguf.hpp>
@@ -171,6 +173,7 @@ class MergedWriter {
     const std::size_t unit = heads != 0 ? rows / heads : panel_rows;
     const std::size_t piece = std::min(rows, unit * std::max<std::size_t>(1, piece_elements / (unit * cols)));
     std::vector<std::byte> out(piece * cols * bytes);
+    HeldWeights held(HeldWeights::Refuse::not_finite);
     for (std::size_t begin = 0; begin < rows; begin += piece) {
       const std::size_t count = std::min(piece, rows - begin);
       parallel::for_ranges(count, panel_rows, [&](std::size_t first, std::size_t last) {
@@ -182,9 +185,13 @@ class MergedWriter {
           std::byte* const encoded = out.data() + (place - begin) * cols * bytes;
           const RowEncoder encode = narrow ? encode_elements<GgmlType::bf16> : encode_elements<GgmlType::f32>;
           encode(values.data(), 1, cols, encoded);
+          held.add(row, values, [&](std::span<float> found) {
+            dequantize_row(narrow ? GgmlType::bf16 : GgmlType::f32, encoded, found);
+          });
           if (changed) change_.written(row, values, narrow ? GgmlType::bf16 : GgmlType::f32, encoded);
         }
       });
+      held.check(source_, from, info(to.dtype).name);
       file.write(std::span<const std::byte>(out).first(count * cols * bytes));
       progress_(done_ += from.data.size() / rows * count, total_);
     }
@@ -222,7 +229,7 @@ inline ModelConfig model_config_of(const CheckpointConfig& c) noexcept {
 /// where the checkpoint's is tied to the embedding. Returns what rounding to `options.type` lost: nothing for F32.
 /// Throws Error before anything is written where the adapter is of another model's shapes or no plain LoRA, the
 /// checkpoint lacks a tensor or is a packed file, and for a type other than f32 and bf16; and where the folder can't be
-/// written. Each of its files appears whole or not at all.
+/// written, or a weight is no finite number. Each of its files appears whole or not at all.
 inline MergeLoss merge_checkpoint(const Checkpoint& source, const std::string& adapter, const std::string& folder,
                                   const SaveCheckpointOptions& options = {}) {
   if (options.type != DType::f32 && options.type != DType::bf16) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -92,13 +93,13 @@ class CheckpointWriter {
           matrix.unpack_row(begin + r, std::span<float>(values).subspan(to * cols, cols));
         }
       });
-      put(std::span<const float>(values).first(count * cols), type_);
+      put(name, std::span<const float>(values).first(count * cols), type_);
     }
   }
 
   void operator()(const std::string& name, const Buffer<float>& norm) {
     if (file_ == nullptr) return declare(name, DType::f32, {norm.size()});
-    put(norm.span(), DType::f32);
+    put(name, norm.span(), DType::f32);
   }
 
  private:
@@ -109,10 +110,15 @@ class CheckpointWriter {
     tensors_.push_back({weight_name(CheckpointLayout::hugging_face, name), type, std::move(shape), {}});
   }
 
-  void put(std::span<const float> values, DType type) {
+  void put(const std::string& name, std::span<const float> values, DType type) {
     if (type == DType::bf16) {
       std::vector<bf16> rounded(values.size());
-      for (std::size_t i = 0; i < values.size(); ++i) rounded[i] = from_float<bf16>(values[i]);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        rounded[i] = from_float<bf16>(values[i]);
+        if (std::isfinite(values[i]) && !std::isfinite(to_float(rounded[i]))) {
+          throw Error("checkpoint", name, "weights that BF16 holds", number_text(values[i]));
+        }
+      }
       write(std::as_bytes(std::span<const bf16>(rounded)));
     } else {
       write(std::as_bytes(values));

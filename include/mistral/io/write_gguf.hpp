@@ -19,7 +19,9 @@
 #include <mistral/format/f32.hpp>
 #include <mistral/format/panels.hpp>
 #include <mistral/io/checkpoint.hpp>
+#include <mistral/io/dequantize.hpp>
 #include <mistral/io/gguf_writer.hpp>
+#include <mistral/io/held_weights.hpp>
 #include <mistral/parallel/parallel.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -226,7 +228,9 @@ class GgufQuantizer {
   void write(GgufWriter& file, const GgufTensor& to, const Source& from) {
     const CheckpointTensor& tensor = from.tensor;
     const bool changed = change_.changes(from.weight);
+    HeldWeights held(HeldWeights::Refuse::not_finite);
     if (tensor.type == to.type && from.head_dim == 0 && !changed) {
+      check_copied(tensor, held);
       // in pieces, so that who waits sees how far it is
       for (std::size_t at = 0; at < tensor.data.size(); at += piece_bytes) {
         const auto bytes = tensor.data.subspan(at, std::min(piece_bytes, tensor.data.size() - at));
@@ -265,6 +269,10 @@ class GgufQuantizer {
             }
           }
           encode(values.data(), count, cols, encoded);
+          for (std::size_t r = 0; r < count; ++r) {
+            held.add(row + r, value_row(r),
+                     [&](std::span<float> found) { dequantize_row(to.type, encoded + r * row_bytes, found); });
+          }
           if constexpr (!std::is_same_v<Change, NoChange>) {
             for (std::size_t r = 0; changed && r < count; ++r) {
               change_.written(row + r, value_row(r), to.type, encoded + r * row_bytes);
@@ -272,10 +280,25 @@ class GgufQuantizer {
           }
         }
       });
+      held.check(source_, tensor, info(to.type).name);
       file.write(std::span(out).first((end - begin) * row_bytes));
       progress_(done_ += (end - begin) * source_row_bytes, total_);
     }
     source_.release(tensor);
+  }
+
+  /// Of a tensor whose bytes are copied, what its rows stand for.
+  void check_copied(const CheckpointTensor& tensor, HeldWeights& held) const {
+    const auto cols = static_cast<std::size_t>(tensor.shape.back());
+    const auto rows = static_cast<std::size_t>(tensor.elements() / cols);
+    parallel::for_ranges(rows, panel_rows, [&](std::size_t begin, std::size_t end) {
+      std::vector<float> values(cols);
+      for (std::size_t row = begin; row < end; ++row) {
+        tensor.read_row(row, values);
+        held.add(row, values, [&](std::span<float> found) { std::copy(values.begin(), values.end(), found.begin()); });
+      }
+    });
+    held.check(source_, tensor, tensor.type_name);
   }
 
   static constexpr std::size_t piece_bytes = std::size_t{1} << 25;
@@ -301,7 +324,8 @@ class GgufQuantizer {
 ///   name       general.name, where the source has none of its own
 ///   tokenizer  tokenizer.* (see gguf_tokenizer_metadata of text/gguf_tokenizer_writer.hpp); empty: a GGUF file's own
 ///   progress   counts the bytes of the source's tensors
-/// Throws Error where the checkpoint lacks a tensor or has one of another shape, before anything is written.
+/// Throws Error where the checkpoint lacks a tensor or has one of another shape, before anything is written, and where
+/// a weight is no finite number or larger than the format holds.
 template <WeightFormat F>
 GgufWritten write_gguf(const Checkpoint& source, const std::string& path, std::string_view name = "",
                        const GgufMetadataWriter& tokenizer = {}, ProgressHook progress = {}) {
