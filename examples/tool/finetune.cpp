@@ -11,6 +11,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <mistral/core/number_text.hpp>
 #include <mistral/train/dataset.hpp>
 #include <mistral/train/fit.hpp>
 
@@ -313,8 +314,8 @@ void run_finetune(const FinetuneArguments& a) {
     const AdapterOptions adapter{a.rank, a.alpha, a.dropout, a.seed + 2, a.rslora, targets};
     model->add_adapter(adapter);
     settings.emplace_back("finetune.rank", std::to_string(a.rank));
-    settings.emplace_back("finetune.alpha", detail::exact_text(a.alpha));
-    settings.emplace_back("finetune.dropout", detail::exact_text(a.dropout));
+    settings.emplace_back("finetune.alpha", number_text(a.alpha));
+    settings.emplace_back("finetune.dropout", number_text(a.dropout));
     settings.emplace_back("finetune.rslora", a.rslora ? "true" : "false");
   }
   const std::unique_ptr<AnyTrainer> trainer = model->trainer(trainer_options);
