@@ -14,6 +14,7 @@
 #include <tbb/blocked_range.h>
 #include <tbb/global_control.h>
 #include <tbb/partitioner.h>
+#include <tbb/task_group.h>
 
 namespace mistral::test {
 
@@ -96,8 +97,8 @@ class Team {
 
 namespace tbb {
 
-template <class Range, class Body, class Partitioner = simple_partitioner>
-void parallel_for(const Range& range, const Body& body, const Partitioner& = {}) {
+template <class Range, class Body, class Partitioner>
+void parallel_for(const Range& range, const Body& body, const Partitioner&, task_group_context&) {
   std::vector<Range> ranges{range};
   for (std::size_t i = 0; i < ranges.size();) {
     if (ranges[i].is_divisible()) {
