@@ -159,7 +159,8 @@ class AdapterReader {
 
 /// Loads an adapter from a folder of Hugging Face's PEFT (adapter_config.json, adapter_model.safetensors) and puts it
 /// behind those that the model has. Returns its number: see add_adapter. Throws Error, and leaves the model as it was,
-/// where the folder holds no plain LoRA, or one of another model's shapes.
+/// where the folder holds no plain LoRA, or one of another model's shapes; the model is as it was, too, where there is
+/// no memory.
 template <class Model>
 std::size_t load_adapter(Model& model, const std::string& folder) {
   const auto config = detail::PeftConfig::read(path_in(folder, std::string(detail::adapter_config_name)));
@@ -171,13 +172,7 @@ std::size_t load_adapter(Model& model, const std::string& folder) {
     matrices.push_back(reader.read(name, linear.weight.rows(), linear.weight.cols(), heads, split_mix(stream)));
   });
   reader.finish();
-  visit_projections(model, [](const std::string&, auto& linear, std::size_t) {
-    linear.adapters.reserve(linear.adapters.size() + 1);  // from here on nothing throws
-  });
-  std::size_t next = 0;
-  visit_projections(model, [&](const std::string&, auto& linear, std::size_t) {
-    linear.adapters.push_back(std::move(matrices[next++]));
-  });
+  detail::attach_adapter(model, std::move(matrices));
   return number;
 }
 

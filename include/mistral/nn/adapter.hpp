@@ -1,11 +1,16 @@
 #pragma once
 
+#include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -60,6 +65,25 @@ inline void pack_all(Panels<F32>& matrix, std::span<const float> values) noexcep
   }
 }
 
+/// Where each matrix keeps its adapters, in the order of visit_projections.
+template <class Model>
+std::vector<std::vector<LoraMatrices>*> adapter_lists(Model& model) {
+  std::vector<std::vector<LoraMatrices>*> lists;
+  visit_projections(model, [&](const std::string&, auto& linear, std::size_t) { lists.push_back(&linear.adapters); });
+  return lists;
+}
+
+/// Puts an adapter's matrices, one for each of the model's in their order, behind the adapters that the model has.
+/// Where there is no memory for it, the model is as it was.
+template <class Model>
+void attach_adapter(Model& model, std::vector<LoraMatrices>&& matrices) {
+  static_assert(std::is_nothrow_move_constructible_v<LoraMatrices>);
+  const auto lists = adapter_lists(model);
+  assert(lists.size() == matrices.size());
+  for (auto* const list : lists) list->reserve(list->size() + 1);  // from here on nothing throws
+  for (std::size_t i = 0; i < lists.size(); ++i) lists[i]->push_back(std::move(matrices[i]));
+}
+
 }  // namespace detail
 
 /// The number of a model's adapters.
@@ -70,7 +94,8 @@ std::size_t adapter_count(const Model& model) noexcept {
 
 /// Gives a model an adapter that doesn't change its logits yet: A is uniform in +-1 / sqrt(inputs), as PEFT's, and B is
 /// zero. Returns its number: the first, 0, is what a session goes through if it isn't told, and what a Trainer trains.
-/// Throws Error for a rank of 0 or above max_lora_rank, for numbers out of range, and where there is no target.
+/// Throws Error for a rank of 0 or above max_lora_rank, for numbers out of range, and where there is no target; the
+/// model is then as it was, and so where there is no memory.
 template <class Model>
 std::size_t add_adapter(Model& model, const AdapterOptions& options) {
   const auto refuse = [](std::string_view what, std::string_view expected, const std::string& found) {
@@ -87,7 +112,8 @@ std::size_t add_adapter(Model& model, const AdapterOptions& options) {
   if (!(t.wq || t.wk || t.wv || t.wo || t.w1 || t.w2 || t.w3 || t.output)) refuse("targets", "at least one", "none");
   const std::size_t number = adapter_count(model);
   std::uint64_t stream = options.seed;
-  visit_projections(model, [&](const std::string& name, auto& linear, std::size_t) {
+  std::vector<LoraMatrices> matrices;
+  visit_projections(model, [&](const std::string& name, const auto& linear, std::size_t) {
     const std::size_t rank = options.targets.holds(name) ? options.rank : 0;
     const std::size_t inputs = linear.weight.cols();
     const std::uint64_t own = split_mix(stream);
@@ -106,20 +132,23 @@ std::size_t add_adapter(Model& model, const AdapterOptions& options) {
       detail::pack_all(m.a, a);
       for (std::byte& byte : m.b.own_bytes()) byte = std::byte{0};
     }
-    linear.adapters.push_back(std::move(m));
+    matrices.push_back(std::move(m));
   });
+  detail::attach_adapter(model, std::move(matrices));
   return number;
 }
 
-/// Takes an adapter away; those behind it move up by one.
+/// Takes an adapter away; those behind it move up by one. Throws Error where there is none of that number; the model is
+/// then as it was, and so where there is no memory.
 template <class Model>
 void remove_adapter(Model& model, std::size_t adapter) {
   if (adapter >= adapter_count(model)) {
     throw Error("adapter", "number", "less than " + std::to_string(adapter_count(model)), std::to_string(adapter));
   }
-  visit_projections(model, [&](const std::string&, auto& linear, std::size_t) {
-    linear.adapters.erase(linear.adapters.begin() + static_cast<std::ptrdiff_t>(adapter));
-  });
+  static_assert(std::is_nothrow_move_assignable_v<LoraMatrices>);
+  for (auto* const list : detail::adapter_lists(model)) {
+    list->erase(list->begin() + static_cast<std::ptrdiff_t>(adapter));
+  }
 }
 
 /// How far the weights of a merge are from the floats that they should be: |W' - (W + scale B A)| / |scale B A|, in the
@@ -130,77 +159,135 @@ struct MergeLoss {
 
 namespace detail {
 
-/// W + scale B A in the format To, in memory of its own: W's may lie in a file. Adds the squares of what rounding lost,
-/// and of what was added to W, to `lost` and `added`.
-template <WeightFormat To, WeightFormat F>
-Panels<To> merged(const Panels<F>& weight, const LoraMatrices& m, double& lost, double& added, MemoryResource* memory) {
-  const std::size_t cols = weight.cols();
-  std::vector<float> a(m.rank() * cols);
-  for (std::size_t k = 0; k < m.rank(); ++k) m.a.unpack_row(k, std::span<float>(a).subspan(k * cols, cols));
-  Panels<To> out(weight.rows(), cols, memory);
-  struct Squares {
-    double lost, added;
-  };
-  std::vector<Squares> squares(out.view().panel_count());  // summed in order, for any number of threads
-  parallel::for_ranges(squares.size(), 1, [&](std::size_t begin, std::size_t end) {
-    std::vector<float> wanted(panel_rows * cols);
-    std::vector<float> row(cols);
-    std::vector<float> b(m.rank());
-    for (std::size_t panel = begin; panel < end; ++panel) {
-      Squares sum{0.0, 0.0};
-      const float* rows[panel_rows];
-      const std::size_t count = std::min(panel_rows, out.rows() - panel * panel_rows);
-      for (std::size_t r = 0; r < count; ++r) {
-        float* const w = wanted.data() + r * cols;
-        rows[r] = w;
-        weight.unpack_row(panel * panel_rows + r, std::span<float>(w, cols));
-        m.b.unpack_row(panel * panel_rows + r, b);
-        std::fill(row.begin(), row.end(), 0.0f);
-        for (std::size_t k = 0; k < m.rank(); ++k) {
-          const float scaled = m.scale * b[k];
-          for (std::size_t i = 0; i < cols; ++i) row[i] += scaled * a[k * cols + i];
-        }
-        for (std::size_t i = 0; i < cols; ++i) {
-          w[i] += row[i];
-          sum.added += static_cast<double>(row[i]) * static_cast<double>(row[i]);
-        }
-      }
-      out.pack(panel, std::span<const float* const>(rows, count));
-      for (std::size_t r = 0; r < count; ++r) {
-        out.unpack_row(panel * panel_rows + r, row);
-        for (std::size_t i = 0; i < cols; ++i) {
-          const double off = static_cast<double>(row[i]) - static_cast<double>(rows[r][i]);
-          sum.lost += off * off;
-        }
-      }
-      squares[panel] = sum;
+/// Adds adapters to weights of the format F, in the weights' own memory, with memory that it takes before the first.
+template <WeightFormat F>
+class AdapterMerger {
+ public:
+  /// Takes the memory to merge a matrix like this one.
+  void reserve(const Panels<F>& weight, const LoraMatrices& m) {
+    const std::size_t cols = weight.cols();
+    const auto grow = [](auto& values, std::size_t size) { values.resize(std::max(values.size(), size)); };
+    grow(a_, m.rank() * cols);
+    grow(squares_, weight.view().panel_count());
+    grow(scratch_, std::min<std::size_t>(parallel::thread_count(), weight.view().panel_count()));
+    for (Scratch& scratch : scratch_) {
+      grow(scratch.wanted, panel_rows * cols);
+      grow(scratch.row, cols);
+      grow(scratch.b, m.rank());
     }
-  });
-  for (const Squares& s : squares) {
-    lost += s.lost;
-    added += s.added;
   }
-  return out;
+
+  /// W + scale B A, rounded to the format.
+  void merge(Panels<F>& weight, const LoraMatrices& m) noexcept {
+    const std::size_t cols = weight.cols(), panels = weight.view().panel_count();
+    for (std::size_t k = 0; k < m.rank(); ++k) m.a.unpack_row(k, std::span(a_).subspan(k * cols, cols));
+    const std::size_t shares = std::min(scratch_.size(), panels);
+    parallel::for_ranges(shares, 1, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t share = begin; share < end; ++share) {
+        for (std::size_t panel = panels * share / shares; panel < panels * (share + 1) / shares; ++panel) {
+          squares_[panel] = merge_panel(weight, m, panel, scratch_[share]);
+        }
+      }
+    });
+    for (std::size_t panel = 0; panel < panels; ++panel) {  // in order, for any number of threads
+      lost_ += squares_[panel].lost;
+      added_ += squares_[panel].added;
+    }
+  }
+
+  MergeLoss loss() const noexcept { return {added_ > 0.0 ? std::sqrt(lost_ / added_) : 0.0}; }
+
+ private:
+  // of what rounding lost, and of what was added
+  struct Squares {
+    double lost = 0.0, added = 0.0;
+  };
+  struct Scratch {
+    std::vector<float> wanted, row, b;
+  };
+
+  Squares merge_panel(Panels<F>& weight, const LoraMatrices& m, std::size_t panel, Scratch& scratch) const noexcept {
+    const std::size_t cols = weight.cols();
+    const std::span<float> row = std::span(scratch.row).first(cols);
+    const std::span<float> b = std::span(scratch.b).first(m.rank());
+    Squares sum;
+    const float* rows[panel_rows];
+    const std::size_t count = std::min(panel_rows, weight.rows() - panel * panel_rows);
+    for (std::size_t r = 0; r < count; ++r) {
+      float* const w = scratch.wanted.data() + r * cols;
+      rows[r] = w;
+      weight.unpack_row(panel * panel_rows + r, std::span<float>(w, cols));
+      m.b.unpack_row(panel * panel_rows + r, b);
+      std::fill(row.begin(), row.end(), 0.0f);
+      for (std::size_t k = 0; k < m.rank(); ++k) {
+        const float scaled = m.scale * b[k];
+        for (std::size_t i = 0; i < cols; ++i) row[i] += scaled * a_[k * cols + i];
+      }
+      for (std::size_t i = 0; i < cols; ++i) {
+        w[i] += row[i];
+        sum.added += static_cast<double>(row[i]) * static_cast<double>(row[i]);
+      }
+    }
+    weight.pack(panel, std::span<const float* const>(rows, count));
+    for (std::size_t r = 0; r < count; ++r) {
+      weight.unpack_row(panel * panel_rows + r, row);
+      for (std::size_t i = 0; i < cols; ++i) {
+        const double off = static_cast<double>(row[i]) - static_cast<double>(rows[r][i]);
+        sum.lost += off * off;
+      }
+    }
+    return sum;
+  }
+
+  std::vector<float> a_;          // of one matrix
+  std::vector<Squares> squares_;  // of its panels
+  std::vector<Scratch> scratch_;  // of each of the threads' shares
+  double lost_ = 0.0;
+  double added_ = 0.0;
+};
+
+/// A copy in memory of its own.
+template <WeightFormat F>
+Panels<F> own_copy(const Panels<F>& weight) {
+  Panels<F> copy(weight.rows(), weight.cols(), weight.memory());
+  std::memcpy(copy.own_bytes().data(), weight.bytes().data(), weight.bytes().size());
+  return copy;
 }
 
 }  // namespace detail
 
 /// Adds an adapter to the weights, W + scale B A rounded to the base's format, and takes it away. What it returns says
-/// what rounding cost: worth a look wherever the format is narrower than F32.
+/// what rounding cost: worth a look wherever the format is narrower than F32. Weights that lie in a file are copied to
+/// memory first. Throws Error where there is no adapter of that number; the model is then as it was, and so where there
+/// is no memory.
 template <class Model>
 MergeLoss merge_adapter(Model& model, std::size_t adapter = 0) {
   if (adapter >= adapter_count(model)) {
     throw Error("adapter", "number", "less than " + std::to_string(adapter_count(model)), std::to_string(adapter));
   }
-  double lost = 0.0;
-  double added = 0.0;
+  using F = typename Model::Format::Base;
+  struct Target {
+    Panels<F>* weight;
+    const LoraMatrices* matrices;
+    std::optional<Panels<F>> copy;  // where the weights lie in a file
+  };
+  static_assert(std::is_nothrow_move_assignable_v<Panels<F>>);
+  detail::AdapterMerger<F> merger;
+  std::vector<Target> targets;
+  const auto lists = detail::adapter_lists(model);
   visit_projections(model, [&](const std::string&, auto& linear, std::size_t) {
     const LoraMatrices& m = linear.adapters[adapter];
-    using F = typename Model::Format::Base;
-    if (m.rank() > 0) linear.weight = detail::merged<F>(linear.weight, m, lost, added, linear.weight.memory());
+    if (m.rank() == 0) return;
+    merger.reserve(linear.weight, m);
+    targets.push_back({&linear.weight, &m, {}});
+    if (linear.weight.own_bytes().empty()) targets.back().copy = detail::own_copy(linear.weight);
   });
-  remove_adapter(model, adapter);
-  return {added > 0.0 ? std::sqrt(lost / added) : 0.0};
+  for (Target& target : targets) {  // from here on nothing throws
+    if (target.copy) *target.weight = std::move(*target.copy);
+    merger.merge(*target.weight, *target.matrices);
+  }
+  for (auto* const list : lists) list->erase(list->begin() + static_cast<std::ptrdiff_t>(adapter));
+  return merger.loss();
 }
 
 }  // namespace mistral::inline MISTRAL_ABI
