@@ -143,7 +143,11 @@ class Fit {
       }
       report.loss = trainer_.update();
     } catch (const Error& error) {
+      if constexpr (requires { trainer_.discard(); }) trainer_.discard();  // the parts before
       throw Error("fit", "step " + std::to_string(number) + ": " + std::string(said_by(error)));
+    } catch (...) {
+      if constexpr (requires { trainer_.discard(); }) trainer_.discard();
+      throw;
     }
     report.gradient_norm = trainer_.gradient_norm();
     report.seconds = seconds_since(begin);

@@ -48,9 +48,9 @@ class Trainer {
   }
 
   /// One step: the gradient over a batch (and what was accumulated before), and the update. Returns the mean
-  /// cross-entropy over the batch's targets, in nats, before the step. Throws Error, and leaves the model as it was,
-  /// for an example without a target or with a token outside the vocabulary, and where the loss or a gradient isn't
-  /// finite.
+  /// cross-entropy over the batch's targets, in nats, before the step. Throws Error for an example without a target or
+  /// with a token outside the vocabulary, and where the loss or a gradient isn't finite. Whatever it throws, that or
+  /// std::bad_alloc, the model and the trainer are as after the last update, and what was accumulated is given up.
   float step(std::span<const Example> batch) {
     accumulate(batch);
     return update();
@@ -72,6 +72,7 @@ class Trainer {
         first += count;
       }
       examples_ += batch.size();
+      accumulated_examples_ += batch.size();
       if (!std::isfinite(loss_)) throw failed("the loss", loss_);
     } catch (...) {
       discard();
@@ -83,15 +84,19 @@ class Trainer {
   /// that mean, and throws, as step does.
   float update() {
     if (targets_ == 0) throw Error("trainer", "a step", "at least one example", "none");
-    double squares = 0.0;
-    for (const Parameter& p : parameters_) squares += sum_of_squares(p.gradient);
     const double mean = 1.0 / static_cast<double>(targets_);
-    gradient_norm_ = std::sqrt(squares) * mean;
     const auto loss = static_cast<float>(loss_ * mean);
-    if (!std::isfinite(gradient_norm_)) {
+    try {
+      double squares = 0.0;
+      for (const Parameter& p : parameters_) squares += sum_of_squares(p.gradient);
+      const double norm = std::sqrt(squares) * mean;
+      if (!std::isfinite(norm)) throw failed("the gradient's norm", norm);
+      gradient_norm_ = norm;
+    } catch (...) {
       discard();
-      throw failed("the gradient's norm", gradient_norm_);
+      throw;
     }
+    // from here on nothing throws
     const auto limit = static_cast<double>(options_.max_grad_norm);
     const double clip = limit > 0.0 && gradient_norm_ > limit ? limit / gradient_norm_ : 1.0;
     const UpdateStep step{learning_rate(), options_.weight_decay, static_cast<float>(mean * clip),
@@ -106,8 +111,17 @@ class Trainer {
       }
     }
     ++steps_;
+    accumulated_examples_ = 0;  // they have been learnt from
     discard();
     return loss;
+  }
+
+  /// Gives up what was accumulated since the last update.
+  void discard() noexcept {
+    for (const Parameter& p : parameters_) std::fill(p.gradient.begin(), p.gradient.end(), 0.0f);
+    loss_ = 0.0;
+    targets_ = 0;
+    examples_ -= std::exchange(accumulated_examples_, 0);
   }
 
   /// The mean cross-entropy over the examples' targets, in nats, without dropout: for validation. Throws Error as step
@@ -144,8 +158,8 @@ class Trainer {
   }
 
   /// Goes on from what `save` wrote, for the same model, options and base weights. Returns the file's metadata, the
-  /// notes among them. Throws Error, and leaves the trainer as it was, for a file of another kind, another model or
-  /// other options.
+  /// notes among them. Throws Error for a file of another kind, another model or other options; the trainer is then as
+  /// it was, and so where there is no memory.
   SafetensorsWriter::Metadata resume(const std::string& path) {
     const Safetensors file = Safetensors::open(path);
     const auto text = [&](std::string_view key) -> const std::string& {
@@ -161,7 +175,7 @@ class Trainer {
     }
     const std::uint64_t steps = detail::count_of(text("steps"), path);
     const std::uint64_t examples = detail::count_of(text("examples"), path);
-    std::size_t tensors = 0;
+    std::vector<std::pair<std::span<float>, const std::byte*>> copies;
     for_each_tensor(*this, [&](const std::string& name, std::span<float> values) {
       const SafetensorsTensor& tensor = file.get(name);
       if (tensor.dtype != DType::f32 || tensor.data.size() != values.size_bytes()) {
@@ -169,19 +183,19 @@ class Trainer {
                     "F32 [" + std::to_string(values.size()) + "]",
                     std::string(info(tensor.dtype).name) + " " + shape_text(tensor.shape));
       }
-      ++tensors;
+      copies.emplace_back(values, tensor.data.data());
     });
-    if (tensors != file.tensors().size()) {
-      throw Error("trainer", printable(path, 1000), std::to_string(tensors) + " tensors",
+    if (copies.size() != file.tensors().size()) {
+      throw Error("trainer", printable(path, 1000), std::to_string(copies.size()) + " tensors",
                   std::to_string(file.tensors().size()));
     }
-    for_each_tensor(*this, [&](const std::string& name, std::span<float> values) {
-      std::memcpy(values.data(), file.get(name).data.data(), values.size_bytes());
-    });
+    SafetensorsWriter::Metadata notes(file.metadata().begin(), file.metadata().end());
+    // from here on nothing throws
+    for (const auto& [values, bytes] : copies) std::memcpy(values.data(), bytes, values.size_bytes());
+    discard();
     steps_ = steps;
     examples_ = examples;
-    discard();
-    return {file.metadata().begin(), file.metadata().end()};
+    return notes;
   }
 
   /// Updates so far.
@@ -333,13 +347,6 @@ class Trainer {
     return *backward_;
   }
 
-  /// Forgets what was accumulated.
-  void discard() noexcept {
-    for (const Parameter& p : parameters_) std::fill(p.gradient.begin(), p.gradient.end(), 0.0f);
-    loss_ = 0.0;
-    targets_ = 0;
-  }
-
   Model* model_;
   TrainerOptions options_;
   Gradients<Model> gradients_;
@@ -348,8 +355,9 @@ class Trainer {
   std::vector<Buffer<float>> second_moments_;  // AdamW only
   std::optional<Backward<Model>> backward_;
   std::uint64_t steps_ = 0;
-  std::uint64_t examples_ = 0;  // that went through a backward, ever: what their dropout is drawn from
-  double loss_ = 0.0;           // sum over the targets accumulated
+  std::uint64_t examples_ = 0;              // that went through a backward, ever: what their dropout is drawn from
+  std::uint64_t accumulated_examples_ = 0;  // of them, those since the last update
+  double loss_ = 0.0;                       // sum over the targets accumulated
   std::size_t targets_ = 0;
   double gradient_norm_ = 0.0;
 };
