@@ -50,8 +50,10 @@ class Chat {
 
   /// Puts a system prompt at the front, in place of what the system said; with no text, nothing.
   void set_system(std::string text) {
+    Message first{"system", std::move(text)};
+    messages_.reserve(messages_.size() + 1);  // from here on nothing throws
     std::erase_if(messages_, [](const Message& message) { return message.role == "system"; });
-    if (!text.empty()) messages_.insert(messages_.begin(), {"system", std::move(text)});
+    if (!first.content.empty()) messages_.insert(messages_.begin(), std::move(first));
   }
 
   /// What the system said, joined by empty lines as the templates join it.

@@ -267,12 +267,13 @@ void save_session(const Session& session, std::span<const TokenId> tokens, const
 
 /// Puts a session into the state that a file holds, and gives the file's tokens: all that the session has taken now, or
 /// none. Throws Error `[state] path: ...`, with the session as it was, where the file is of another model or type of
-/// session, or damaged.
+/// session, or damaged; the session is as it was, too, where there is no memory.
 template <class Session>
 std::vector<TokenId> load_session(Session& session, const std::string& path) {
   const SessionFile file = SessionFile::open(path);
+  std::vector<TokenId> tokens(file.tokens().begin(), file.tokens().end());  // before anything changes
   file.restore(session);
-  return {file.tokens().begin(), file.tokens().end()};
+  return tokens;
 }
 
 }  // namespace mistral::inline MISTRAL_ABI

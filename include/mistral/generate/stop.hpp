@@ -30,9 +30,14 @@ class StopStrings {
     }
   }
 
-  /// Takes the next piece of text and gives what may be shown now. Gives nothing once a string was met.
+  /// Takes the next piece of text and gives what may be shown now. Gives nothing once a string was met. Where there is
+  /// no memory, it hasn't taken the piece.
   std::string push(std::string_view text) {
     if (stopped()) return {};
+    if (patterns_.empty()) return std::string(text);
+    std::string shown;
+    shown.reserve(held_.size() + text.size());
+    held_.reserve(held_.size() + text.size());  // from here on nothing throws
     for (std::size_t i = 0; i < text.size(); ++i) {
       std::size_t longest = 0;
       for (std::size_t j = 0; j < patterns_.size(); ++j) {
@@ -45,14 +50,16 @@ class StopStrings {
       if (longest == 0) continue;
       held_.append(text.substr(0, i + 1));
       held_.resize(held_.size() - longest);
-      return std::exchange(held_, {});
+      shown.swap(held_);
+      held_.clear();
+      return shown;
     }
     // A pattern has met the longest suffix that is a beginning of it: the longest of these must wait.
     std::size_t waiting = 0;
     for (const Pattern& pattern : patterns_) waiting = waiting < pattern.met ? pattern.met : waiting;
     held_.append(text);
     const std::size_t ready = held_.size() - waiting;
-    std::string shown = held_.substr(0, ready);
+    shown.assign(held_, 0, ready);
     held_.erase(0, ready);
     return shown;
   }

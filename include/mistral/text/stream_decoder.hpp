@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -48,19 +49,20 @@ class StreamDecoder {
   StreamDecoder(std::shared_ptr<const Vocabulary> vocabulary, std::shared_ptr<const detail::DecodingRules> rules)
       : vocabulary_(std::move(vocabulary)), rules_(std::move(rules)) {}
 
-  /// The text that is final once `token` has come; often empty. Throws Error where `token` is out of range, and is then
-  /// as it was before.
+  /// The text that is final once `token` has come; often empty. Throws Error where `token` is out of range; the decoder
+  /// is then as it was, and so where there is no memory.
   std::string feed(TokenId token) {
     std::string text;
     feed(token, text);
     return text;
   }
 
-  /// The same, appended to `text`.
+  /// The same, appended to `text`; nothing is where it throws.
   void feed(TokenId token, std::string& text) {
     vocabulary_->check(token);
     const PieceType type = vocabulary_->type(token);
     const std::string_view piece = vocabulary_->text(token);
+    make_room(text, type == PieceType::byte, type == PieceType::unknown ? rules_->unk_surface.size() : piece.size());
     if (type == PieceType::byte) {
       pending_ += static_cast<char>(Vocabulary::byte_of(piece));
       settle(text, false);
@@ -85,14 +87,23 @@ class StreamDecoder {
     return text;
   }
 
-  /// The same, appended to `text`.
+  /// The same, appended to `text`; nothing is where it throws.
   void flush(std::string& text) {
+    make_room(text, 0, 0);
     settle(text, true);
     at_start_ = true;
     first_space_seen_ = started_ = false;
   }
 
  private:
+  /// Takes the memory for all that a call may append, so that nothing throws once anything has changed: of what is held
+  /// back with `bytes` more, and `rest`. Twice as much as there is, so that many calls take time in proportion.
+  void make_room(std::string& text, std::size_t bytes, std::size_t rest) {
+    pending_.reserve(pending_.size() + bytes);
+    const std::size_t room = detail::replacement_character.size() * (pending_.size() + bytes) + rest;
+    if (text.capacity() - text.size() < room) text.reserve(std::max(text.size() + room, 2 * text.capacity()));
+  }
+
   /// Gives out the bytes that make up characters, and U+FFFD for each byte that cannot; at the `end` of a run of byte
   /// pieces, no character can be completed any more.
   void settle(std::string& text, bool end) {
