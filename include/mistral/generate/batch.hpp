@@ -76,7 +76,9 @@ class SessionBatch {
   bool cancel(SequenceId id) { return scheduler_.cancel(id); }
 
   /// One forward: a token of each sequence that decodes, and as many of prompts as the budget allows. Returns the
-  /// sequences that have ended since the last step.
+  /// sequences that have ended since the last step. Where there is no memory for one of them, it ends with that error
+  /// in its result; where there is none for results, step() itself throws std::bad_alloc: all is then as it was, and it
+  /// may be called again.
   std::vector<BatchResult> step() {
     BatchScheduler::Plan& plan = scheduler_.plan();
     for (const BatchScheduler::Copy& copy : plan.copies) {
@@ -134,6 +136,10 @@ class SessionBatch {
 
   SessionBatch(const Model& model, const Tokenizer* tokenizer, const BatchOptions& options, MemoryResource* memory)
       : model_(&model), scheduler_(C, tokenizer, options), work_(options.token_budget), logits_(options.max_sequences) {
+    tokens_.reserve(options.token_budget);
+    sequences_.reserve(options.max_sequences);
+    rows_.reserve(options.max_sequences);
+    adapters_.reserve(options.max_sequences);
     caches_.reserve(options.max_sequences);
     while (caches_.size() < options.max_sequences) caches_.emplace_back(std::size_t{0}, memory);
   }

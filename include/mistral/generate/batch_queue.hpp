@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <deque>
 #include <map>
@@ -50,12 +51,14 @@ class BatchQueue {
     return next_id_++;
   }
 
-  /// The oldest that waits.
-  std::optional<Waiting> pop() {
+  /// The oldest that waits and of which `may(waiting)` is true. `may` must not ask the queue, nor throw.
+  template <class May>
+  std::optional<Waiting> pop(const May& may) {
     const std::lock_guard lock(mutex_);
-    if (waiting_.empty()) return std::nullopt;
-    std::optional<Waiting> out(std::move(waiting_.front()));
-    waiting_.pop_front();
+    const auto found = std::find_if(waiting_.begin(), waiting_.end(), may);
+    if (found == waiting_.end()) return std::nullopt;
+    std::optional<Waiting> out(std::move(*found));
+    waiting_.erase(found);
     tokens_ -= out->request.prompt.size();
     return out;
   }
@@ -74,17 +77,20 @@ class BatchQueue {
     return living_.at(id);
   }
 
-  /// Takes those that were called off out of the queue.
-  std::vector<SequenceId> drop_cancelled() {
-    std::vector<SequenceId> out;
+  /// Takes those that were called off out of the queue, and says so in `results`, which then has room for `more`.
+  /// Without memory for that it throws, and nothing has changed.
+  void drop_cancelled(std::vector<BatchResult>& results, std::size_t more) {
     const std::lock_guard lock(mutex_);
-    std::erase_if(waiting_, [&](const Waiting& waiting) {
-      if (!living_.at(waiting.id)) return false;
+    const auto off = [this](const Waiting& waiting) { return living_.at(waiting.id); };
+    const auto count = static_cast<std::size_t>(std::count_if(waiting_.begin(), waiting_.end(), off));
+    results.reserve(results.size() + count + more);
+    if (count == 0) return;
+    for (const Waiting& waiting : waiting_) {
+      if (!off(waiting)) continue;
       tokens_ -= waiting.request.prompt.size();
-      out.push_back(waiting.id);
-      return true;
-    });
-    return out;
+      results.push_back({waiting.id, {{}, {}, StopReason::cancelled}, {}, {}});
+    }
+    std::erase_if(waiting_, off);
   }
 
   /// These have ended, and whoever asked for them is told.

@@ -23,6 +23,7 @@ struct BatchOptions {
   std::size_t token_budget = 64;             ///< rows of one forward, at most; at least max_sequences
   std::size_t max_waiting = 1024;            ///< sequences that wait for a cache, at most
   std::size_t max_waiting_tokens = 1 << 20;  ///< of the prompts of those that wait, at most
+  std::size_t max_prompt_tokens = 0;         ///< of one prompt, at most; 0: any number. See also GenerateOptions
   bool share_prefixes = true;                ///< take over what another sequence has computed of the same first tokens
   /// Tokens that a sequence must save to wait for an older one to compute them: for a BOS alone none should.
   std::size_t worth_waiting = 16;
@@ -65,7 +66,7 @@ using SequenceId = std::uint64_t;
 
 /// How a sequence ended.
 struct BatchResult {
-  SequenceId id = 0;                  ///< what submit() gave
+  SequenceId id = 0;                  ///< what add() gave
   Generated made;                     ///< what it had made, where it was cancelled or failed
   std::exception_ptr error{};         ///< what one of its functions or its sampler threw; null where all went well
   std::optional<std::size_t> slot{};  ///< whose cache it left (SessionBatch::cache), if it ended by itself

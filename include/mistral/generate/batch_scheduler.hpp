@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,7 +18,9 @@
 #include <mistral/core/rows.hpp>
 #include <mistral/generate/batch_queue.hpp>
 #include <mistral/generate/batch_request.hpp>
+#include <mistral/generate/batch_shares.hpp>
 #include <mistral/generate/batch_slot.hpp>
+#include <mistral/generate/batch_slots.hpp>
 #include <mistral/generate/continuation.hpp>
 #include <mistral/kernels/rms_norm.hpp>
 #include <mistral/parallel/parallel.hpp>
@@ -27,8 +30,16 @@ namespace mistral::inline MISTRAL_ABI {
 /// Who goes through the model when: what a SessionBatch knows of its sequences, but for the caches and the model. A
 /// sequence runs in a slot, which stands for a cache. plan() says what the next forward is, done() takes its logits.
 ///
-/// Sequences that decode come first, with a row each: none waits for another's prompt. What is left of the budget goes
-/// to prompts, the oldest first. Since a budget is no smaller than the number of slots, a prompt always gets on.
+/// Sequences that decode come first, with a row each: none waits for another's prompt. What is left of the budget is
+/// shared by the prompts (detail::share_rows): a half evenly, and a half by their age. Since a budget is no smaller
+/// than the number of slots, each prompt gets on with every step, however many there are and however long they are.
+///
+/// Nor do long prompts keep all slots from short ones that wait: a prompt of which more is yet to be computed than a
+/// step has rows leaves a slot to shorter ones, and one more for each time that it is eight times as long again. Of
+/// those that may begin the oldest does.
+///
+/// Memory is needed to begin a sequence, and for what it says; where there is none, that sequence ends with the error.
+/// All else that plan() and done() need is reserved before anything changes.
 ///
 /// A sequence whose first tokens another slot holds copies that cache instead of computing them; an idle slot keeps its
 /// content for that until it is needed. A ring that has gone round holds the content of its own position only, so it is
@@ -61,9 +72,12 @@ class BatchScheduler {
   };
 
   BatchScheduler(const ModelConfig& config, const Tokenizer* tokenizer, const BatchOptions& options)
-      : config_(config), tokenizer_(tokenizer), options_(options), queue_(options) {
-    options.validate();
-    slots_.resize(options.max_sequences);
+      : config_(config), tokenizer_(tokenizer), options_(validated(options)), queue_(options), slots_(config, options) {
+    const std::size_t slots = options.max_sequences;
+    shares_.reserve(slots);
+    choosing_.reserve(slots);
+    plan_.copies.reserve(2 * slots);  // for each the rest of what it held, and what it takes over from another
+    plan_.parts.reserve(slots);
   }
 
   /// See SessionBatch.
@@ -75,44 +89,46 @@ class BatchScheduler {
   bool cancel(SequenceId id) { return queue_.cancel(id); }
   bool empty() const { return queue_.empty(); }
   std::size_t waiting() const { return queue_.waiting(); }
-  std::size_t running() const noexcept {
-    return static_cast<std::size_t>(
-        std::count_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.running != nullptr; }));
-  }
+  std::size_t running() const noexcept { return slots_.running(); }
 
   const BatchCounters& counters() const noexcept { return counters_; }
 
   /// Forgets what idle slots hold.
   void forget() noexcept {
-    for (Slot& slot : slots_) {
-      if (!slot.running) slot.known = false;
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      if (!slots_[i].running) slots_[i].forget();
     }
   }
 
   /// What is to be done next. The plan is valid until the next call; done() or failed() must follow where it has parts.
+  /// Throws std::bad_alloc, with all as it was, where there is no memory for what may end until then.
   Plan& plan() {
+    // Room for all that may end before the next plan: those that run, that can't begin, and that begin now.
+    queue_.drop_cancelled(results_, 3 * slots_.size());
     plan_.copies.clear();
     plan_.parts.clear();
     drop_cancelled();
-    for (const std::size_t slot : by_age()) {
+    for (const std::size_t slot : slots_.by_age()) {
       if (slots_[slot].running->fresh) start(slot);
     }
     admit();
-    const std::vector<std::size_t> order = by_age();
     std::size_t left = options_.token_budget;
-    for (const std::size_t i : order) {
+    shares_.clear();
+    for (const std::size_t i : slots_.by_age()) {
       Running& running = *slots_[i].running;
-      if (slots_[i].prefilling()) continue;
-      plan_.parts.push_back({i, std::span<const TokenId>(&running.next, 1), true, &running.request});
-      --left;
+      if (slots_[i].prefilling()) {
+        if (!running.fresh) shares_.push_back({i, slots_.chunk(i, options_.token_budget).size()});
+      } else {
+        plan_.parts.push_back({i, std::span<const TokenId>(&running.next, 1), true, &running.request});
+        --left;
+      }
     }
-    for (const std::size_t i : order) {
-      if (left == 0) break;
-      if (!slots_[i].prefilling() || slots_[i].running->fresh) continue;
-      const std::span<const TokenId> tokens = chunk(i, left);
+    detail::share_rows(shares_, left);
+    for (const detail::PromptShare& share : shares_) {
+      const std::size_t i = share.slot;
+      const std::span<const TokenId> tokens = slots_.chunk(i, share.gets);
       const bool last = slots_[i].tokens() + tokens.size() == slots_[i].running->prompt_end();
       plan_.parts.push_back({i, tokens, last, &slots_[i].running->request});
-      left -= tokens.size();
     }
     return plan_;
   }
@@ -122,7 +138,7 @@ class BatchScheduler {
     ++counters_.forwards;
     std::size_t row = 0;
     for (Part& part : plan_.parts) {
-      slots_[part.slot].push(part.tokens, std::max(max_history(), part.request->prompt.size()));
+      slots_.push(part.slot, part.tokens);
       counters_.rows += part.tokens.size();
       if (part.logits) part.row = logits.row(row++);
     }
@@ -140,10 +156,10 @@ class BatchScheduler {
   }
 
   /// The forward itself failed: its sequences end, and their caches are worth nothing.
-  void failed(const std::exception_ptr& error) {
+  void failed(const std::exception_ptr& error) noexcept {
     for (const Part& part : plan_.parts) {
       end(part.slot, error);
-      slots_[part.slot].known = false;
+      slots_[part.slot].forget();
     }
   }
 
@@ -156,6 +172,11 @@ class BatchScheduler {
  private:
   using Running = detail::BatchRunning;
   using Slot = detail::BatchSlot;
+
+  static const BatchOptions& validated(const BatchOptions& options) {
+    options.validate();
+    return options;
+  }
 
   void check(const BatchRequest& request, std::size_t before) const {
     if (request.prompt.empty()) throw Error("batch", "prompt", "at least one token", "none");
@@ -170,109 +191,79 @@ class BatchScheduler {
       throw Error("batch", "prompt", "at most " + std::to_string(config_.context_len) + " tokens (context_len)",
                   std::to_string(before + request.prompt.size()));
     }
+    detail::check_prompt("batch", request.prompt.size(), options_.max_prompt_tokens);
+    detail::check_prompt("batch", request.prompt.size(), request.options.max_prompt_tokens);
     Continuation(tokenizer_, request.options, config_.vocab_size);  // throws for wrong options
   }
 
-  // Histories are kept further than a window, so that a long conversation can go on in its cache, but not for ever.
-  std::size_t max_history() const noexcept { return std::max<std::size_t>(config_.cache_len(), 32768); }
-
-  bool shares(const BatchRequest& request) const noexcept { return options_.share_prefixes && !request.on_residual; }
-
   void drop_cancelled() {
-    for (Slot& slot : slots_) {
-      if (!slot.running || !queue_.cancelled(slot.running->id)) continue;
-      slot.running->text.cancel();
-      end(static_cast<std::size_t>(&slot - slots_.data()));
-    }
-    for (const SequenceId id : queue_.drop_cancelled()) {
-      results_.push_back({id, {{}, {}, StopReason::cancelled}, {}, {}});
-    }
-  }
-
-  std::vector<std::size_t> by_age() const {
-    std::vector<std::size_t> order;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
-      if (slots_[i].running) order.push_back(i);
+      if (!slots_[i].running || !queue_.cancelled(slots_[i].running->id)) continue;
+      slots_[i].running->text.cancel();
+      end(i);
     }
-    std::sort(order.begin(), order.end(),
-              [&](std::size_t a, std::size_t b) { return slots_[a].running->id < slots_[b].running->id; });
-    return order;
   }
 
-  // Those that wait take the idle slots, in their order.
+  // Those that wait take the idle slots, the oldest that may first.
   void admit() {
-    while (running() < slots_.size()) {
-      std::optional<BatchQueue::Waiting> next = queue_.pop();
+    // Of a queue of long prompts that begin alike it would take long to look for what each can take over.
+    std::size_t looks = slots_.size();
+    const auto may = [&](const BatchQueue::Waiting& waiting) {
+      const std::size_t tokens = waiting.request.prompt.size();
+      if (slots_.may_begin(tokens)) return true;
+      return looks > 0 && looks-- > 0 && slots_.may_begin(tokens - slots_.shared(waiting));
+    };
+    for (std::size_t tries = 0; tries < slots_.size() && running() < slots_.size(); ++tries) {
+      std::optional<BatchQueue::Waiting> next = queue_.pop(may);
       if (!next) return;
       const SequenceId id = next->id;
+      std::unique_ptr<Running> begun;
       try {
         Continuation text(tokenizer_, next->request.options, config_.vocab_size);
         text.begin(next->request.options.seen, next->request.prompt);
-        place(std::make_unique<Running>(Running{id, std::move(next->request), next->start, std::move(text)}));
+        begun = std::make_unique<Running>(Running{id, std::move(next->request), next->start, std::move(text)});
       } catch (...) {  // memory
         results_.push_back({id, {}, std::current_exception(), {}});
+        continue;
       }
+      place(std::move(begun));
     }
   }
 
-  // Puts a sequence into an idle slot: the one whose whole content it goes on from, or the one that was last used
-  // longest ago.
-  void place(std::unique_ptr<Running> running) {
+  // Puts a sequence into an idle slot.
+  void place(std::unique_ptr<Running> running) noexcept {
     const BatchRequest& request = running->request;
-    std::size_t best = slots_.size(), continued = 0;
-    for (std::size_t i = 0; i < slots_.size(); ++i) {
-      if (slots_[i].running) continue;
-      const std::size_t held = running->start.cache == nullptr ? usable(slots_[i], request) : 0;
-      if (held > continued && held == slots_[i].tokens()) {
-        best = i;
-        continued = held;
-      } else if (continued == 0 && (best == slots_.size() || slots_[i].used < slots_[best].used)) {
-        best = i;
-      }
-    }
+    const std::size_t best = slots_.idle_for(request, running->start);
     Slot& slot = slots_[best];
-    const std::size_t kept = running->start.cache == nullptr ? usable(slot, request) : 0;
+    const std::size_t kept = running->start.cache == nullptr ? slots_.usable(slot, request) : 0;
     slot.adapter = request.adapter;
     slot.used = ++clock_;
     if (running->start.cache != nullptr) {
       slot.position = static_cast<std::int64_t>(running->start.tokens);
-      slot.known = running->fresh = false;
+      slot.forget();
+      running->fresh = false;
       plan_.copies.push_back({best, best, slot.position, running->start.cache});
       slot.running = std::move(running);
       return;
     }
     plan_.copies.push_back({best, best, static_cast<std::int64_t>(kept)});
-    slot.hold(std::span(request.prompt).first(kept));
-    slot.known = shares(request);
+    slot.hold(std::span(request.prompt).first(kept), slots_.shares(request));
     slot.running = std::move(running);
     start(best);
   }
 
-  // Tokens of a request's prompt that a slot's cache could begin it with. The last one isn't: its logits are needed.
-  std::size_t usable(const Slot& slot, const BatchRequest& request) const noexcept {
-    if (!slot.known || !shares(request) || slot.adapter != request.adapter) return 0;
-    const std::size_t same = common(slot.history, request.prompt);
-    return slot.tokens() <= config_.cache_len() || same == slot.tokens() ? same : 0;
-  }
-
-  static std::size_t common(std::span<const TokenId> held, std::span<const TokenId> prompt) noexcept {
-    const std::size_t most = std::min(held.size(), prompt.size() - 1);
-    const auto end = held.begin() + static_cast<std::ptrdiff_t>(most);
-    return static_cast<std::size_t>(std::mismatch(held.begin(), end, prompt.begin()).first - held.begin());
-  }
-
   // Lets a sequence begin with the longest prefix that a slot holds, or wait where an older one is about to hold more.
-  void start(std::size_t i) {
+  void start(std::size_t i) noexcept {
     Slot& slot = slots_[i];
     Running& running = *slot.running;
     std::size_t now = slot.tokens(), donor = i, later = 0;
     for (std::size_t j = 0; j < slots_.size(); ++j) {
-      const std::size_t held = j == i ? 0 : usable(slots_[j], running.request);
+      const std::size_t held = j == i ? 0 : slots_.usable(slots_[j], running.request);
       if (held > now) {
         now = held;
         donor = j;
       }
-      const std::size_t coming = j == i ? 0 : expected(slots_[j], running);
+      const std::size_t coming = j == i ? 0 : slots_.expected(slots_[j], running.id, running.request);
       if (coming > later) {
         later = coming;
         running.awaited = coming;
@@ -287,33 +278,8 @@ class BatchScheduler {
     counters_.shared_tokens += now;
     if (donor == i) return;
     plan_.copies.push_back({donor, i, static_cast<std::int64_t>(now)});
-    slot.hold(std::span(running.request.prompt).first(now));
+    slot.hold(std::span(running.request.prompt).first(now), slots_.shares(running.request));
     slots_[donor].used = ++clock_;
-  }
-
-  // Tokens that an older sequence's slot will hold for `running`, if it stops there.
-  std::size_t expected(const Slot& slot, const Running& running) const noexcept {
-    if (!slot.prefilling() || slot.running->id > running.id || !slot.known || !shares(running.request) ||
-        slot.adapter != running.request.adapter) {
-      return 0;
-    }
-    const std::size_t same = common(slot.running->request.prompt, running.request.prompt);
-    return same > slot.tokens() ? same : 0;
-  }
-
-  // The next tokens of a prompt: of at most `most` rows, and no longer than a ring.
-  std::span<const TokenId> chunk(std::size_t i, std::size_t most) const noexcept {
-    const std::size_t before = slots_[i].running->start.tokens;
-    const std::span<const TokenId> prompt = slots_[i].running->request.prompt;
-    const std::size_t begin = slots_[i].tokens() - before;
-    std::size_t end = begin + std::min({most, prompt.size() - begin, config_.cache_len()});
-    // Once the ring has gone round, what others wait for is there at that position only.
-    for (const Slot& other : slots_) {
-      if (!other.running || !other.running->fresh || other.running->awaited_slot != i) continue;
-      const std::size_t stop = other.running->awaited;
-      if (end > config_.cache_len() && stop > begin) end = std::min(end, stop);
-    }
-    return prompt.subspan(begin, end - begin);
   }
 
   // The sequences whose tokens have all gone through the model choose their next ones. A choice looks at a whole
@@ -343,26 +309,30 @@ class BatchScheduler {
   }
 
   // A sequence goes on with what it has chosen.
-  void advance(const Part& part) {
+  void advance(const Part& part) noexcept {
     Slot& slot = slots_[part.slot];
     const BatchRequest& request = *part.request;
     const bool room = config_.window_size != 0 || slot.tokens() < config_.context_len;
+    std::optional<TokenId> token;
+    std::exception_ptr error;
     try {
-      const auto token = slot.running->text.go_on(
+      token = slot.running->text.go_on(
           part.chosen, room, [&](std::string_view text) { return !request.on_text || request.on_text(text); });
-      if (token) {
-        slot.running->next = *token;
-      } else {
-        end(part.slot);
-        results_.back().slot = part.slot;
-      }
     } catch (...) {
-      end(part.slot, std::current_exception());
+      error = std::current_exception();
     }
+    if (token) {
+      slot.running->next = *token;
+      return;
+    }
+    const bool by_itself = !error;
+    end(part.slot, std::move(error));
+    if (by_itself) results_.back().slot = part.slot;
   }
 
   // The slot keeps what it holds, for others to begin with.
-  void end(std::size_t i, std::exception_ptr error = {}) {
+  void end(std::size_t i, std::exception_ptr error = {}) noexcept {
+    assert(results_.size() < results_.capacity());
     Slot& slot = slots_[i];
     results_.push_back({slot.running->id, slot.running->text.take(), std::move(error), {}});
     slot.used = ++clock_;
@@ -373,10 +343,12 @@ class BatchScheduler {
   const Tokenizer* tokenizer_;
   BatchOptions options_;
   BatchQueue queue_;
-  std::vector<Slot> slots_;
+  detail::BatchSlots slots_;
   std::vector<BatchResult> results_;
   Plan plan_;
-  std::vector<Part*> choosing_;  // of one done(): kept for its memory
+  // of one plan() and done(): kept for their memory
+  std::vector<detail::PromptShare> shares_;
+  std::vector<Part*> choosing_;
   BatchCounters counters_;
   std::uint64_t clock_ = 0;
 };

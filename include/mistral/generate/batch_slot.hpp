@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -39,20 +40,42 @@ struct BatchSlot {
   std::size_t tokens() const noexcept { return static_cast<std::size_t>(position); }
   bool prefilling() const noexcept { return running && tokens() < running->prompt_end(); }
 
-  void push(std::span<const TokenId> more, std::size_t most) {
-    position += static_cast<std::int64_t>(more.size());
-    if (!known) return;
-    if (tokens() <= most) {
-      history.insert(history.end(), more.begin(), more.end());
-    } else {
-      known = false;
-      std::vector<TokenId>().swap(history);
-    }
+  /// Tokens of the prompt that go through the model yet; not those that it waits for another to compute.
+  std::size_t left() const noexcept {
+    if (!prefilling()) return 0;
+    return running->prompt_end() - (running->waits && running->fresh ? std::max(tokens(), running->awaited) : tokens());
   }
 
-  void hold(std::span<const TokenId> tokens_held) {
+  /// The cache has taken more tokens; they are remembered up to `most`.
+  void push(std::span<const TokenId> more, std::size_t most) noexcept {
+    position += static_cast<std::int64_t>(more.size());
+    if (!known) return;
+    if (tokens() > most) return forget();
+    remember([&] { history.insert(history.end(), more.begin(), more.end()); });
+  }
+
+  /// The cache holds these tokens; `remembers`: others may begin with them.
+  void hold(std::span<const TokenId> tokens_held, bool remembers) noexcept {
     position = static_cast<std::int64_t>(tokens_held.size());
-    history.assign(tokens_held.begin(), tokens_held.end());
+    known = remembers;
+    if (!known) return forget();
+    remember([&] { history.assign(tokens_held.begin(), tokens_held.end()); });
+  }
+
+  void forget() noexcept {
+    known = false;
+    std::vector<TokenId>().swap(history);
+  }
+
+ private:
+  // What a cache holds is known for the sake of others. A sequence needn't end where there is no memory for that.
+  template <class Action>
+  void remember(const Action& action) noexcept {
+    try {
+      action();
+    } catch (...) {
+      forget();
+    }
   }
 };
 

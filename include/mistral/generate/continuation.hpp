@@ -23,6 +23,7 @@ namespace mistral::inline MISTRAL_ABI {
 struct GenerateOptions {
   SamplingOptions sampling{};               ///< how tokens are chosen
   std::size_t max_tokens = 256;             ///< tokens to generate at most
+  std::size_t max_prompt_tokens = 0;        ///< tokens of the prompt at most, a longer one is an error; 0: any number
   std::vector<TokenId> stop_ids{};          ///< tokens that end the text and aren't part of it, such as EOS
   std::vector<std::string> stop_strings{};  ///< texts that end the text and aren't part of it
   /// The ids that the model took before the prompt: part of the history that the repetition penalty looks at.
@@ -52,6 +53,17 @@ struct Generated {
   StopReason reason = StopReason::max_tokens;  ///< why it ended
   LookupCounts lookup{};                       ///< the forwards after the prompt's, and what came of drafts
 };
+
+namespace detail {
+
+/// Throws Error where a prompt has more tokens than an option allows.
+inline void check_prompt(std::string_view where, std::size_t tokens, std::size_t most) {
+  if (most == 0 || tokens <= most) return;
+  throw Error(where, "prompt", "at most " + std::to_string(most) + " tokens (max_prompt_tokens)",
+              std::to_string(tokens));
+}
+
+}  // namespace detail
 
 /// A text on its way, as it is between two forwards: chooses tokens from logits, makes text of them, and knows when it
 /// ends. What a text is doesn't depend on who runs the forwards: `generate` for one sequence, a SessionBatch for many.

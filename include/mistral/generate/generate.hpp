@@ -26,13 +26,17 @@ namespace mistral::inline MISTRAL_ABI {
 ///   tape     a tape for the forwards (nn/tape.hpp), and more: a member logits(std::span<float>) sees the logits
 ///            (vocab_size) of each step before a token is chosen, and may write to them
 /// The last token chosen has not gone through the session: it belongs at the head of whatever is to follow.
-/// Throws Error for a wrong prompt or options, before anything is computed, and where the model's logits are no finite
-/// numbers (check_finite): the text so far has been shown.
+/// Throws Error for a wrong prompt or options, before anything is computed, and then where the model's logits are no
+/// finite numbers (check_finite), what on_text and the tape throw, or std::bad_alloc. A tape that throws leaves the
+/// session cleared; else it has taken the prompt and the tokens that were chosen, as many as its position says.
 template <class Session, class OnText, class Tape = NoTape>
 Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
                    const GenerateOptions& options, OnText&& on_text, Tape&& tape = {}) {
   constexpr ModelConfig config = std::remove_cvref_t<decltype(session.model())>::config;
+  detail::check_prompt("generate", prompt.size(), options.max_prompt_tokens);
   Continuation text(&tokenizer, options, config.vocab_size);
+  text.begin(options.seen, {});
+  std::vector<float> choosable(config.vocab_size);
   const auto show = [&](std::string_view piece) {
     if constexpr (std::is_same_v<std::invoke_result_t<OnText&, std::string_view>, bool>) {
       return on_text(piece);
@@ -48,8 +52,7 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
   }
   LookupDecoder<Session> lookup(session, options.lookup, history);
   std::span<const float> logits = session.prefill(prompt, tape);
-  text.begin(options.seen, prompt);
-  std::vector<float> choosable(config.vocab_size);
+  text.begin({}, prompt);
   for (;;) {
     std::copy(logits.begin(), logits.end(), choosable.begin());
     if constexpr (WatchesLogits<std::remove_reference_t<Tape>>) {
