@@ -66,7 +66,8 @@ inline void write_kv_entry(std::span<const float> x, std::byte* entry) noexcept 
       largest = std::max(largest, std::abs(v));
       finite += v * 0.0f;
     }
-    const float scale = largest / 127.0f + finite;
+    // one NaN for all: processors differ in the sign of those that they make
+    const float scale = finite == 0.0f ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
     std::memcpy(entry, &scale, sizeof(scale));
     for (std::size_t i = 0; i < x.size(); ++i) {
       // A scale among the subnormals is coarse, so that a quotient may lie past the last code.

@@ -5,9 +5,11 @@
 
 #include <mistral/format/weight_format.hpp>
 #include <mistral/simd/codes.hpp>
+#include <mistral/simd/product.hpp>
 
 /// \file
-/// For encoders of weights: how a row's scale is found, 16 rows side by side.
+/// For encoders of weights: how a row's scale is found, 16 rows side by side. They multiply as
+/// simd/product.hpp says.
 
 namespace mistral::inline MISTRAL_ABI {
 
@@ -46,16 +48,19 @@ class Importance {
  public:
   explicit Importance(const float (&in)[Inputs][panel_rows]) noexcept {
     simd::Lanes sum = simd::Lanes::broadcast(0.0f);
-    for (const auto& weights : in) {
-      const simd::Lanes x = simd::Lanes::load(weights);
-      sum = simd::fma(x, x, sum);
+    for (std::size_t i = 0; i < Inputs; ++i) {
+      const simd::Lanes x = simd::Lanes::load(in[i]);
+      of_[i] = simd::product(x, x);
+      sum = sum + of_[i];
     }
-    mean_ = sum * simd::Lanes::broadcast(1.0f / static_cast<float>(Inputs));
+    const simd::Lanes mean = simd::product(sum, simd::Lanes::broadcast(1.0f / static_cast<float>(Inputs)));
+    for (simd::Lanes& square : of_) square = square + mean;
   }
-  simd::Lanes operator()(const simd::Lanes& x) const noexcept { return simd::fma(x, x, mean_); }
+  /// Of the weights of an input.
+  const simd::Lanes& operator[](std::size_t input) const noexcept { return of_[input]; }
 
  private:
-  simd::Lanes mean_;
+  simd::Lanes of_[Inputs];
 };
 
 /// The best of several candidates of scale for weights = scale x code. Given codes, the sum of w (x - scale code)^2 is
@@ -68,7 +73,7 @@ class BestScale {
 
   void consider(const simd::Lanes& products, const simd::Lanes& squares) noexcept {
     const simd::Lanes scale = products / squares;
-    const simd::Lanes gain = scale * products;
+    const simd::Lanes gain = simd::product(scale, products);
     scale_ = simd::where_greater(gain, gain_, scale, scale_);
     gain_ = simd::where_greater(gain, gain_, gain, gain_);
   }

@@ -34,20 +34,21 @@ struct IQ4_NL {
     const Importance importance(in);
     BestScale best(largest / simd::Lanes::broadcast(-127.0f));
     for (const float level : {-127.0f, 113.0f, -140.0f, -115.0f}) {
-      const simd::Lanes factor = inverse * simd::Lanes::broadcast(level);
+      const simd::Lanes factor = simd::product(inverse, simd::Lanes::broadcast(level));
       simd::Lanes products = simd::Lanes::broadcast(0.0f);
       simd::Lanes squares = simd::Lanes::broadcast(0.0f);
       for (std::size_t i = 0; i < block_inputs; i += simd::quad) {
-        std::byte raised[simd::Quads::bytes];
-        nearest(in + i, factor).look_up(levels).store(raised);
-        const simd::Words words = simd::Words::load(raised);
-        for (std::size_t k = 0; k < simd::quad; ++k) {
-          const simd::Lanes x = simd::Lanes::load(in[i + k]);
-          const simd::Lanes code = words.bits(static_cast<int>(8 * k), 8).to_lanes() - simd::Lanes::broadcast(128.0f);
-          const simd::Lanes weighted = importance(x) * code;
-          products = simd::fma(weighted, x, products);
-          squares = simd::fma(weighted, code, squares);
-        }
+        std::byte codes[simd::Quads::bytes];
+        nearest(in + i, factor).look_up(signed_levels).store(codes);
+        const auto add = [&](std::size_t k, const simd::Lanes& code) {
+          const simd::Lanes weighted = simd::product(importance[i + k], code);
+          products = simd::product_plus(weighted, simd::Lanes::load(in[i + k]), products);
+          squares = simd::product_plus(weighted, code, squares);
+        };
+        add(0, simd::byte_of_words<0>(codes));
+        add(1, simd::byte_of_words<1>(codes));
+        add(2, simd::byte_of_words<2>(codes));
+        add(3, simd::byte_of_words<3>(codes));
       }
       best.consider(products, squares);
     }
@@ -81,13 +82,17 @@ struct IQ4_NL {
   ///@}
 
  private:
+  /// The levels as they are, in two's complement.
+  static constexpr std::uint8_t signed_levels[16] = {129, 152, 173, 191, 207, 221, 234, 246,
+                                                     1,   13,  25,  38,  53,  69,  89,  113};
+
   /// The codes of the levels that are nearest to four inputs x factor (which are rounded to whole numbers first).
   static simd::Quads nearest(const float (*in)[panel_rows], const simd::Lanes& factor) noexcept {
     static constexpr std::uint8_t thresholds[15] = {13,  35,  54,  71,  86,  100, 112, 124,
                                                     135, 147, 160, 174, 189, 207, 229};
     simd::Words words = simd::Words::zero();
     for (std::size_t k = 0; k < simd::quad; ++k) {
-      const simd::Lanes raised = simd::fma(simd::Lanes::load(in[k]), factor, simd::Lanes::broadcast(128.5f));
+      const simd::Lanes raised = simd::product_plus(simd::Lanes::load(in[k]), factor, simd::Lanes::broadcast(128.5f));
       words.put(simd::Words::truncate(raised, 0.0f, 255.0f), static_cast<int>(8 * k));
     }
     return simd::count_not_above(simd::quads_of(words), thresholds);

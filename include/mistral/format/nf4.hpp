@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include <mistral/format/encode.hpp>
 #include <mistral/format/weight_format.hpp>
@@ -115,7 +116,8 @@ struct NF4 {
       for (std::size_t b = 0; b < count_; ++b) {
         for (std::size_t r = 0; r < rows_; ++r) sum += static_cast<double>(scales_[b][r]);
       }
-      const auto mean = static_cast<float>(sum / static_cast<double>(count_ * rows_));
+      auto mean = static_cast<float>(sum / static_cast<double>(count_ * rows_));
+      if (std::isnan(mean)) mean = std::numeric_limits<float>::quiet_NaN();  // processors differ in its sign
       float largest = 0.0f;
       for (std::size_t b = 0; b < count_; ++b) {
         for (std::size_t r = 0; r < rows_; ++r) largest = std::fmax(largest, std::abs(scales_[b][r] - mean));

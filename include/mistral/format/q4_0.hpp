@@ -32,7 +32,8 @@ struct Q4_0 {
       simd::Words words = simd::Words::zero();
       for (std::size_t k = 0; k < simd::quad; ++k) {
         for (std::size_t half = 0; half < 2; ++half) {
-          const simd::Lanes raised = simd::Lanes::load(in[16 * half + i + k]) * inverse + simd::Lanes::broadcast(8.5f);
+          const simd::Lanes raised =
+              simd::product_plus(simd::Lanes::load(in[16 * half + i + k]), inverse, simd::Lanes::broadcast(8.5f));
           words.put(simd::Words::truncate(raised, 0.0f, 15.0f), static_cast<int>(8 * k + 4 * half));
         }
       }

@@ -43,15 +43,17 @@ struct Q4_K {
     }
     const simd::Lanes per_unit = simd::Lanes::broadcast(1.0f / 63.0f);
     std::byte* const halves = block + code_bytes + group_bytes;
-    const simd::Lanes scale_unit = put_halves(largest_scale * per_unit, halves);
-    const simd::Lanes minimum_unit = put_halves(largest_minimum * per_unit, halves + panel_rows * sizeof(f16));
+    const simd::Lanes scale_unit = put_halves(simd::product(largest_scale, per_unit), halves);
+    const simd::Lanes minimum_unit =
+        put_halves(simd::product(largest_minimum, per_unit), halves + panel_rows * sizeof(f16));
     const simd::Lanes scale_factor = inverse_or_zero(scale_unit);
     const simd::Lanes minimum_factor = inverse_or_zero(minimum_unit);
     simd::Words words[3] = {simd::Words::zero(), simd::Words::zero(), simd::Words::zero()};
     for (std::size_t g = 0; g < groups; ++g) {
       const simd::Lanes half = simd::Lanes::broadcast(0.5f);
-      const simd::Words scale = simd::Words::truncate(simd::fma(scales[g], scale_factor, half), 0.0f, 63.0f);
-      const simd::Words minimum = simd::Words::truncate(simd::fma(minima[g], minimum_factor, half), 0.0f, 63.0f);
+      const simd::Words scale = simd::Words::truncate(simd::product_plus(scales[g], scale_factor, half), 0.0f, 63.0f);
+      const simd::Words minimum =
+          simd::Words::truncate(simd::product_plus(minima[g], minimum_factor, half), 0.0f, 63.0f);
       const int shift = static_cast<int>(g % 4 * 8);
       if (g < 4) {
         words[0].put(scale, shift);
@@ -133,33 +135,36 @@ struct Q4_K {
       high = simd::where_greater(x, high, x, high);
     }
     const Importance importance(in);
+    simd::Lanes w1 = zeros, wx = zeros;
+    for (std::size_t i = 0; i < scale_inputs; ++i) {
+      w1 = w1 + importance[i];
+      wx = simd::product_plus(importance[i], simd::Lanes::load(in[i]), wx);
+    }
     const simd::Lanes inverse = inverse_or_zero(high - low);
-    scale = (high - low) * simd::Lanes::broadcast(1.0f / 15.0f);
+    scale = simd::product(high - low, simd::Lanes::broadcast(1.0f / 15.0f));
     minimum = zeros - low;
     simd::Lanes best_gain = zeros;
     for (const float steps : {15.0f, 14.5f, 15.5f, 14.0f}) {
-      const simd::Lanes factor = inverse * simd::Lanes::broadcast(steps);
-      simd::Lanes w1 = zeros, wc = zeros, wcc = zeros, wx = zeros, wxc = zeros;
-      for (const auto& weights : in) {
-        const simd::Lanes x = simd::Lanes::load(weights);
-        const simd::Lanes code = simd::truncate(simd::fma(x - low, factor, simd::Lanes::broadcast(0.5f)), 0.0f, 15.0f);
-        const simd::Lanes w = importance(x);
-        const simd::Lanes weighted = w * code;
-        w1 = w1 + w;
+      const simd::Lanes factor = simd::product(inverse, simd::Lanes::broadcast(steps));
+      simd::Lanes wc = zeros, wcc = zeros, wxc = zeros;
+      for (std::size_t i = 0; i < scale_inputs; ++i) {
+        const simd::Lanes x = simd::Lanes::load(in[i]);
+        const simd::Lanes code = simd::nearest(simd::at_most(simd::product(x - low, factor), 15.0f));
+        const simd::Lanes weighted = simd::product(importance[i], code);
         wc = wc + weighted;
-        wcc = simd::fma(weighted, code, wcc);
-        wx = simd::fma(w, x, wx);
-        wxc = simd::fma(weighted, x, wxc);
+        wcc = simd::product_plus(weighted, code, wcc);
+        wxc = simd::product_plus(weighted, x, wxc);
       }
-      const simd::Lanes determinant = w1 * wcc - wc * wc;
+      const simd::Lanes determinant = simd::product(w1, wcc) - simd::product(wc, wc);
       const simd::Lanes alone = wxc / wcc;  // the best scale without a minimum
-      simd::Lanes s = (w1 * wxc - wx * wc) / determinant;
-      simd::Lanes m = (wxc * wc - wcc * wx) / determinant;
+      simd::Lanes s = (simd::product(w1, wxc) - simd::product(wx, wc)) / determinant;
+      simd::Lanes m = (simd::product(wxc, wc) - simd::product(wcc, wx)) / determinant;
       s = simd::where_greater(zeros, m, alone, s);
       m = simd::where_greater(zeros, m, zeros, m);
       // what the sum of w x^2 falls by
-      const simd::Lanes two = simd::Lanes::broadcast(2.0f);
-      const simd::Lanes gain = s * (two * wxc - s * wcc + two * m * wc) - m * (two * wx + m * w1);
+      const simd::Lanes by_scale = wxc + wxc - simd::product(s, wcc) + simd::product(m + m, wc);
+      const simd::Lanes by_minimum = wx + wx + simd::product(m, w1);
+      const simd::Lanes gain = simd::product(s, by_scale) - simd::product(m, by_minimum);
       scale = simd::where_greater(gain, best_gain, s, scale);
       minimum = simd::where_greater(gain, best_gain, m, minimum);
       best_gain = simd::where_greater(gain, best_gain, gain, best_gain);
@@ -172,7 +177,7 @@ struct Q4_K {
     simd::Words words = simd::Words::zero();
     for (std::size_t k = 0; k < simd::quad; ++k) {
       const simd::Lanes above = simd::Lanes::load(in[k]) - terms.offset;
-      const simd::Lanes code = simd::fma(above, factor, simd::Lanes::broadcast(0.5f));
+      const simd::Lanes code = simd::product_plus(above, factor, simd::Lanes::broadcast(0.5f));
       words.put(simd::Words::truncate(code, 0.0f, 15.0f), static_cast<int>(8 * k));
     }
     return simd::quads_of(words);

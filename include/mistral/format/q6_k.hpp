@@ -39,15 +39,16 @@ struct Q6_K {
       largest = simd::larger_magnitude(largest, scales[g]);
     }
     std::byte* const packed = block + code_bytes;
-    const simd::Lanes unit = put_halves(largest * simd::Lanes::broadcast(-1.0f / 128.0f), packed + group_bytes);
+    const simd::Lanes unit =
+        put_halves(simd::product(largest, simd::Lanes::broadcast(-1.0f / 128.0f)), packed + group_bytes);
     const simd::Lanes factor = inverse_or_zero(unit);
     simd::Lanes inverse[groups];
     for (std::size_t g = 0; g < groups; g += simd::quad) {
       simd::Words words = simd::Words::zero();
       for (std::size_t k = 0; k < simd::quad; ++k) {
-        const simd::Lanes raised = simd::fma(scales[g + k], factor, simd::Lanes::broadcast(128.5f));
+        const simd::Lanes raised = simd::product_plus(scales[g + k], factor, simd::Lanes::broadcast(128.5f));
         const simd::Words byte = simd::Words::truncate(raised, 0.0f, 255.0f);
-        inverse[g + k] = inverse_or_zero(unit * (byte.to_lanes() - simd::Lanes::broadcast(128.0f)));
+        inverse[g + k] = inverse_or_zero(simd::product(unit, byte.to_lanes() - simd::Lanes::broadcast(128.0f)));
         words.put(byte, static_cast<int>(8 * k));
       }
       words.flipped(0x80808080u).store(packed + g / simd::quad * simd::Quads::bytes);  // lowered by 128: signed
@@ -59,8 +60,8 @@ struct Q6_K {
           codes[quarter] = simd::Words::zero();
           for (std::size_t k = 0; k < simd::quad; ++k) {
             const std::size_t input = step * step_inputs + quarter * scale_inputs + i + k;
-            const simd::Lanes raised =
-                simd::fma(simd::Lanes::load(in[input]), inverse[input / group_inputs], simd::Lanes::broadcast(32.5f));
+            const simd::Lanes raised = simd::product_plus(simd::Lanes::load(in[input]), inverse[input / group_inputs],
+                                                          simd::Lanes::broadcast(32.5f));
             codes[quarter].put(simd::Words::truncate(raised, 0.0f, 63.0f), static_cast<int>(8 * k));
           }
         }
@@ -155,18 +156,17 @@ struct Q6_K {
     const simd::Lanes largest = largest_weights(in);
     const simd::Lanes inverse = inverse_or_zero(largest);
     const Importance importance(in);
-    BestScale best(largest * simd::Lanes::broadcast(-1.0f / 32.0f));
+    BestScale best(simd::product(largest, simd::Lanes::broadcast(-1.0f / 32.0f)));
     for (const float level : {-32.0f, -31.0f, -30.0f, -29.0f}) {
-      const simd::Lanes factor = inverse * simd::Lanes::broadcast(level);
+      const simd::Lanes factor = simd::product(inverse, simd::Lanes::broadcast(level));
       simd::Lanes products = simd::Lanes::broadcast(0.0f);
       simd::Lanes squares = simd::Lanes::broadcast(0.0f);
-      for (const auto& weights : in) {
-        const simd::Lanes x = simd::Lanes::load(weights);
-        const simd::Lanes raised = simd::fma(x, factor, simd::Lanes::broadcast(32.5f));
-        const simd::Lanes code = simd::truncate(raised, 0.0f, 63.0f) - simd::Lanes::broadcast(32.0f);
-        const simd::Lanes weighted = importance(x) * code;
-        products = simd::fma(weighted, x, products);
-        squares = simd::fma(weighted, code, squares);
+      for (std::size_t i = 0; i < group_inputs; ++i) {
+        const simd::Lanes x = simd::Lanes::load(in[i]);
+        const simd::Lanes code = simd::nearest(simd::at_most(simd::product(x, factor), 31.0f));
+        const simd::Lanes weighted = simd::product(importance[i], code);
+        products = simd::product_plus(weighted, x, products);
+        squares = simd::product_plus(weighted, code, squares);
       }
       best.consider(products, squares);
     }

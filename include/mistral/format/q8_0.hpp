@@ -31,7 +31,8 @@ struct Q8_0 {
       simd::Words words = simd::Words::zero();
       for (std::size_t k = 0; k < simd::quad; ++k) {
         // Raised by 128 before the cut, so that all are positive and cutting off after adding 1/2 rounds.
-        const simd::Lanes raised = simd::Lanes::load(in[i + k]) * inverse + simd::Lanes::broadcast(128.5f);
+        const simd::Lanes raised =
+            simd::product_plus(simd::Lanes::load(in[i + k]), inverse, simd::Lanes::broadcast(128.5f));
         words.put(simd::Words::truncate(raised, 1.0f, 255.0f), static_cast<int>(8 * k));
       }
       words.store(block + i / simd::quad * simd::Quads::bytes);

@@ -74,7 +74,7 @@ class AdapterChange {
     matrices_.b.unpack_row(row, b);
     for (std::size_t k = 0; k < b.size(); ++k) {
       const float scaled = matrices_.scale * b[k];
-      for (std::size_t i = 0; i < cols; ++i) change[i] += scaled * a_[k * cols + i];
+      simd::add_products(change.data(), scaled, a_.data() + k * cols, cols);
     }
     double added = 0.0;
     for (std::size_t i = 0; i < cols; ++i) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include <mistral/core/rounded.hpp>
 #include <mistral/core/rows.hpp>
 #include <mistral/kernels/rms_norm.hpp>
 #include <mistral/parallel/parallel.hpp>
@@ -15,6 +16,7 @@ namespace mistral::inline MISTRAL_ABI::kernels {
 /// Frequencies of the pairs of a head (RoFormer, arXiv 2104.09864): out[j] = theta^(-2 j / head_dim), (head_dim / 2).
 inline void rope_frequencies(double theta, std::span<double> out) noexcept {
   const auto pairs = static_cast<double>(out.size());
+  theta = rounded(theta);
   for (std::size_t j = 0; j < out.size(); ++j) out[j] = std::pow(theta, -static_cast<double>(j) / pairs);
 }
 

@@ -19,6 +19,7 @@
 #include <mistral/core/random.hpp>
 #include <mistral/nn/lora.hpp>
 #include <mistral/parallel/parallel.hpp>
+#include <mistral/simd/product.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
@@ -221,7 +222,7 @@ class AdapterMerger {
       std::fill(row.begin(), row.end(), 0.0f);
       for (std::size_t k = 0; k < m.rank(); ++k) {
         const float scaled = m.scale * b[k];
-        for (std::size_t i = 0; i < cols; ++i) row[i] += scaled * a_[k * cols + i];
+        simd::add_products(row.data(), scaled, a_.data() + k * cols, cols);
       }
       for (std::size_t i = 0; i < cols; ++i) {
         w[i] += row[i];

@@ -21,9 +21,18 @@ inline Lanes where_greater(const Lanes& a, const Lanes& b, const Lanes& x, const
   return out;
 }
 
-/// x, cut off to a whole number, of what is in [low, high]; a NaN becomes low.
-inline Lanes truncate(const Lanes& x, float low, float high) noexcept {
-  return Words::truncate(x, low, high).to_lanes();
+/// The lesser of x and `most`; of a NaN, either.
+inline Lanes at_most(const Lanes& x, float most) noexcept {
+  Lanes out;
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::min(x.part[i], FloatBatch(most));
+  return out;
+}
+
+/// The whole number nearest to x, of two the even one, for |x| < 2^22: so large a number is added that no bits are left
+/// for a fraction, and taken off again.
+inline Lanes nearest(const Lanes& x) noexcept {
+  const Lanes large = Lanes::broadcast(0x1.8p23f);
+  return x + large - large;
 }
 
 /// Four codes a lane, each less than 256, as the bytes of a quad.
@@ -41,11 +50,12 @@ inline Quads count_not_above(const Quads& values, const std::uint8_t (&threshold
 #if defined(__AVX2__)
   for (std::size_t i = 0; i < Quads::bytes; i += 32) {
     auto* const at = reinterpret_cast<__m256i*>(bytes + i);
-    const __m256i value = _mm256_loadu_si256(at);
-    __m256i count = _mm256_setzero_si256();
+    // bytes are compared as signed ones: lowered by 128
+    const __m256i value = _mm256_xor_si256(_mm256_loadu_si256(at), _mm256_set1_epi8(-128));
+    __m256i count = _mm256_set1_epi8(static_cast<char>(N));
     for (const std::uint8_t threshold : thresholds) {
-      const __m256i limit = _mm256_set1_epi8(static_cast<char>(threshold));
-      count = _mm256_sub_epi8(count, _mm256_cmpeq_epi8(_mm256_max_epu8(value, limit), value));
+      const __m256i limit = _mm256_set1_epi8(static_cast<char>(threshold ^ 128));
+      count = _mm256_add_epi8(count, _mm256_cmpgt_epi8(limit, value));  // -1 for each that is above
     }
     _mm256_storeu_si256(at, count);
   }

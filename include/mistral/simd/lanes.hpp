@@ -205,7 +205,11 @@ inline bool all_less(const Lanes& a, const Lanes& b) noexcept {
 
 inline Lanes sqrt(const Lanes& a) noexcept {
   Lanes out;
+#if defined(__aarch64__)  // xsimd 8 has an approximation for it
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = FloatBatch(vsqrtq_f32(a.part[i]));
+#else
   for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::sqrt(a.part[i]);
+#endif
   return out;
 }
 

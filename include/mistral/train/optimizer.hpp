@@ -9,8 +9,10 @@
 #include <vector>
 
 #include <mistral/core/buffer.hpp>
+#include <mistral/core/rounded.hpp>
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/lanes.hpp>
+#include <mistral/simd/product.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
@@ -38,7 +40,7 @@ inline double scheduled_rate(Schedule schedule, double rate, double min_rate, st
   const double done = static_cast<double>(step - warmup_steps) / static_cast<double>(total_steps - warmup_steps);
   constexpr double pi = 3.14159265358979323846;
   const double left = schedule == Schedule::linear ? 1.0 - done : 0.5 * (1.0 + std::cos(pi * done));
-  return min_rate + (rate - min_rate) * left;
+  return std::fma(rate - min_rate, left, min_rate);  // one rounding with every compiler
 }
 
 /// Numbers of a parameter that one task takes; a piece's sum of squares is a float, and the pieces' sums are added in
@@ -54,7 +56,7 @@ inline double sum_of_squares(std::span<const float> x) {
       simd::Lanes squares = simd::Lanes::broadcast(0.0f);
       for (std::size_t i = 0; i < part.size(); i += simd::lanes) {
         const simd::Lanes v = simd::Lanes::load_some(part.data() + i, part.size() - i);
-        squares = simd::fma(v, v, squares);
+        squares = simd::product_plus(v, v, squares);
       }
       pieces[piece] = static_cast<double>(simd::sum(squares));
     }
@@ -86,6 +88,15 @@ void for_lanes(std::size_t size, const F& f) {
   });
 }
 
+/// base^n, by the same multiplications everywhere.
+inline double power(double base, std::uint64_t n) noexcept {
+  double result = 1.0;
+  for (; n > 0; n /= 2, base *= base) {
+    if (n % 2 != 0) result *= base;
+  }
+  return rounded(result);
+}
+
 }  // namespace detail
 
 /// p = p (1 - rate decay) - rate m' / (sqrt(v') + epsilon), with m and v the running means of the gradient and of its
@@ -94,13 +105,12 @@ inline void adamw_update(const UpdateStep& step, std::span<float> p, std::span<c
                          std::span<float> m, std::span<float> v) {
   assert(gradient.size() == p.size() && m.size() == p.size() && v.size() == p.size());
   const auto all = [](double x) { return simd::Lanes::broadcast(static_cast<float>(x)); };
-  const auto t = static_cast<double>(step.number);
   const double rate = static_cast<double>(step.rate);
   const double beta1 = static_cast<double>(step.beta1);
   const double beta2 = static_cast<double>(step.beta2);
   const simd::Lanes keep = all(1.0 - rate * static_cast<double>(step.decay));
-  const simd::Lanes minus_rate = all(-rate / (1.0 - std::pow(beta1, t)));
-  const simd::Lanes inverse_root = all(1.0 / std::sqrt(1.0 - std::pow(beta2, t)));
+  const simd::Lanes minus_rate = all(-rate / (1.0 - detail::power(beta1, step.number)));
+  const simd::Lanes inverse_root = all(1.0 / std::sqrt(1.0 - detail::power(beta2, step.number)));
   const simd::Lanes b1 = all(beta1);
   const simd::Lanes b2 = all(beta2);
   const simd::Lanes rest1 = all(1.0 - beta1);
@@ -109,13 +119,13 @@ inline void adamw_update(const UpdateStep& step, std::span<float> p, std::span<c
   const simd::Lanes epsilon = all(static_cast<double>(step.epsilon));
   detail::for_lanes(p.size(), [&](std::size_t i, std::size_t n) {
     const auto load = [&](const float* x) { return simd::Lanes::load_some(x + i, n); };
-    const simd::Lanes g = load(gradient.data()) * scale;
-    const simd::Lanes mean = simd::fma(rest1, g, load(m.data()) * b1);
-    const simd::Lanes square = simd::fma(rest2 * g, g, load(v.data()) * b2);
+    const simd::Lanes g = simd::product(load(gradient.data()), scale);
+    const simd::Lanes mean = simd::product_plus(rest1, g, simd::product(load(m.data()), b1));
+    const simd::Lanes square = simd::product_plus(simd::product(rest2, g), g, simd::product(load(v.data()), b2));
     mean.store_some(m.data() + i, n);
     square.store_some(v.data() + i, n);
-    const simd::Lanes move = mean / simd::fma(simd::sqrt(square), inverse_root, epsilon);
-    simd::fma(move, minus_rate, load(p.data()) * keep).store_some(p.data() + i, n);
+    const simd::Lanes move = mean / simd::product_plus(simd::sqrt(square), inverse_root, epsilon);
+    simd::product_plus(move, minus_rate, simd::product(load(p.data()), keep)).store_some(p.data() + i, n);
   });
 }
 
@@ -123,15 +133,17 @@ inline void adamw_update(const UpdateStep& step, std::span<float> p, std::span<c
 inline void sgd_update(const UpdateStep& step, std::span<float> p, std::span<const float> gradient,
                        std::span<float> v) {
   assert(gradient.size() == p.size() && v.size() == p.size());
-  const simd::Lanes keep = simd::Lanes::broadcast(1.0f - step.rate * step.decay);
+  const double kept = 1.0 - static_cast<double>(step.rate) * static_cast<double>(step.decay);  // an exact product
+  const simd::Lanes keep = simd::Lanes::broadcast(static_cast<float>(kept));
   const simd::Lanes minus_rate = simd::Lanes::broadcast(-step.rate);
   const simd::Lanes momentum = simd::Lanes::broadcast(step.beta1);
   const simd::Lanes scale = simd::Lanes::broadcast(step.gradient_scale);
   detail::for_lanes(p.size(), [&](std::size_t i, std::size_t n) {
     const auto load = [&](const float* x) { return simd::Lanes::load_some(x + i, n); };
-    const simd::Lanes velocity = simd::fma(load(v.data()), momentum, load(gradient.data()) * scale);
+    const simd::Lanes velocity =
+        simd::product_plus(load(v.data()), momentum, simd::product(load(gradient.data()), scale));
     velocity.store_some(v.data() + i, n);
-    simd::fma(velocity, minus_rate, load(p.data()) * keep).store_some(p.data() + i, n);
+    simd::product_plus(velocity, minus_rate, simd::product(load(p.data()), keep)).store_some(p.data() + i, n);
   });
 }
 
