@@ -159,6 +159,41 @@ TEST_CASE("random texts are merged as by a twin that knows no shortcut") { compa
 
 TEST_CASE("random texts are merged as by a twin where some pieces are unused") { compare_with_twin(true); }
 
+TEST_CASE("texts are merged as by a twin where pieces are as long as sentences") {
+  std::mt19937 random(5);
+  std::size_t long_ids = 0;
+  for (int round = 0; round < mistral::test::rounds(12); ++round) {
+    SentencePieceModel model = small_model({"a", "\xC3\xA9"});
+    std::map<std::string, bool> taken{{"a", true}, {"\xC3\xA9", true}};
+    const auto add = [&](const std::string& piece) {
+      if (piece.empty() || piece.size() > 200 || std::exchange(taken[piece], true)) return;
+      const PieceType type = random() % 8 == 0 && round % 2 == 0 ? PieceType::unused : PieceType::normal;
+      // as trainers have it, most parts come before what is made of them
+      model.pieces.push_back({piece, -static_cast<float>(model.pieces.size() + random() % 4), type});
+    };
+    const auto any = [&] { return model.pieces[3 + random() % (model.pieces.size() - 3)].text; };
+    for (int i = 0; i < 6; ++i) add(random_text(random, 4));
+    std::string grown = "a";
+    while (grown.size() < 120)
+      add(grown = round % 3 == 0 ? random_text(random, 1) + grown : grown + random_text(random, 1));
+    // each put together from others, so that it can be merged from its parts in many ways
+    for (int i = 0; i < 150; ++i) add(any() + any());
+    const Vocabulary vocabulary(model, "long");
+    const PieceMerger merger(vocabulary);
+    for (int i = 0; i < 3; ++i) {
+      std::string text;
+      while (text.size() < 150) text += any();
+      CAPTURE(round);
+      CAPTURE(text);
+      std::vector<TokenId> ids;
+      merger.encode(text, ids);
+      CHECK(ids == NaiveMerger(model).encode(text));
+      for (const TokenId id : ids) long_ids += vocabulary.text(id).size() > 64;
+    }
+  }
+  CHECK(long_ids > 0);
+}
+
 TEST_CASE("the best score goes first, and the leftmost pair among equals") {
   // a=3 b=4 c=5 ab=6 bc=7
   CHECK(merge(small_model({"a", "b", "c", "ab", "bc"}), "abc") == Ids{6, 5});

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <filesystem>
@@ -170,5 +171,34 @@ TEST_CASE("a text that can be cut nowhere takes time in proportion to its length
     const double large = seconds_to_encode(t, text);
     // 16 times the text; were it quadratic, 256 times the time
     CHECK(large < 80 * small + 0.1);
+  }
+}
+
+TEST_CASE("loading takes time in proportion to the pieces' bytes, whatever their length") {
+  const auto seconds_to_load = [](std::size_t count, std::size_t length, PieceType type, std::size_t alike) {
+    std::mt19937 random(9);
+    mistral::SentencePieceModel model = small_model({"a", "b", "c", "d"});
+    const std::string begin(alike, 'a');
+    for (std::size_t i = 0; i < count; ++i) {
+      std::string piece = begin + std::to_string(i);
+      while (piece.size() < length) piece += static_cast<char>('a' + random() % 4);
+      model.pieces.push_back({piece, -static_cast<float>(i), type});
+    }
+    const std::string bytes = mistral::test::serialize(model);
+    double least = 1e9;
+    for (int run = 0; run < 3; ++run) {
+      const auto start = std::chrono::steady_clock::now();
+      CHECK(Tokenizer::from_bytes(mistral::test::bytes_of(bytes), "long").vocab_size() == count + 7);
+      const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+      least = std::min(least, passed.count());
+    }
+    return least;
+  };
+  const std::size_t bytes = mistral::test::rounds(2'000'000);
+  for (const PieceType type : {PieceType::normal, PieceType::unused, PieceType::user_defined}) {
+    const double short_pieces = seconds_to_load(bytes / 50, 50, type, 0);
+    // were it quadratic, up to twenty times the time
+    CHECK(seconds_to_load(bytes / 1000, 1000, type, 0) < 2 * short_pieces + 0.02);
+    CHECK(seconds_to_load(bytes / 1000, 1000, type, 900) < 2 * short_pieces + 0.02);
   }
 }

@@ -159,6 +159,28 @@ class MergeTable {
     }
   }
 
+  // Up to here, looking up each part of a piece, which takes the square of its length, is the faster way.
+  static constexpr std::size_t long_piece = 64;
+
+  /// For each of the texts by id, of which those that are empty don't count, the longest other one that it begins with,
+  /// or -1; going on from there gives all of them. Takes the time of sorting them.
+  static std::vector<TokenId> longest_parts(const std::vector<std::string_view>& texts) {
+    std::vector<TokenId> sorted;
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      if (!texts[i].empty()) sorted.push_back(static_cast<TokenId>(i));
+    }
+    const auto text = [&](TokenId id) { return texts[static_cast<std::size_t>(id)]; };
+    std::sort(sorted.begin(), sorted.end(), [&](TokenId a, TokenId b) { return text(a) < text(b); });
+    std::vector<TokenId> longest(texts.size(), -1);
+    TokenId last = -1;  // the piece before, which stands behind all that it begins with
+    for (const TokenId id : sorted) {
+      while (last >= 0 && !text(id).starts_with(text(last))) last = longest[static_cast<std::size_t>(last)];
+      longest[static_cast<std::size_t>(id)] = last;
+      last = id;
+    }
+    return longest;
+  }
+
   Symbol symbol_of_part(std::string_view part) const noexcept {
     if (part.size() == character_length(part)) return symbol_of_character(part);
     const TokenId id = vocabulary_.find(part);
@@ -166,22 +188,81 @@ class MergeTable {
   }
 
   template <class Visit>
-  void for_each_cut(Visit visit) const {
+  void for_each_cut_of_short(TokenId id, std::string_view piece, Visit& visit) const {
+    for (std::size_t at = character_length(piece); at < piece.size(); at += character_length(piece.substr(at))) {
+      const Symbol left = symbol_of_part(piece.substr(0, at));
+      if (left == no_symbol) continue;
+      const Symbol right = symbol_of_part(piece.substr(at));
+      if (right != no_symbol) visit(id, left, right);
+    }
+  }
+
+  /// What long pieces begin and end with: see longest_parts.
+  struct LongPieces {
+    std::vector<TokenId> beginnings, ends;         // empty where no piece is long
+    mutable std::vector<Symbol> left, right = {};  // of one piece, by the place of the cut: in front of it, behind it
+  };
+
+  template <class Visit>
+  void for_each_cut_of_long(TokenId id, std::string_view piece, const LongPieces& pieces, Visit& visit) const {
+    const auto parts = [&](const std::vector<TokenId>& longest, auto&& take) {
+      for (TokenId part = longest[static_cast<std::size_t>(id)]; part >= 0;
+           part = longest[static_cast<std::size_t>(part)]) {
+        take(vocabulary_.text(part).size(), part);
+      }
+    };
+    pieces.left.assign(piece.size() + 1, no_symbol);
+    pieces.right.assign(piece.size() + 1, no_symbol);
+    parts(pieces.beginnings, [&](std::size_t size, TokenId part) { pieces.left[size] = part; });
+    parts(pieces.ends, [&](std::size_t size, TokenId part) { pieces.right[piece.size() - size] = part; });
+    const std::size_t first = character_length(piece);
+    pieces.left[first] = symbol_of_character(piece.substr(0, first));
+    for (std::size_t at = first, next = 0; at < piece.size(); at = next) {
+      next = at + character_length(piece.substr(at));
+      if (next == piece.size()) pieces.right[at] = symbol_of_character(piece.substr(at));
+      if (pieces.left[at] != no_symbol && pieces.right[at] != no_symbol) visit(id, pieces.left[at], pieces.right[at]);
+    }
+  }
+
+  /// The two symbols that a piece may be cut into, for every way to do that.
+  template <class Visit>
+  void for_each_cut(const LongPieces& pieces, Visit visit) const {
     for_each_mergeable([&](TokenId id, std::string_view piece) {
-      for (std::size_t at = character_length(piece); at < piece.size(); at += character_length(piece.substr(at))) {
-        const Symbol left = symbol_of_part(piece.substr(0, at));
-        if (left == no_symbol) continue;
-        const Symbol right = symbol_of_part(piece.substr(at));
-        if (right != no_symbol) visit(id, left, right);
+      if (piece.size() > long_piece) {
+        for_each_cut_of_long(id, piece, pieces, visit);
+      } else {
+        for_each_cut_of_short(id, piece, visit);
       }
     });
   }
 
+  LongPieces long_pieces() const {
+    LongPieces pieces;
+    bool any = false;
+    std::vector<std::string_view> texts(vocabulary_.size());
+    for_each_mergeable([&](TokenId id, std::string_view piece) {
+      texts[static_cast<std::size_t>(id)] = piece;
+      any = any || piece.size() > long_piece;
+    });
+    if (!any) return pieces;
+    pieces.beginnings = longest_parts(texts);
+    std::string backwards;
+    for (const std::string_view text : texts) backwards.append(text.rbegin(), text.rend());
+    std::size_t at = 0;
+    for (std::string_view& text : texts) {
+      text = std::string_view(backwards).substr(at, text.size());
+      at += text.size();
+    }
+    pieces.ends = longest_parts(texts);
+    return pieces;
+  }
+
   void add_pairs() {
+    const LongPieces pieces = long_pieces();
     std::size_t count = 0;
-    for_each_cut([&](TokenId, Symbol, Symbol) { ++count; });
+    for_each_cut(pieces, [&](TokenId, Symbol, Symbol) { ++count; });
     pairs_.assign(table_slots(count), no_pair);
-    for_each_cut([&](TokenId id, Symbol left, Symbol right) {
+    for_each_cut(pieces, [&](TokenId id, Symbol left, Symbol right) {
       const std::uint64_t key = pair_key(left, right);
       std::size_t i = hash_word(key) & (pairs_.size() - 1);
       for (std::size_t probes = 0; pairs_[i] != no_pair; i = (i + 1) & (pairs_.size() - 1)) {

@@ -278,12 +278,13 @@ class PieceMerger {
     return character.size();
   }
 
-  /// Finds the pieces whose own text is encoded as that piece: most words of a text are one, and need no merging.
+  /// Finds the pieces whose own text is encoded as that piece: most words of a text are one, and need no merging. Those
+  /// that are longer than any word are merged when they come.
   void find_whole_pieces() {
     std::vector<TokenId> ids;
     for (std::size_t i = 0; i < vocabulary_.size(); ++i) {
       const auto id = static_cast<TokenId>(i);
-      if (vocabulary_.type(id) != PieceType::normal) continue;
+      if (vocabulary_.type(id) != PieceType::normal || vocabulary_.text(id).size() > 4 * short_segment) continue;
       ids.clear();
       merge_segment(vocabulary_.text(id), ids);
       whole_[i] = ids.size() == 1 && ids[0] == id;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,7 +14,8 @@
 namespace mistral::inline MISTRAL_ABI {
 namespace detail {
 
-/// A set of words that tells the longest one that a text starts with, in a time that depends on that word alone.
+/// A set of words that tells the longest one that a text starts with, in a time that depends on that word alone. A node
+/// stands for a byte and for those behind it that all words have in common: there are at most two nodes a word.
 class PrefixTrie {
  public:
   PrefixTrie() { nodes_.emplace_back(); }
@@ -38,8 +40,13 @@ class PrefixTrie {
         const unsigned char label = byte_at(words[first], depth);
         std::size_t end = first + 1;
         while (end < last && byte_at(words[end], depth) == label) ++end;
-        nodes_.push_back({.label = label});
-        ranges.push_back({first, end, depth + 1});
+        // what the first and the last of sorted words have in common, all of them have
+        const std::string_view low = words[first], high = words[end - 1];
+        std::size_t common = depth + 1;
+        while (common < low.size() && common < high.size() && low[common] == high[common]) ++common;
+        nodes_.push_back({.rest_begin = rests_.size(), .rest_size = common - depth - 1, .label = label});
+        rests_ += low.substr(depth + 1, common - depth - 1);
+        ranges.push_back({first, end, common});
         if (n == 0) starts_[label] = true;
         first = end;
       }
@@ -56,25 +63,31 @@ class PrefixTrie {
   std::size_t match(std::string_view text) const noexcept {
     std::size_t longest = 0;
     const Node* node = nodes_.data();
-    for (std::size_t i = 0; i < text.size(); ++i) {
+    for (std::size_t i = 0; i < text.size();) {
       const Node* const first = nodes_.data() + node->first_child;
       const Node* const last = first + node->children;
       node =
           std::lower_bound(first, last, byte_at(text, i), [](const Node& n, unsigned char b) { return n.label < b; });
       if (node == last || node->label != byte_at(text, i)) break;
-      if (node->is_word) longest = i + 1;
+      const auto rest = std::string_view(rests_).substr(node->rest_begin, node->rest_size);
+      if (!text.substr(i + 1).starts_with(rest)) break;
+      i += 1 + rest.size();
+      if (node->is_word) longest = i;
     }
     return longest;
   }
 
  private:
   struct Node {
+    std::size_t rest_begin = 0;  // the bytes behind the label that all words of the node have: their place in rests_
+    std::size_t rest_size = 0;
     std::uint32_t first_child = 0;
     std::uint16_t children = 0;
     unsigned char label = 0;
     bool is_word = false;
   };
 
+  std::string rests_;
   std::vector<Node> nodes_;
   std::array<bool, 256> starts_{};
 };
