@@ -9,11 +9,12 @@
 #include <cstring>
 #include <span>
 #include <string>
-#include <string_view>
 
 #include <mistral/io/checkpoint_config.hpp>
 #include <mistral/io/packed_file.hpp>
 #include <mistral/text/tokenizer.hpp>
+
+#include "../support/clean_message.hpp"
 
 namespace {
 
@@ -25,7 +26,7 @@ void attempt(Read&& read) {
   try {
     read();
   } catch (const mistral::Error& error) {
-    if (std::string_view(error.what()).find_first_of("\n\r") != std::string_view::npos) std::abort();
+    mistral::test::check_message(error);
   }
 }
 

@@ -6,8 +6,9 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "../support/clean_message.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using mistral::TokenId;
@@ -29,14 +30,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const std::string& text : texts) {
       try {
         for (const TokenId id : tokenizer.encode(text)) ids.push_back(id);
-      } catch (const mistral::Error&) {
+      } catch (const mistral::Error& error) {
+        mistral::test::check_message(error);
       }
     }
     std::string streamed;
     for (const TokenId id : ids) decoder.feed(id, streamed);
     decoder.flush(streamed);
     if (streamed != tokenizer.decode(ids)) __builtin_trap();
-  } catch (const mistral::Error&) {
+  } catch (const mistral::Error& error) {
+    mistral::test::check_message(error);
   }
   return 0;
 }
