@@ -4,8 +4,10 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstddef>
@@ -84,6 +86,94 @@ TEST_CASE("a link stays a link and its target is replaced") {
   file.commit();
   CHECK(std::filesystem::is_symlink(scratch.path("link")));
   CHECK(scratch.read("folder/a") == "new");
+}
+
+TEST_CASE("a link to what isn't there is an error and stays as it is") {
+  const Scratch scratch;
+  std::filesystem::create_symlink("missing", scratch.path("link"));
+  std::filesystem::create_symlink("loop", scratch.path("loop"));
+  const auto writing = [&](const char* name) { return error_of([&] { AtomicFile(scratch.path(name), "test"); }); };
+  CHECK(writing("link") ==
+        "[test] " + scratch.path("link") + ": cannot write: it is a link to a file that isn't there");
+  CHECK(writing("loop") == "[test] " + scratch.path("loop") + ": cannot write: Too many levels of symbolic links");
+  CHECK(std::filesystem::is_symlink(scratch.path("link")));
+  CHECK(files_in(scratch) == 2);
+}
+
+TEST_CASE("what a killed writer left goes with the next one, and a live writer's file stays") {
+  const Scratch scratch;
+  scratch.write("a.tmp-1-0", "of a process that has a number of a live one here");
+  scratch.write("a.tmp-999999999-3", "of a process that is no more");
+  scratch.write("a.tmp-x-0", "not ours");
+  scratch.write("a.tmp-1-", "not ours");
+  scratch.write("ab.tmp-1-0", "another file's");
+  const int other = ::open(scratch.write("a.tmp-2-0", "live").c_str(), O_RDONLY);
+  REQUIRE(::flock(other, LOCK_EX) == 0);
+  AtomicFile live(scratch.path("a"), "test");  // of another thread, say
+  live.write("first");
+  const ::pid_t child = ::fork();
+  if (child == 0) {
+    AtomicFile file(scratch.path("a"), "test");
+    file.write(std::string(1000000, 'x'));
+    ::kill(::getpid(), SIGKILL);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFSIGNALED(status));
+  CHECK(files_in(scratch) == 6);  // the child has taken away two, and left one
+
+  AtomicFile file(scratch.path("a"), "test");
+  file.write("second");
+  file.commit();
+  CHECK(scratch.read("a") == "second");
+  live.commit();
+  CHECK(scratch.read("a") == "first");
+  CHECK(files_in(scratch) == 5);
+  for (const char* name : {"a.tmp-x-0", "a.tmp-1-", "ab.tmp-1-0", "a.tmp-2-0"}) {
+    CHECK(std::filesystem::exists(scratch.path(name)));
+  }
+  ::close(other);
+  mistral::remove_stale_temporaries(scratch.path("a"));
+  CHECK_FALSE(std::filesystem::exists(scratch.path("a.tmp-2-0")));
+}
+
+TEST_CASE("a handler of a signal can take away what the process is writing") {
+  const Scratch scratch;
+  scratch.write("a", "old");
+  scratch.write("a.tmp-1-0", "another's");
+  const int own = ::open(scratch.write("notes.tmp-" + std::to_string(::getpid()) + "-x", "not ours").c_str(), O_RDONLY);
+  AtomicFile a(scratch.path("a"), "test");
+  AtomicFile b(scratch.path("b"), "test");
+  a.write("new");
+  b.write("new");
+  b.finish();
+  scratch.write("a.tmp-1-0", "another's");
+  CHECK(files_in(scratch) == 5);
+  mistral::remove_own_temporaries();
+  CHECK(files_in(scratch) == 3);
+  CHECK(scratch.read("a") == "old");
+  CHECK(scratch.read("a.tmp-1-0") == "another's");
+  CHECK(error_of([&] { a.commit(); }) == "[test] " + scratch.path("a") + ": cannot write: No such file or directory");
+  ::close(own);
+}
+
+TEST_CASE("files that are finished appear when they are committed, and take no more room") {
+  const Scratch scratch;
+  scratch.write("a", "old");
+  AtomicFile a(scratch.path("a"), "test");
+  a.write("new");
+  a.finish();
+  a.finish();
+  CHECK(scratch.read("a") == "old");
+  {
+    const mistral::test::SizeLimit full(0);
+    a.commit();
+  }
+  CHECK(scratch.read("a") == "new");
+  CHECK(error_of([&] { a.commit(); }).find("it is written already") != std::string::npos);
+  CHECK(error_of([&] { a.write("more"), a.commit(); }).find("it is written already") != std::string::npos);
+  CHECK(scratch.read("a") == "new");
+  CHECK(files_in(scratch) == 1);
 }
 
 TEST_CASE("two writers of one file do not disturb each other: the last to commit wins") {

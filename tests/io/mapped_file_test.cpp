@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <string>
 #include <utility>
 
@@ -66,9 +67,26 @@ TEST_CASE("a file that cannot be mapped is refused with a line that says why") {
   }
 }
 
+TEST_CASE("a small file is read, and stays what it was when somebody changes or cuts it") {
+  const Scratch scratch;
+  const std::string content(100000, 'x');
+  const MappedFile file = MappedFile::open(scratch.write("a", content), "test");
+  scratch.write("a", std::string(100000, 'y'));
+  CHECK(text_of(file) == content);
+  std::filesystem::resize_file(scratch.path("a"), 1);
+  CHECK(text_of(file) == content);  // of a mapped file, touching what is gone ends the program
+}
+
+TEST_CASE("a file of more bytes than its reader wants is refused before it is read") {
+  const Scratch scratch;
+  const std::string path = scratch.write("a", "hello");
+  CHECK(text_of(MappedFile::open(path, "test", 5)) == "hello");
+  CHECK(error_of([&] { MappedFile::open(path, "test", 4); }) == "[test] " + path + ": expected at most 4 bytes, got 5");
+}
+
 TEST_CASE("released parts of a mapped file can still be read") {
   const Scratch scratch;
-  std::string content(3 * 65536 + 17, '\0');
+  std::string content(MappedFile::read_bytes + 3 * 65536 + 17, '\0');
   for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 31 % 251);
   const MappedFile file = MappedFile::open(scratch.write("a", content), "test");
   CHECK(text_of(file) == content);

@@ -16,6 +16,7 @@
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checkpoint_layout.hpp>
 #include <mistral/io/dequantize.hpp>
+#include <mistral/io/folders.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/load.hpp>
 #include <mistral/io/safetensors.hpp>
@@ -49,7 +50,7 @@ struct PeftConfig {
 
   /// Throws Error for what is no LoRA of the plain kind.
   static PeftConfig read(const std::string& path) {
-    const MappedFile file = MappedFile::open(path, "adapter");
+    const MappedFile file = MappedFile::open(path, "adapter", JsonDocument::max_file_bytes);
     const JsonObject json = JsonObject::parse(file.bytes(), "adapter", path);
     if (json.has("peft_type") && json.string("peft_type") != "LORA") throw json.unexpected("peft_type", "\"LORA\"");
     for (const char* const name : {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"}) {
@@ -183,15 +184,15 @@ struct SaveAdapterOptions {
 };
 
 /// Writes an adapter as a folder that PEFT loads as it is: tensors in F32, wq's and wk's in Hugging Face's order. The
-/// folder is made if need be; each of the two files appears whole or not at all. Throws Error where the model has no
-/// such adapter, or the folder can't be written.
+/// folder is made if need be, and taken away again where it can't be filled; each of the two files appears whole or not
+/// at all, once both are on the disk. Throws Error where the model has no such adapter, or the folder can't be written.
 template <class Model>
 void save_adapter(const Model& model, const std::string& folder, const SaveAdapterOptions& options = {}) {
   if (options.adapter >= adapter_count(model)) {
     throw Error("adapter", "number", "one of the model's " + std::to_string(adapter_count(model)),
                 std::to_string(options.adapter));
   }
-  make_folder(folder, "adapter");
+  FolderToFill out(folder, "adapter");
   std::vector<SafetensorsTensor> tensors;
   std::vector<std::string> targets;
   const LoraMatrices* any = nullptr;
@@ -207,7 +208,7 @@ void save_adapter(const Model& model, const std::string& folder, const SaveAdapt
   });
   if (any == nullptr) throw Error("adapter", "an adapter to be saved", "at least one matrix", "none");
 
-  SafetensorsWriter writer(path_in(folder, std::string(detail::adapter_tensors_name)), tensors, {{"format", "pt"}});
+  SafetensorsWriter writer(out.file(detail::adapter_tensors_name), tensors, {{"format", "pt"}});
   visit_projections(model, [&](const std::string&, const auto& linear, std::size_t heads) {
     const LoraMatrices& m = linear.adapters[options.adapter];
     if (m.rank() == 0) return;
@@ -222,7 +223,6 @@ void save_adapter(const Model& model, const std::string& folder, const SaveAdapt
       writer.write(std::as_bytes(std::span<const float>(values)));
     }
   });
-  writer.commit();
 
   std::string json = "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n  \"base_model_name_or_path\": ";
   json += options.base_model.empty() ? "null" : json_quoted(options.base_model);
@@ -236,9 +236,13 @@ void save_adapter(const Model& model, const std::string& folder, const SaveAdapt
     json.append(json.back() == '[' ? "" : ", ").append(json_quoted(target));
   }
   json += "]\n}\n";
-  AtomicFile file(path_in(folder, std::string(detail::adapter_config_name)), "adapter");
+  AtomicFile file(out.file(detail::adapter_config_name), "adapter");
   file.write(json);
+  writer.finish();
+  file.finish();
+  writer.commit();
   file.commit();
+  out.keep();
 }
 
 }  // namespace mistral::inline MISTRAL_ABI

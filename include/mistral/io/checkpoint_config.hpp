@@ -54,7 +54,7 @@ struct CheckpointConfig {
     if (layout == CheckpointLayout::gguf) return from_gguf(Gguf::open(path));
     if (layout == CheckpointLayout::packed) return from_packed(PackedFile::open(path));
     const std::string file = path_in(path, files_of(layout).config);
-    return parse(MappedFile::open(file, where).bytes(), layout, file);
+    return parse(MappedFile::open(file, where, JsonDocument::max_file_bytes).bytes(), layout, file);
   }
 
   /// Reads the metadata of a GGUF file and holds the names and shapes of its tensors against them; whether all tensors

@@ -47,6 +47,7 @@ struct JsonValue {
 struct JsonDocument {
   static constexpr int max_depth = 64;
   static constexpr std::size_t max_values = 1'000'000;
+  static constexpr std::size_t max_file_bytes = std::size_t{64} << 20;  // of a file that is one text
 
   JsonValue root;
   std::vector<JsonValue> values;  // all but the root; siblings side by side, fields sorted by their names' bytes

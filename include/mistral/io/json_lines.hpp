@@ -14,7 +14,8 @@ namespace mistral::inline MISTRAL_ABI {
 
 /// Reads a file of a JSON object a line (JSONL), and hands each to `take(object, line number)`; blank lines are passed
 /// over. Memory for one line, whatever the file's size. Throws Error `[where] file:line: ...` for a line that is none,
-/// or of more than `max_line_bytes`, and `[where] file: ...` where the file can't be read.
+/// or of more than `max_line_bytes`, and `[where] file: ...` where the file can't be read, or a pipe doesn't end (see
+/// LineReader).
 template <class Take>
 void for_each_json_line(const std::string& path, std::string_view where, Take&& take,
                         std::size_t max_line_bytes = std::size_t{16} << 20) {

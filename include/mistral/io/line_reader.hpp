@@ -1,10 +1,13 @@
 #pragma once
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -16,9 +19,15 @@
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// Reads a text file, or a pipe, line by line: memory for one line, whatever the file's size.
+/// Reads a text file, or a pipe, line by line: memory for one line, whatever the file's size. It comes to an end
+/// whatever it reads: of a file it takes as much as there was when it was opened, and of a pipe or a device, which may
+/// go on for ever, at most max_stream_lines lines and max_stream_bytes bytes.
 class LineReader {
  public:
+  static constexpr std::size_t max_stream_bytes = std::size_t{256} << 20;
+  static constexpr std::size_t max_stream_lines = 1'000'000;
+  static constexpr std::size_t max_skipped_bytes = std::size_t{1} << 30;  ///< of a line that is passed over
+
   /// Lines of more than `max_bytes` are passed over: see too_long. Throws Error `[where] path: ...` where the file
   /// can't be opened.
   LineReader(std::string path, std::string_view where, std::size_t max_bytes)
@@ -26,39 +35,48 @@ class LineReader {
     if (path_.find('\0') != std::string::npos) throw error("open", "a path holds no zero byte");
     descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
     if (descriptor_ < 0) throw error("open", std::generic_category().message(errno));
+    owns_ = true;
+    note_size();
   }
+
+  /// Reads a file that is open and stays open, such as standard input; `name` stands for the path in messages.
+  LineReader(int descriptor, std::string name, std::string_view where, std::size_t max_bytes)
+      : path_(std::move(name)),
+        where_(where),
+        max_bytes_(max_bytes),
+        buffer_(std::size_t{1} << 16, '\0'),
+        descriptor_(descriptor) {
+    note_size();
+  }
+
   LineReader(const LineReader&) = delete;
   LineReader& operator=(const LineReader&) = delete;
   ~LineReader() {
-    if (descriptor_ >= 0) ::close(descriptor_);
+    if (owns_) ::close(descriptor_);
   }
 
   /// The next line, without its newline, until the next call; false at the end of the file. Throws Error where the
-  /// file can't be read.
+  /// file can't be read, and where a stream has more than this class reads.
   bool next() {
+    if (too_long_) skip_line();
     line_.clear();
     too_long_ = false;
-    bool any = false;
-    for (;;) {
-      if (rest_.empty() && !fill()) {
-        if (any) ++number_;
-        return any;  // the last line may lack its newline
-      }
-      any = true;
+    if (rest_.empty() && !fill()) return false;
+    ++number_;
+    if (stream_ && number_ > max_stream_lines) throw endless(std::to_string(max_stream_lines) + " lines");
+    do {
       const std::size_t end = rest_.find('\n');
       const std::string_view part = rest_.substr(0, end);
-      if (part.size() > max_bytes_ - line_.size()) too_long_ = true;
-      if (too_long_) {
+      if (part.size() > max_bytes_ - line_.size()) {
+        too_long_ = true;  // which is said now: the line's end may never come
         line_.clear();
-      } else {
-        line_.append(part);
-      }
-      rest_.remove_prefix(end == std::string_view::npos ? rest_.size() : end + 1);
-      if (end != std::string_view::npos) {
-        ++number_;
         return true;
       }
-    }
+      line_.append(part);
+      rest_.remove_prefix(end == std::string_view::npos ? rest_.size() : end + 1);
+      if (end != std::string_view::npos) return true;
+    } while (!rest_.empty() || fill());
+    return true;  // the last line may lack its newline
   }
 
   const std::string& line() const noexcept { return line_; }
@@ -72,12 +90,40 @@ class LineReader {
  private:
   bool fill() {
     for (;;) {
-      const auto count = ::read(descriptor_, buffer_.data(), buffer_.size());
+      const std::size_t wanted = std::min<std::uint64_t>(buffer_.size(), left_);
+      if (wanted == 0 && stream_) throw endless(std::to_string(max_stream_bytes >> 20) + " MiB");
+      const auto count = wanted == 0 ? 0 : ::read(descriptor_, buffer_.data(), wanted);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) throw error("read", std::generic_category().message(errno));
       rest_ = std::string_view(buffer_).substr(0, static_cast<std::size_t>(count));
+      left_ -= static_cast<std::uint64_t>(count);
       return count > 0;
     }
+  }
+
+  // a file of the system's own (/proc) says that it has no bytes, and is read as a pipe is
+  void note_size() {
+    struct ::stat status = {};
+    stream_ = ::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size == 0;
+    left_ = stream_ ? max_stream_bytes : static_cast<std::uint64_t>(status.st_size);
+  }
+
+  void skip_line() {
+    std::size_t skipped = 0;
+    while (!rest_.empty() || fill()) {
+      const std::size_t end = rest_.find('\n');
+      skipped += rest_.size();
+      if (end == std::string_view::npos && skipped > max_skipped_bytes) {
+        throw Error(where_, printable(path_, 1000) + ":" + std::to_string(number_), "the end of a line within a GiB",
+                    "a longer one");
+      }
+      rest_.remove_prefix(end == std::string_view::npos ? rest_.size() : end + 1);
+      if (end != std::string_view::npos) return;
+    }
+  }
+
+  Error endless(const std::string& most) const {
+    return Error(where_, printable(path_, 1000), "at most " + most + " from what is no file (write it to one)", "more");
   }
 
   Error error(std::string_view verb, std::string_view reason) const {
@@ -91,7 +137,10 @@ class LineReader {
   std::string_view rest_;  // of the buffer, not yet in a line
   std::string line_;
   std::size_t number_ = 0;
+  std::uint64_t left_ = 0;  // bytes that are still read
   int descriptor_ = -1;
+  bool owns_ = false;
+  bool stream_ = false;
   bool too_long_ = false;
 };
 

@@ -21,13 +21,17 @@
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// A file mapped into memory to be read: its bytes are brought in by the system when they are touched, and go when the
-/// object does. A file that somebody shortens while it is mapped is beyond what a reader can check.
+/// A file in memory, to be read. A large one is mapped: its bytes are brought in by the system when they are touched,
+/// and go when the object does; where somebody shortens it meanwhile, touching what is gone raises SIGBUS
+/// (docs/guest.md). One of at most `read_bytes` is read at once instead, and is whatever it was.
 class MappedFile {
  public:
+  static constexpr std::uint64_t read_bytes = std::uint64_t{16} << 20;
+
   /// Maps the regular file at `path`. Throws Error `[where] path: ...` where it cannot be opened, is no regular file,
-  /// or is empty.
-  static MappedFile open(const std::string& path, std::string_view where) {
+  /// is empty, or has more than `most` bytes.
+  static MappedFile open(const std::string& path, std::string_view where,
+                         std::uint64_t most = std::numeric_limits<std::uint64_t>::max()) {
     const auto fail = [&](std::string_view what) { return Error(where, printable(path, 1000).append(what)); };
     const auto reason = [](int code) { return std::generic_category().message(code); };
 
@@ -42,16 +46,33 @@ class MappedFile {
     if (!S_ISREG(status.st_mode)) throw fail(": expected a regular file, got a device, a pipe or a socket");
     if (status.st_size <= 0) throw fail(": the file is empty");
     const auto size = static_cast<std::uint64_t>(status.st_size);
+    if (size > most) {
+      throw fail(": expected at most " + std::to_string(most) + " bytes, got " + std::to_string(size));
+    }
     if (size > std::numeric_limits<std::ptrdiff_t>::max()) throw fail(": too large for this machine's addresses");
 
-    void* const data = ::mmap(nullptr, static_cast<std::size_t>(size), PROT_READ, MAP_PRIVATE, file.number, 0);
+    const bool read = size <= read_bytes;
+    void* const data = read ? ::mmap(nullptr, static_cast<std::size_t>(size), PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                            : ::mmap(nullptr, static_cast<std::size_t>(size), PROT_READ, MAP_PRIVATE, file.number, 0);
     if (data == MAP_FAILED) throw fail(": cannot map: " + reason(errno));
-    return MappedFile({static_cast<const std::byte*>(data), static_cast<std::size_t>(size)});
+    MappedFile mapped({static_cast<const std::byte*>(data), static_cast<std::size_t>(size)}, read);
+    for (std::size_t done = 0; read && done < size;) {
+      const auto count =
+          ::read(file.number, static_cast<std::byte*>(data) + done, static_cast<std::size_t>(size) - done);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) throw fail(": cannot read: " + reason(errno));
+      if (count == 0) throw fail(": cannot read: somebody shortens the file");
+      done += static_cast<std::size_t>(count);
+    }
+    if (read) (void)::mprotect(data, static_cast<std::size_t>(size), PROT_READ);
+    return mapped;
   }
 
-  MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})), read_(other.read_) {}
   MappedFile& operator=(MappedFile&& other) noexcept {
     std::swap(bytes_, other.bytes_);
+    std::swap(read_, other.read_);
     return *this;
   }
   ~MappedFile() {
@@ -63,6 +84,7 @@ class MappedFile {
 
   /// Asks the system to bring in `part`, a part of bytes(), while the caller goes on.
   void prefetch(std::span<const std::byte> part) const noexcept {
+    if (read_) return;
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     const std::size_t before = static_cast<std::size_t>(part.data() - bytes_.data()) % page;
     if (!part.empty()) ::madvise(address(part.data() - before), part.size() + before, MADV_WILLNEED);
@@ -71,7 +93,7 @@ class MappedFile {
   /// Gives back the memory of the whole pages inside `part`, a part of bytes(): for a loader that has converted it.
   /// The bytes stay readable; touching them again reads them from the file again.
   void release(std::span<const std::byte> part) const noexcept {
-    if (part.empty()) return;
+    if (part.empty() || read_) return;
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     const auto start = static_cast<std::size_t>(part.data() - bytes_.data());
     const std::size_t stop = start + part.size();
@@ -92,12 +114,13 @@ class MappedFile {
     int number;
   };
 
-  explicit MappedFile(std::span<const std::byte> bytes) noexcept : bytes_(bytes) {}
+  MappedFile(std::span<const std::byte> bytes, bool read) noexcept : bytes_(bytes), read_(read) {}
 
   // mmap's relatives take a pointer to non-const, though none of them writes to a mapping that is only read
   static void* address(const std::byte* p) noexcept { return const_cast<std::byte*>(p); }
 
   std::span<const std::byte> bytes_;
+  bool read_;  // into memory that no file stands behind
 };
 
 /// Whether the file at `path` can be read and starts with `start`, of at most 8 bytes.

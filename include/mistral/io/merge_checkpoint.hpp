@@ -19,6 +19,7 @@
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checkpoint.hpp>
 #include <mistral/io/dequantize.hpp>
+#include <mistral/io/folders.hpp>
 #include <mistral/io/held_weights.hpp>
 #include <mistral/io/safetensors_writer.hpp>
 #include <mistral/io/save_checkpoint.hpp>
@@ -229,7 +230,8 @@ inline ModelConfig model_config_of(const CheckpointConfig& c) noexcept {
 /// where the checkpoint's is tied to the embedding. Returns what rounding to `options.type` lost: nothing for F32.
 /// Throws Error before anything is written where the adapter is of another model's shapes or no plain LoRA, the
 /// checkpoint lacks a tensor or is a packed file, and for a type other than f32 and bf16; and where the folder can't be
-/// written, or a weight is no finite number. Each of its files appears whole or not at all.
+/// written, or a weight is no finite number. Each of its files appears whole or not at all, and a folder that was made and
+/// can't be filled goes again.
 inline MergeLoss merge_checkpoint(const Checkpoint& source, const std::string& adapter, const std::string& folder,
                                   const SaveCheckpointOptions& options = {}) {
   if (options.type != DType::f32 && options.type != DType::bf16) {
@@ -241,13 +243,14 @@ inline MergeLoss merge_checkpoint(const Checkpoint& source, const std::string& a
   }
   detail::AdapterChange change(adapter, source.config());
   for (const std::string& weight : weight_names(source.config())) (void)source.get_readable(weight);
-  make_folder(folder, "checkpoint");
+  FolderToFill out(folder, "checkpoint");
   const LayoutFiles names = files_of(CheckpointLayout::hugging_face);
-  detail::MergedWriter(source, change, options.type, options.progress)
-      .write(path_in(folder, names.tensors + ".safetensors"));
-  AtomicFile config(path_in(folder, names.config), "checkpoint");
+  AtomicFile config(out.file(names.config), "checkpoint");
   config.write(detail::hugging_face_config(detail::model_config_of(source.config()), options));
+  config.finish();
+  detail::MergedWriter(source, change, options.type, options.progress).write(out.file(names.tensors + ".safetensors"));
   config.commit();
+  out.keep();
   return change.loss();
 }
 

@@ -70,12 +70,18 @@ class SafetensorsWriter {
     written_ += bytes.size();
   }
 
-  /// Puts the file in its place. Throws Error where bytes are missing or the disk refuses.
-  void commit() {
+  /// Brings the file to the disk; see AtomicFile::finish. Throws Error where bytes are missing or the disk refuses.
+  void finish() {
     if (written_ != total_) {
       throw Error(where, printable(path_, 1000) + ": cannot write", std::to_string(total_) + " bytes of data",
                   std::to_string(written_));
     }
+    file_.finish();
+  }
+
+  /// Puts the file in its place. Throws Error as finish() does.
+  void commit() {
+    finish();
     file_.commit();
   }
 

@@ -18,6 +18,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checkpoint_layout.hpp>
+#include <mistral/io/folders.hpp>
 #include <mistral/io/safetensors.hpp>
 #include <mistral/io/safetensors_writer.hpp>
 #include <mistral/io/tensor_files.hpp>
@@ -142,7 +143,8 @@ class CheckpointWriter {
 
 /// Writes a model as a folder of Hugging Face's layout (config.json, model.safetensors; a tokenizer is put beside them
 /// by whoever has one), whatever format its weights are held in: `load` gives the same bits back, where `options.type`
-/// holds them. The folder is made if need be; each of the two files appears whole or not at all, the weights first.
+/// holds them. The folder is made if need be, and taken away again where it can't be filled; each of the two files
+/// appears whole or not at all, the weights first, once both are on the disk.
 /// Throws Error for a type other than f32 and bf16, for a model with adapters beside its weights (merge_adapter), which
 /// the folder couldn't hold, and where the folder can't be written.
 template <class Model>
@@ -156,16 +158,19 @@ void save_checkpoint(const Model& model, const std::string& folder, const SaveCh
                   std::to_string(model.output.adapters.size()));
     }
   }
-  make_folder(folder, "checkpoint");
+  FolderToFill out(folder, "checkpoint");
   const LayoutFiles names = files_of(CheckpointLayout::hugging_face);
   detail::CheckpointWriter weights(options.type, options.progress);
   visit_weights(model, weights);
-  SafetensorsWriter file(path_in(folder, names.tensors + ".safetensors"), weights.declared(), {{"format", "pt"}});
+  SafetensorsWriter file(out.file(names.tensors + ".safetensors"), weights.declared(), {{"format", "pt"}});
   visit_weights(model, weights.to(file));
-  file.commit();
-  AtomicFile config(path_in(folder, names.config), "checkpoint");
+  AtomicFile config(out.file(names.config), "checkpoint");
   config.write(detail::hugging_face_config(Model::config, options));
+  file.finish();
+  config.finish();
+  file.commit();
   config.commit();
+  out.keep();
 }
 
 }  // namespace mistral::inline MISTRAL_ABI

@@ -101,7 +101,8 @@ class TensorFiles {
 
   void open_shards(const std::string& folder, const std::string& index) {
     index_ = index;
-    const JsonObject root = JsonObject::parse(MappedFile::open(index, where).bytes(), where, index);
+    const JsonObject root =
+        JsonObject::parse(MappedFile::open(index, where, JsonDocument::max_file_bytes).bytes(), where, index);
     const JsonObject weight_map = root.object("weight_map");
     std::vector<std::string> shards;  // of the same place in files_
     for (const std::string& name : weight_map.names()) {

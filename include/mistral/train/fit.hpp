@@ -229,9 +229,9 @@ class Fit {
 /// moments, counts: an interrupted run that is resumed with the same options and data ends in the same bits as an
 /// unbroken one, and a run that is killed, at whatever moment, leaves a last checkpoint that can be gone on from.
 ///
-/// Throws Error `[fit] ...` for options out of range, for a checkpoint of another fit, and `[fit] step 12: ...` where
-/// an update fails, its loss or gradient isn't finite, or the loss rises by max_loss_rise; the checkpoints are then
-/// those from before.
+/// Throws Error `[fit] ...` for options out of range, for a checkpoint of another fit, where another fit writes to the
+/// folder now, and `[fit] step 12: ...` where an update fails, its loss or gradient isn't finite, or the loss rises by
+/// max_loss_rise; the checkpoints are then those from before.
 template <class Trainer, class Hooks = NoFitHooks>
 FitResult fit(Trainer& trainer, std::span<const Example> train, std::span<const Example> validation,
               const FitOptions& options, Hooks&& hooks = {}) {

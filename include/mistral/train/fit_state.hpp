@@ -1,26 +1,24 @@
 #pragma once
 
-#include <sys/stat.h>
-
 #include <bit>
-#include <cerrno>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 
 #include <mistral/core/error.hpp>
 #include <mistral/core/random.hpp>
-#include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checksum.hpp>
+#include <mistral/io/folders.hpp>
 #include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors_writer.hpp>
+#include <mistral/io/temporaries.hpp>
 #include <mistral/io/tensor_files.hpp>
 #include <mistral/train/batches.hpp>
 #include <mistral/train/trainer_options.hpp>
@@ -123,19 +121,18 @@ inline std::string note_text(std::uint64_t x) { return std::to_string(x); }
 /// The checkpoints of a fit: each the trainer's state and the fit's in one file, which appears whole or not at all.
 class FitFolder {
  public:
-  /// Makes the folder if need be. Throws Error where that fails.
+  /// Makes the folder if need be. Throws Error where that fails, and where another fit writes there now.
   FitFolder(const FitOptions& options, std::span<const Example> train, std::span<const Example> validation)
       : folder_(options.folder) {
     if (folder_.empty()) return;
+    made_.emplace(folder_, "fit");
+    lock_.emplace(folder_, "fit");
     settings_ = {{"fit.train_data", checksum_text(fingerprint(train))},
                  {"fit.validation_data", checksum_text(fingerprint(validation))},
                  {"fit.batch", std::to_string(options.batch)},
                  {"fit.accumulation", std::to_string(options.accumulation)},
                  {"fit.eval_steps", std::to_string(options.eval_steps)},
                  {"fit.seed", std::to_string(options.seed)}};
-    if (::mkdir(folder_.c_str(), 0777) != 0 && errno != EEXIST) {
-      throw Error("fit", printable(folder_, 1000) + ": cannot create: " + std::generic_category().message(errno));
-    }
     for (const std::string& path : {last(), best()}) remove_stale_temporaries(path);
   }
 
@@ -179,6 +176,8 @@ class FitFolder {
 
  private:
   std::string folder_;
+  std::optional<FolderToFill> made_;  // gone again where not even a first checkpoint could be written
+  std::optional<FolderLock> lock_;
   SafetensorsWriter::Metadata settings_;
 };
 
