@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -63,13 +64,13 @@ class KvCache {
   }
 
   /// Number of tokens that went through the last layer: the position of the next one.
-  std::int64_t position() const noexcept { return layers_.back().values.back().position(); }
+  std::int64_t position() const noexcept { return last_ring().position(); }
 
   /// Number of times that the rings have gone round.
   std::int64_t wraps() const noexcept { return position() / static_cast<std::int64_t>(Ring::capacity); }
 
   /// Number of tokens that rollback() can take back: as many as it was made for, and all until the rings have wrapped.
-  std::int64_t revertible() const noexcept { return layers_.back().values.back().revertible(); }
+  std::int64_t revertible() const noexcept { return last_ring().revertible(); }
 
   /// Takes the last `tokens` tokens back, at most revertible(): what follows is as if they had never been there.
   void rollback(std::int64_t tokens) noexcept {
@@ -78,6 +79,7 @@ class KvCache {
 
   /// Becomes what another cache is, in memory of its own: a fork. It can be rolled back as far as both were made for.
   void assign(const KvCache& other) noexcept {
+    assert(layers_.size() == other.layers_.size() && "cache: one of the two was moved from");
     for (std::size_t i = 0; i < C.n_layers; ++i) {
       for (std::size_t head = 0; head < C.n_kv_heads; ++head) {
         layers_[i].keys[head].assign(other.layers_[i].keys[head]);
@@ -95,6 +97,11 @@ class KvCache {
   template <std::size_t... Head>
   static std::array<Ring, C.n_kv_heads> rings(std::size_t undo, MemoryResource* memory, std::index_sequence<Head...>) {
     return {(static_cast<void>(Head), Ring(undo, memory))...};
+  }
+
+  const Ring& last_ring() const noexcept {
+    assert(!layers_.empty() && "cache: it has no layers: it, or its session, was moved from");
+    return layers_.back().values.back();
   }
 
   template <class Self, class Action>

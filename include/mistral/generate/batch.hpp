@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <exception>
 #include <span>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include <mistral/cache/kv_cache.hpp>
+#include <mistral/core/lifetime.hpp>
 #include <mistral/core/rows.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/batch_request.hpp>
@@ -31,7 +33,8 @@ namespace mistral::inline MISTRAL_ABI {
 /// ring of a model with a window bounds its sequence for ever. BatchScheduler says in which order sequences go.
 ///
 /// One thread steps. add(), cancel(), empty() and waiting() may be called from any other at any time, and all from the
-/// functions of a request. The model and the tokenizer must outlive the batch.
+/// functions of a request. The model, and the memory resource, must neither move nor end before the batch, which keeps
+/// a copy of the tokenizer. Debug builds assert that, and that no two threads step at once.
 template <class Model, KvElement KV = float>
 class SessionBatch {
   static constexpr ModelConfig C = Model::config;
@@ -48,6 +51,12 @@ class SessionBatch {
                         MemoryResource* memory = std::pmr::get_default_resource())
       : SessionBatch(model, nullptr, options, memory) {}
 
+  /// A temporary model would end before its batch.
+  ///@{
+  SessionBatch(const Model&&, const Tokenizer&, const BatchOptions& = {}, MemoryResource* = nullptr) = delete;
+  explicit SessionBatch(const Model&&, const BatchOptions& = {}, MemoryResource* = nullptr) = delete;
+  ///@}
+
   /// Bytes of the caches and of the activations.
   static constexpr std::size_t memory_bytes(const BatchOptions& options) noexcept {
     return options.max_sequences * (KvCache<C, KV>::bytes + Batch<C.vocab_size>::bytes(1)) +
@@ -60,10 +69,12 @@ class SessionBatch {
 
   /// The same for a sequence that goes on from a session's cache, such as one that was restored from a file: its prompt
   /// is what comes after that. The cache is copied when the sequence begins, and must stay as it is until the sequence
-  /// has ended. It shares no prefix.
+  /// has ended: it must neither move nor end. It shares no prefix.
   SequenceId add(BatchRequest request, const KvCache<C, KV>& start) {
     return scheduler_.add(std::move(request), {&start, static_cast<std::size_t>(start.position())});
   }
+  /// A temporary cache would end before it is copied.
+  SequenceId add(BatchRequest, const KvCache<C, KV>&&) = delete;
 
   /// What a sequence left behind, for a session's cache to be assigned: all of its tokens but a last one that was only
   /// chosen. Until the next step; null where it failed or was called off.
@@ -80,6 +91,10 @@ class SessionBatch {
   /// in its result; where there is none for results, step() itself throws std::bad_alloc: all is then as it was, and it
   /// may be called again.
   std::vector<BatchResult> step() {
+    const detail::InUse::Scope use(stepping_, detail::asserts);
+    assert(use.alone() && "batch: two threads step it at once, or a function of a request steps its own batch");
+    assert(!watch_.moved() && "batch: its model was moved: it must neither move nor end before its batches");
+    assert(!watch_.ended() && "batch: its model has ended: it must neither move nor end before its batches");
     BatchScheduler::Plan& plan = scheduler_.plan();
     for (const BatchScheduler::Copy& copy : plan.copies) {
       KvCache<C, KV>& cache = caches_[copy.to];
@@ -135,7 +150,11 @@ class SessionBatch {
   };
 
   SessionBatch(const Model& model, const Tokenizer* tokenizer, const BatchOptions& options, MemoryResource* memory)
-      : model_(&model), scheduler_(C, tokenizer, options), work_(options.token_budget), logits_(options.max_sequences) {
+      : model_(&model),
+        watch_(model.lifetime(), detail::asserts),
+        scheduler_(C, tokenizer, options),
+        work_(options.token_budget),
+        logits_(options.max_sequences) {
     tokens_.reserve(options.token_budget);
     sequences_.reserve(options.max_sequences);
     rows_.reserve(options.max_sequences);
@@ -178,6 +197,8 @@ class SessionBatch {
   }
 
   const Model* model_;
+  detail::LifeWatch watch_;  // of the model
+  detail::InUse stepping_;
   BatchScheduler scheduler_;
   std::vector<KvCache<C, KV>> caches_;  // of each slot
   Workspace<C, typename Model::Format, KV> work_;

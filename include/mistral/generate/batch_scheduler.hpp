@@ -72,7 +72,11 @@ class BatchScheduler {
   };
 
   BatchScheduler(const ModelConfig& config, const Tokenizer* tokenizer, const BatchOptions& options)
-      : config_(config), tokenizer_(tokenizer), options_(validated(options)), queue_(options), slots_(config, options) {
+      : config_(config),
+        tokenizer_(tokenizer != nullptr ? std::optional(*tokenizer) : std::nullopt),
+        options_(validated(options)),
+        queue_(options),
+        slots_(config, options) {
     const std::size_t slots = options.max_sequences;
     shares_.reserve(slots);
     choosing_.reserve(slots);
@@ -178,6 +182,8 @@ class BatchScheduler {
     return options;
   }
 
+  const Tokenizer* tokenizer() const noexcept { return tokenizer_ ? &*tokenizer_ : nullptr; }
+
   void check(const BatchRequest& request, std::size_t before) const {
     if (request.prompt.empty()) throw Error("batch", "prompt", "at least one token", "none");
     for (std::size_t i = 0; i < request.prompt.size(); ++i) {
@@ -193,7 +199,7 @@ class BatchScheduler {
     }
     detail::check_prompt("batch", request.prompt.size(), options_.max_prompt_tokens);
     detail::check_prompt("batch", request.prompt.size(), request.options.max_prompt_tokens);
-    Continuation(tokenizer_, request.options, config_.vocab_size);  // throws for wrong options
+    Continuation(tokenizer(), request.options, config_.vocab_size);  // throws for wrong options
   }
 
   void drop_cancelled() {
@@ -219,7 +225,7 @@ class BatchScheduler {
       const SequenceId id = next->id;
       std::unique_ptr<Running> begun;
       try {
-        Continuation text(tokenizer_, next->request.options, config_.vocab_size);
+        Continuation text(tokenizer(), next->request.options, config_.vocab_size);
         text.begin(next->request.options.seen, next->request.prompt);
         begun = std::make_unique<Running>(Running{id, std::move(next->request), next->start, std::move(text)});
       } catch (...) {  // memory
@@ -340,7 +346,7 @@ class BatchScheduler {
   }
 
   ModelConfig config_;
-  const Tokenizer* tokenizer_;
+  std::optional<Tokenizer> tokenizer_;
   BatchOptions options_;
   BatchQueue queue_;
   detail::BatchSlots slots_;

@@ -9,6 +9,7 @@
 
 #include <mistral/cache/kv_cache.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/lifetime.hpp>
 #include <mistral/core/rows.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/nn/transformer.hpp>
@@ -30,8 +31,11 @@ inline constexpr std::size_t default_chunk = std::min<std::size_t>(512, C.cache_
 /// it goes on for any number of tokens.
 ///
 /// Logits are the same bits however a text is cut into calls and chunks, and on any number of threads; also after a
-/// rollback, and in a fork. The model must outlive the session. Sessions are independent: each may run in a thread of
-/// its own.
+/// rollback, and in a fork.
+///
+/// The model, and the memory resource, must neither move nor end before the session. Sessions are independent: each may
+/// run in a thread of its own, but one thread uses a session at a time, and no hook the session that it watches. Debug
+/// builds assert all of this.
 template <class Model, KvElement KV = float, std::size_t Chunk = default_chunk<Model::config>>
 class Session {
   static constexpr ModelConfig C = Model::config;
@@ -56,16 +60,26 @@ class Session {
     return KvCache<C, KV>::rollback_bytes(tokens);
   }
 
+  /// A temporary model would end before its session.
+  explicit Session(const Model&&, std::size_t = 0, MemoryResource* = nullptr) = delete;
+
   /// `rollback`: tokens that can be taken back at any time. Without a window, or until it is full, all can be, and that
   /// costs nothing. `memory`: where the cache's memory is taken from.
   explicit Session(const Model& model, std::size_t rollback = 0,
                    MemoryResource* memory = std::pmr::get_default_resource())
-      : model_(&model), rollback_(rollback), memory_(memory), cache_(rollback, memory), work_(Chunk), last_(1) {
+      : model_(&model),
+        watch_(model.lifetime(), detail::asserts),
+        rollback_(rollback),
+        memory_(memory),
+        cache_(rollback, memory),
+        work_(Chunk),
+        last_(1) {
     last_.resize(1);
   }
 
   /// Another session in the state of this one, over the same model. The two then go their own ways.
   Session fork() const {
+    check_model();
     Session copy(*model_, rollback_, memory_);
     copy.assign(*this);
     return copy;
@@ -74,16 +88,22 @@ class Session {
   /// Becomes what another session over the same model is, the adapter included: a fork that allocates nothing. It can
   /// be rolled back as far as both were made for.
   void assign(const Session& other) noexcept {
-    assert(model_ == other.model_);
+    if (this == &other) return;
+    const auto alone = enter();
+    other.check_model();
+    assert(!other.in_use_.used() && "session: another thread uses the session that is copied");
+    assert(model_ == other.model_ && "session: the other session is over another model");
     cache_.assign(other.cache_);
     if constexpr (requires { use_adapter(other.adapter_); }) use_adapter(other.adapter_);
   }
 
   /// Takes a prompt, in chunks. Returns the logits after its last token: (vocab_size), until the next call.
   /// Throws Error if it is empty, holds an id outside the vocabulary, or goes past the context of a model without a
-  /// window; the session is then as it was. If the tape throws, the session is cleared.
+  /// window; the session is then as it was. If the tape throws, or there is no memory for what it is shown, the session
+  /// is cleared.
   template <class Tape = NoTape>
   std::span<const float> prefill(std::span<const TokenId> prompt, Tape&& tape = {}) {
+    const auto alone = enter();
     check(prompt);
     run(prompt, tape, [&](std::size_t done, std::size_t rows) {
       if (done + rows == prompt.size()) model_->logits(work_, rows - 1, last_.view());
@@ -97,9 +117,11 @@ class Session {
     return prefill(std::span<const TokenId>(&token, 1), tape);
   }
 
-  /// Takes some tokens. Returns the logits after each of them: (tokens, vocab_size), until the next call.
+  /// Takes some tokens. Returns the logits after each of them: (tokens, vocab_size), until the next call. Throws as
+  /// prefill does; where there is no memory for the logits, the session is as it was.
   template <class Tape = NoTape>
   Rows<const float> forward(std::span<const TokenId> tokens, Tape&& tape = {}) {
+    const auto alone = enter();
     check(tokens);
     if (all_.capacity() < tokens.size()) all_ = Batch<C.vocab_size>(tokens.size());
     all_.resize(tokens.size());
@@ -130,7 +152,10 @@ class Session {
   /// The same, to be read.
   const KvCache<C, KV>& cache() const noexcept { return cache_; }
   /// What it runs.
-  const Model& model() const noexcept { return *model_; }
+  const Model& model() const noexcept {
+    check_model();
+    return *model_;
+  }
 
   /// Number of tokens that can be taken back at any time, once the session has taken them.
   std::size_t max_rollback() const noexcept { return C.window_size == 0 ? C.context_len : rollback_; }
@@ -141,6 +166,7 @@ class Session {
   /// Takes the last `tokens` tokens back: what follows is as if they had never been there. Throws Error where they are
   /// more than revertible(); the session is then as it was.
   void rollback(std::int64_t tokens) {
+    const auto alone = enter();
     if (tokens < 0 || tokens > revertible()) {
       throw Error("session", "rollback at position " + std::to_string(position()),
                   "0 ... " + std::to_string(revertible()) + " tokens", std::to_string(tokens));
@@ -149,9 +175,25 @@ class Session {
   }
 
   /// Forgets the sequence: the next token has position 0.
-  void clear() noexcept { cache_.clear(); }
+  void clear() noexcept {
+    const auto alone = enter();
+    cache_.clear();
+  }
 
  private:
+  // What changes the sequence begins with this.
+  detail::InUse::Scope enter() noexcept {
+    detail::InUse::Scope use(in_use_, detail::asserts);
+    assert(use.alone() && "session: two threads use it at once, or a hook uses the session that it watches");
+    check_model();
+    return use;
+  }
+
+  void check_model() const noexcept {
+    assert(!watch_.moved() && "session: its model was moved: it must neither move nor end before its sessions");
+    assert(!watch_.ended() && "session: its model has ended: it must neither move nor end before its sessions");
+  }
+
   void check(std::span<const TokenId> tokens) const {
     if (tokens.empty()) throw Error("session", "tokens", "at least one", "none");
     for (std::size_t i = 0; i < tokens.size(); ++i) {
@@ -177,12 +219,14 @@ class Session {
         after_chunk(done, rows);
       }
     } catch (...) {  // a tape threw between two layers: some rings have met the chunk and some have not
-      clear();
+      cache_.clear();
       throw;
     }
   }
 
   const Model* model_;
+  detail::LifeWatch watch_;  // of the model
+  detail::InUse in_use_;
   std::size_t rollback_;
   MemoryResource* memory_;
   std::size_t adapter_ = 0;

@@ -28,7 +28,7 @@ class TaskPrompts {
   /// Throws Error where the task has fewer examples, and for a tokenizer without what the template needs.
   TaskPrompts(const Task& task, std::size_t shots, const Tokenizer& tokenizer,
               std::optional<ChatTemplate> chat_template = {})
-      : tokenizer_(&tokenizer), template_(chat_template), before_(shots_text(task, shots)) {
+      : tokenizer_(tokenizer), template_(chat_template), before_(shots_text(task, shots)) {
     if (!template_) return;
     for (const TaskItem& shot : std::span(task.shots).first(shots)) {
       turns_.push_back({"user", std::string(without_end(shot.prompt))});
@@ -38,25 +38,25 @@ class TaskPrompts {
     encode_chat(tokenizer, *template_, {{"user", ""}});  // throws for what the tokenizer lacks
   }
 
-  const Tokenizer& tokenizer() const noexcept { return *tokenizer_; }
+  const Tokenizer& tokenizer() const noexcept { return tokenizer_; }
 
   /// Whether questions are conversations: what follows is then a text of its own.
   bool is_chat() const noexcept { return template_.has_value(); }
 
   /// What an answer follows.
   std::vector<TokenId> prompt(const TaskItem& item) const {
-    if (template_) return encode_chat(*tokenizer_, *template_, conversation(item));
-    std::vector<TokenId> ids = tokenizer_->encode(before_ + item.prompt);
-    if (tokenizer_->bos_id() >= 0) ids.insert(ids.begin(), tokenizer_->bos_id());
+    if (template_) return encode_chat(tokenizer_, *template_, conversation(item));
+    std::vector<TokenId> ids = tokenizer_.encode(before_ + item.prompt);
+    if (tokenizer_.bos_id() >= 0) ids.insert(ids.begin(), tokenizer_.bos_id());
     return ids;
   }
 
   /// The prompt and its choices.
   Continuations choices(const TaskItem& item) const {
-    if (!template_) return encode_continuations(*tokenizer_, before_ + item.prompt, item.choices);
+    if (!template_) return encode_continuations(tokenizer_, before_ + item.prompt, item.choices);
     std::vector<std::string> answers;
     for (const std::string& choice : item.choices) answers.emplace_back(without_begin(choice));
-    return encode_answers(*tokenizer_, *template_, conversation(item), answers);
+    return encode_answers(tokenizer_, *template_, conversation(item), answers);
   }
 
  private:
@@ -75,7 +75,7 @@ class TaskPrompts {
     return messages;
   }
 
-  const Tokenizer* tokenizer_;
+  Tokenizer tokenizer_;
   std::optional<ChatTemplate> template_;
   std::string before_;          // the examples, of plain texts...
   std::vector<Message> turns_;  // ...and of conversations

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <mistral/core/config.hpp>
+#include <mistral/core/lifetime.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/kernels/rope.hpp>
 #include <mistral/nn/block.hpp>
@@ -16,7 +17,8 @@
 namespace mistral::inline MISTRAL_ABI {
 
 /// A transformer of the Mistral family: its shape is the config C, its matrices are held in the format F. Made with
-/// weights of no particular value: `load` gives it a checkpoint's.
+/// weights of no particular value: `load` gives it a checkpoint's. It must neither move nor end while sessions, batches
+/// or trainers use it, which are made over it where it stays: not over a temporary.
 template <ModelConfig C, WeightFormat F>
 class Transformer {
   static_assert(CheckedConfig<C>::value);
@@ -51,6 +53,7 @@ class Transformer {
   void forward(std::span<const TokenId> tokens, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,
                Tape&& tape = {}) const {
     static_assert(CheckedTape<std::remove_reference_t<Tape>>::value);
+    assert(layers.size() == C.n_layers && "transformer: it has no layers: it was moved from");
     work.x.resize(tokens.size());
     work.turns.resize(tokens.size());
     for (std::size_t row = 0; row < tokens.size(); ++row) {
@@ -93,6 +96,9 @@ class Transformer {
     output.forward(work.inputs.prepare(work.branch.view()), out);
   }
 
+  /// What those that point at it know it by, for their assertions.
+  const detail::Lifetime& lifetime() const noexcept { return lifetime_; }
+
  private:
   template <KvElement T, class Tape>
   static void show_residual(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,
@@ -113,6 +119,7 @@ class Transformer {
   }
 
   std::vector<double> frequencies_ = frequencies();
+  detail::Lifetime lifetime_;
 };
 
 }  // namespace mistral::inline MISTRAL_ABI

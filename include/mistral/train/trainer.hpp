@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/lifetime.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/io/printable.hpp>
@@ -20,6 +22,7 @@
 #include <mistral/io/safetensors_writer.hpp>
 #include <mistral/nn/weights.hpp>
 #include <mistral/train/backward.hpp>
+#include <mistral/train/check_examples.hpp>
 #include <mistral/train/gradients.hpp>
 #include <mistral/train/optimizer.hpp>
 #include <mistral/train/trainer_options.hpp>
@@ -27,7 +30,9 @@
 namespace mistral::inline MISTRAL_ABI {
 
 /// Trains a model in place: all parameters of a Transformer<C, F32>, or one adapter of a Transformer<C, Lora<F>>. The
-/// model must outlive it, and nobody else may use it during a call. Results are the same bits on any number of threads.
+/// model, and that adapter, must neither move nor end before it, and nobody else may use the model during a call; debug
+/// builds assert that, and that one thread uses the trainer at a time. Results are the same bits on any number of
+/// threads.
 template <class Model>
 class Trainer {
   static constexpr ModelConfig C = Model::config;
@@ -39,13 +44,19 @@ class Trainer {
  public:
   /// Throws Error for options out of range, and for a model without the adapter.
   explicit Trainer(Model& model, const TrainerOptions& options = {})
-      : model_(&model), options_(checked(model, options)), gradients_(model, options.adapter) {
+      : model_(&model),
+        watch_(model.lifetime(), detail::asserts),
+        options_(checked(model, options)),
+        gradients_(model, options.adapter) {
     parameters_ = gradients_.parameters(model);
     for (const Parameter& p : parameters_) {
       first_moments_.emplace_back(p.value.size());
       if (options_.optimizer == Optimizer::adamw) second_moments_.emplace_back(p.value.size());
     }
   }
+
+  /// A temporary model would end before its trainer.
+  explicit Trainer(Model&&, const TrainerOptions& = {}) = delete;
 
   /// One step: the gradient over a batch (and what was accumulated before), and the update. Returns the mean
   /// cross-entropy over the batch's targets, in nats, before the step. Throws Error for an example without a target or
@@ -59,8 +70,10 @@ class Trainer {
   /// Adds the gradient of some more examples, for a batch that comes in parts. Throws as step does; the parts before it
   /// are then given up too.
   void accumulate(std::span<const Example> batch) {
+    const auto alone = enter();
     try {
-      check(batch);
+      assert(in_place() && "trainer: the adapter that it trains was removed, or another put in its place");
+      detail::check_examples(batch, C);
       for (std::size_t first = 0; first < batch.size();) {
         const std::size_t count = pass_of(batch.subspan(first));
         const Pass pass = lay_out(batch.subspan(first, count), examples_ + first);
@@ -83,6 +96,7 @@ class Trainer {
   /// The update from all that was accumulated since the last one: the gradient of the mean over its targets. Returns
   /// that mean, and throws, as step does.
   float update() {
+    const auto alone = enter();
     if (targets_ == 0) throw Error("trainer", "a step", "at least one example", "none");
     const double mean = 1.0 / static_cast<double>(targets_);
     const auto loss = static_cast<float>(loss_ * mean);
@@ -127,7 +141,8 @@ class Trainer {
   /// The mean cross-entropy over the examples' targets, in nats, without dropout: for validation. Throws Error as step
   /// does for bad examples.
   double evaluate(std::span<const Example> examples) {
-    check(examples);
+    const auto alone = enter();
+    detail::check_examples(examples, C);
     double loss = 0.0;
     std::size_t targets = 0;
     for (std::size_t first = 0; first < examples.size();) {
@@ -145,6 +160,8 @@ class Trainer {
   /// `notes` go into the same file, for the caller's own state: names that are none of the trainer's, and texts. Throws
   /// Error between accumulate and update, and where the file can't be written.
   void save(const std::string& path, const SafetensorsWriter::Metadata& notes = {}) const {
+    check_model();
+    assert(!in_use_.used() && "trainer: another thread uses it");
     if (targets_ != 0) throw Error("trainer", "a state to be saved", "one between updates", "accumulated gradients");
     std::vector<SafetensorsTensor> tensors;
     for_each_tensor(*this, [&](const std::string& name, std::span<const float> values) {
@@ -161,6 +178,8 @@ class Trainer {
   /// notes among them. Throws Error for a file of another kind, another model or other options; the trainer is then as
   /// it was, and so where there is no memory.
   SafetensorsWriter::Metadata resume(const std::string& path) {
+    const auto alone = enter();
+    assert(in_place() && "trainer: the adapter that it trains was removed, or another put in its place");
     const Safetensors file = Safetensors::open(path);
     const auto text = [&](std::string_view key) -> const std::string& {
       for (const auto& [name, value] : file.metadata()) {
@@ -220,7 +239,10 @@ class Trainer {
   /// What it was made with.
   const TrainerOptions& options() const noexcept { return options_; }
   /// What it trains.
-  const Model& model() const noexcept { return *model_; }
+  const Model& model() const noexcept {
+    check_model();
+    return *model_;
+  }
 
  private:
   struct Pass {
@@ -229,6 +251,29 @@ class Trainer {
     std::vector<typename Backward<Model>::Target> targets;
     std::vector<std::uint64_t> row_keys;
   };
+
+  // What changes the model or the state begins with this.
+  detail::InUse::Scope enter() noexcept {
+    detail::InUse::Scope use(in_use_, detail::asserts);
+    assert(use.alone() && "trainer: two threads use it at once");
+    check_model();
+    return use;
+  }
+
+  void check_model() const noexcept {
+    assert(!watch_.moved() && "trainer: its model was moved: it must neither move nor end before its trainers");
+    assert(!watch_.ended() && "trainer: its model has ended: it must neither move nor end before its trainers");
+  }
+
+  // Whether the parameters stand where they stood when it was made.
+  bool in_place() {
+    if constexpr (is_lora<F>) {
+      if (options_.adapter >= model_->output.adapters.size()) return false;
+    }
+    const std::vector<Parameter> now = gradients_.parameters(*model_);
+    return std::equal(now.begin(), now.end(), parameters_.begin(), parameters_.end(),
+                      [](const Parameter& a, const Parameter& b) { return a.value.data() == b.value.data(); });
+  }
 
   /// Calls visit(name, values) for each tensor of the state.
   template <class Self, class Visitor>
@@ -265,41 +310,6 @@ class Trainer {
       visit_weights(model, HoldsOwnMemory{});
     }
     return options;
-  }
-
-  static void check(std::span<const Example> batch) {
-    if (batch.empty()) throw Error("trainer", "a batch", "at least one example", "none");
-    for (std::size_t i = 0; i < batch.size(); ++i) {
-      const Example& example = batch[i];
-      const auto refuse = [i](const std::string& what, const std::string& expected, const std::string& found) {
-        throw Error("trainer", "example " + std::to_string(i) + what, expected, found);
-      };
-      const std::size_t size = example.tokens.size();
-      if (size < 2) refuse("", "at least 2 tokens", std::to_string(size));
-      if (example.answers.empty() && example.answer_begin >= size) {
-        refuse(": answer_begin", "less than its " + std::to_string(size) + " tokens",
-               std::to_string(example.answer_begin));
-      }
-      std::size_t from = 0;
-      for (const TokenRange& range : example.answers) {
-        if (range.begin < from || range.begin >= range.end || range.end > size) {
-          refuse(": answers", "ranges in order, within its " + std::to_string(size) + " tokens",
-                 std::to_string(range.begin) + " ... " + std::to_string(range.end));
-        }
-        from = range.end;
-      }
-      if (target_count(example) == 0) refuse(": answers", "a token behind the first", "none");
-      if (C.window_size == 0 && size > C.context_len) {
-        refuse("", "at most " + std::to_string(C.context_len) + " tokens (context_len)", std::to_string(size));
-      }
-      for (std::size_t t = 0; t < size; ++t) {
-        const TokenId id = example.tokens[t];
-        if (id < 0 || static_cast<std::size_t>(id) >= C.vocab_size) {
-          refuse(": token " + std::to_string(t), "an id of 0 ... " + std::to_string(C.vocab_size - 1),
-                 std::to_string(id));
-        }
-      }
-    }
   }
 
   /// How many of the next examples go through the model together.
@@ -348,6 +358,8 @@ class Trainer {
   }
 
   Model* model_;
+  detail::LifeWatch watch_;  // of the model
+  detail::InUse in_use_;
   TrainerOptions options_;
   Gradients<Model> gradients_;
   std::vector<Parameter> parameters_;
