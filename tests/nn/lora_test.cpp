@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <mistral/format/bf16.hpp>
+#include <mistral/format/f16.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q8_0.hpp>
@@ -127,6 +128,25 @@ TEST_CASE("a merge into a narrow format says what it lost") {
   CHECK(fine.relative > 0.0);
 }
 
+TEST_CASE("a merge that a format doesn't hold is an error, and leaves the model as it was") {
+  using Narrow = Transformer<test::tiny, Lora<F16>>;
+  Narrow model;
+  randomize(model, 3);
+  add_adapter(model, {.rank = 2, .alpha = 1e6f});
+  std::vector<float> ones(model.layers[1].attention.wo.weight.rows() * 2, 1.0f);
+  detail::pack_all(model.layers[1].attention.wo.adapters[0].b, ones);
+  const std::vector<TokenId> tokens{1, 2, 3};
+  Session session{model};
+  session.use_adapter(no_adapter);
+  const auto before = session.prefill(tokens);
+  const std::vector<float> logits(before.begin(), before.end());
+  const std::string error = test::error_of([&] { merge_adapter(model); });
+  CHECK(error.starts_with("[adapter] layers.1.attention.wo with the adapter: expected weights that F16 holds, got "));
+  CHECK(adapter_count(model) == 1);
+  session.clear();
+  CHECK(test::same_bits(session.prefill(tokens), logits));
+}
+
 TEST_CASE("a session's file is taken in by one that goes through the same adapter, and by no other") {
   auto model = test::random_model<Transformer<test::tiny, Lora<F32>>>(6);
   using Session = mistral::Session<decltype(model), float, 8>;
@@ -216,7 +236,7 @@ TEST_CASE("wrong options of an adapter are an error, and leave the model without
   };
   CHECK(error({.rank = 0}) == "[adapter] rank: expected 1 ... 512, got 0");
   CHECK(error({.rank = 513}) == "[adapter] rank: expected 1 ... 512, got 513");
-  CHECK(error({.dropout = 1.0f}) == "[adapter] dropout: expected 0 ... 1, less than 1, got 1.000000");
+  CHECK(error({.dropout = 1.0f}) == "[adapter] dropout: expected 0 ... 1, less than 1, got 1");
   CHECK(error({.alpha = std::numeric_limits<float>::quiet_NaN()}) ==
         "[adapter] alpha: expected a finite number, got nan");
   CHECK(error({.targets = {false, false, false, false, false, false, false, false}}) ==

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -8,11 +7,11 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include <mistral/core/error.hpp>
 #include <mistral/core/finite.hpp>
 #include <mistral/core/number_text.hpp>
+#include <mistral/format/held.hpp>
 #include <mistral/io/checkpoint.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -34,14 +33,8 @@ class HeldWeights {
   ///   decode  decode(std::span<float>) gives what the format made of them; called where that isn't certain
   template <class Decode>
   void add(std::size_t row, std::span<const float> wanted, const Decode& decode) {
-    const float largest = largest_magnitude(wanted);
-    if (largest <= certain) return;
-    if (refuse_ == Refuse::not_finite && !std::isfinite(largest)) return note(row, largest);
-    std::vector<float> found(wanted.size());
-    decode(std::span<float>(found));
-    for (std::size_t i = 0; i < found.size(); ++i) {
-      if (std::isfinite(wanted[i]) != std::isfinite(found[i])) return note(row, largest);
-    }
+    const bool refused = refuse_ == Refuse::not_finite && !all_finite(wanted);
+    if (refused || !holds(wanted, decode)) note(row, largest_magnitude(wanted));
   }
 
   /// Throws Error `[safetensors] file: tensor 'name': expected weights that Q8_0 holds, got 1.3e+08 in row 5` for the
@@ -57,10 +50,6 @@ class HeldWeights {
 
  private:
   static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
-
-  // Scales are halves, and at most as large as the largest weight of a block: no weight up to here overflows any
-  // format.
-  static constexpr float certain = 65504.0f;
 
   void note(std::size_t row, float value) {
     const std::lock_guard lock(mutex_);

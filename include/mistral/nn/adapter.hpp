@@ -15,8 +15,10 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/finite.hpp>
 #include <mistral/core/number_text.hpp>
 #include <mistral/core/random.hpp>
+#include <mistral/format/held.hpp>
 #include <mistral/nn/lora.hpp>
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/product.hpp>
@@ -178,18 +180,34 @@ class AdapterMerger {
     }
   }
 
+  /// The largest magnitude in the first panel of W + scale B A that the format doesn't hold, if there is one. To be
+  /// called behind reserve().
+  std::optional<float> not_held(const Panels<F>& weight, const LoraMatrices& m) {
+    const std::size_t cols = weight.cols(), panels = weight.view().panel_count();
+    for (std::size_t k = 0; k < m.rank(); ++k) m.a.unpack_row(k, std::span(a_).subspan(k * cols, cols));
+    for_each_panel(panels, [&](std::size_t panel, Scratch& scratch) {
+      const float* rows[panel_rows];
+      const std::size_t count = sum_rows(weight, m, panel, scratch, rows).count;
+      const std::span<const float> wanted = std::span(scratch.wanted).first(count * cols);
+      const bool held = holds(wanted, [&](std::span<float> found) {
+        Panels<F> alone(count, cols);
+        alone.pack(0, std::span<const float* const>(rows, count));
+        for (std::size_t r = 0; r < count; ++r) alone.unpack_row(r, found.subspan(r * cols, cols));
+      });
+      squares_[panel].lost = held ? 0.0 : static_cast<double>(largest_magnitude(wanted));
+    });
+    for (std::size_t panel = 0; panel < panels; ++panel) {
+      if (squares_[panel].lost != 0.0) return static_cast<float>(squares_[panel].lost);
+    }
+    return std::nullopt;
+  }
+
   /// W + scale B A, rounded to the format.
   void merge(Panels<F>& weight, const LoraMatrices& m) noexcept {
     const std::size_t cols = weight.cols(), panels = weight.view().panel_count();
     for (std::size_t k = 0; k < m.rank(); ++k) m.a.unpack_row(k, std::span(a_).subspan(k * cols, cols));
-    const std::size_t shares = std::min(scratch_.size(), panels);
-    parallel::for_ranges(shares, 1, [&](std::size_t begin, std::size_t end) {
-      for (std::size_t share = begin; share < end; ++share) {
-        for (std::size_t panel = panels * share / shares; panel < panels * (share + 1) / shares; ++panel) {
-          squares_[panel] = merge_panel(weight, m, panel, scratch_[share]);
-        }
-      }
-    });
+    for_each_panel(
+        panels, [&](std::size_t panel, Scratch& scratch) { squares_[panel] = merge_panel(weight, m, panel, scratch); });
     for (std::size_t panel = 0; panel < panels; ++panel) {  // in order, for any number of threads
       lost_ += squares_[panel].lost;
       added_ += squares_[panel].added;
@@ -207,14 +225,33 @@ class AdapterMerger {
     std::vector<float> wanted, row, b;
   };
 
-  Squares merge_panel(Panels<F>& weight, const LoraMatrices& m, std::size_t panel, Scratch& scratch) const noexcept {
+  // Calls f(panel, scratch) for each panel, on several threads.
+  template <class Function>
+  void for_each_panel(std::size_t panels, const Function& f) {
+    const std::size_t shares = std::min(scratch_.size(), panels);
+    parallel::for_ranges(shares, 1, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t share = begin; share < end; ++share) {
+        for (std::size_t panel = panels * share / shares; panel < panels * (share + 1) / shares; ++panel) {
+          f(panel, scratch_[share]);
+        }
+      }
+    });
+  }
+
+  // Rows of a panel, and the squares of what was added to them.
+  struct Summed {
+    std::size_t count = 0;
+    double added = 0.0;
+  };
+
+  // W + scale B A of a panel's rows, into scratch.wanted; rows[r] is where row r begins.
+  Summed sum_rows(const Panels<F>& weight, const LoraMatrices& m, std::size_t panel, Scratch& scratch,
+                  const float* (&rows)[panel_rows]) const noexcept {
     const std::size_t cols = weight.cols();
     const std::span<float> row = std::span(scratch.row).first(cols);
     const std::span<float> b = std::span(scratch.b).first(m.rank());
-    Squares sum;
-    const float* rows[panel_rows];
-    const std::size_t count = std::min(panel_rows, weight.rows() - panel * panel_rows);
-    for (std::size_t r = 0; r < count; ++r) {
+    Summed sum{std::min(panel_rows, weight.rows() - panel * panel_rows)};
+    for (std::size_t r = 0; r < sum.count; ++r) {
       float* const w = scratch.wanted.data() + r * cols;
       rows[r] = w;
       weight.unpack_row(panel * panel_rows + r, std::span<float>(w, cols));
@@ -229,6 +266,15 @@ class AdapterMerger {
         sum.added += static_cast<double>(row[i]) * static_cast<double>(row[i]);
       }
     }
+    return sum;
+  }
+
+  Squares merge_panel(Panels<F>& weight, const LoraMatrices& m, std::size_t panel, Scratch& scratch) const noexcept {
+    const std::size_t cols = weight.cols();
+    const std::span<float> row = std::span(scratch.row).first(cols);
+    const float* rows[panel_rows];
+    const auto [count, added] = sum_rows(weight, m, panel, scratch, rows);
+    Squares sum{0.0, added};
     weight.pack(panel, std::span<const float* const>(rows, count));
     for (std::size_t r = 0; r < count; ++r) {
       weight.unpack_row(panel * panel_rows + r, row);
@@ -259,8 +305,8 @@ Panels<F> own_copy(const Panels<F>& weight) {
 
 /// Adds an adapter to the weights, W + scale B A rounded to the base's format, and takes it away. What it returns says
 /// what rounding cost: worth a look wherever the format is narrower than F32. Weights that lie in a file are copied to
-/// memory first. Throws Error where there is no adapter of that number; the model is then as it was, and so where there
-/// is no memory.
+/// memory first. Throws Error where there is no adapter of that number, or the format doesn't hold what the weights
+/// become; the model is then as it was, and so where there is no memory.
 template <class Model>
 MergeLoss merge_adapter(Model& model, std::size_t adapter = 0) {
   if (adapter >= adapter_count(model)) {
@@ -276,10 +322,14 @@ MergeLoss merge_adapter(Model& model, std::size_t adapter = 0) {
   detail::AdapterMerger<F> merger;
   std::vector<Target> targets;
   const auto lists = detail::adapter_lists(model);
-  visit_projections(model, [&](const std::string&, auto& linear, std::size_t) {
+  visit_projections(model, [&](const std::string& name, auto& linear, std::size_t) {
     const LoraMatrices& m = linear.adapters[adapter];
     if (m.rank() == 0) return;
     merger.reserve(linear.weight, m);
+    if (const std::optional<float> value = merger.not_held(linear.weight, m)) {
+      throw Error("adapter", name + " with the adapter", "weights that " + std::string(F::name) + " holds",
+                  std::isnan(*value) ? "NaN" : number_text(*value));
+    }
     targets.push_back({&linear.weight, &m, {}});
     if (linear.weight.own_bytes().empty()) targets.back().copy = detail::own_copy(linear.weight);
   });
