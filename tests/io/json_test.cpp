@@ -123,3 +123,29 @@ TEST_CASE("a quoted string reads back as it was") {
   CHECK(parsed("{\"s\": " + mistral::json_quoted(text) + "}").string("s") == text);
   CHECK(mistral::json_quoted("a\"\n") == R"("a\"\u000a")");
 }
+
+TEST_CASE("a whole number that was written with a fraction of nothing is an integer, and no other is") {
+  const JsonObject json = parsed(
+      R"({"one": 1.0, "e": 2e3, "minus": -4.0, "zero": -0.0, "a": [1.0, 2], "half": 1.5, "large": 1e300, "odd": 9007199254740994.0})");
+  CHECK(json.integer("one", 0, 2) == 1);
+  CHECK(json.integer("e", 0, 5000) == 2000);
+  CHECK(json.integer("minus", -5, 5) == -4);
+  CHECK(json.integer("zero", 0, 2) == 0);
+  CHECK(json.integers("a", 0, 2) == std::vector<std::int64_t>{1, 2});
+  const auto refused = [&](const char* name) { return error_of([&] { json.integer(name, 0, INT64_MAX); }); };
+  CHECK(refused("half").ends_with("got 1.5"));
+  CHECK(refused("large").ends_with("got 1e+300"));
+  CHECK(refused("odd").find("expected an integer") != std::string::npos);  // a double may not be what was written
+  CHECK(error_of([&] { json.integer("e", 0, 10); }).ends_with("expected an integer from 0 to 10, got 2000"));
+}
+
+TEST_CASE("arrays of arrays of strings come row by row") {
+  const JsonObject json = parsed(R"({"pairs": [["a", "b"], []], "flat": ["a"], "mixed": [["a", 3]]})");
+  CHECK(json.string_lists("pairs") == std::vector<std::vector<std::string>>{{"a", "b"}, {}});
+  CHECK(json.is_array("flat"));
+  CHECK(!json.is_array("absent"));
+  CHECK(error_of([&] { json.string_lists("flat"); }) ==
+        "[test] a.json: field 'flat': expected an array of arrays of strings, got 'a'");
+  CHECK(error_of([&] { json.string_lists("mixed"); }) ==
+        "[test] a.json: field 'mixed': expected an array of arrays of strings, got 3");
+}

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -51,7 +52,8 @@ class JsonObject {
     return all;
   }
 
-  /// The field's integer, which must lie in [low, high].
+  /// The field's integer, which must lie in [low, high]. A whole number that was written as 3.0, as programs do that
+  /// hold all numbers as doubles, is one.
   std::int64_t integer(const std::string& name, std::int64_t low, std::int64_t high) const {
     return integer_in(get(name), name, low, high);
   }
@@ -80,6 +82,12 @@ class JsonObject {
     return value != nullptr && value->type == Type::string;
   }
 
+  /// Whether the field is there and is an array.
+  bool is_array(const std::string& name) const {
+    const JsonValue* const value = find(name);
+    return value != nullptr && value->type == Type::array;
+  }
+
   bool boolean(const std::string& name) const { return get(name, Type::boolean, "true or false").boolean; }
 
   const std::string& string(const std::string& name) const {
@@ -92,6 +100,21 @@ class JsonObject {
     for (const JsonValue& element : document_->children(get(name, Type::array, expected))) {
       if (element.type != Type::string) throw unexpected(name, expected, element);
       all.push_back(document_->text_of(element));
+    }
+    return all;
+  }
+
+  /// The field's arrays of strings, such as pairs.
+  std::vector<std::vector<std::string>> string_lists(const std::string& name) const {
+    constexpr std::string_view expected = "an array of arrays of strings";
+    std::vector<std::vector<std::string>> all;
+    for (const JsonValue& list : document_->children(get(name, Type::array, expected))) {
+      if (list.type != Type::array) throw unexpected(name, expected, list);
+      all.emplace_back();
+      for (const JsonValue& element : document_->children(list)) {
+        if (element.type != Type::string) throw unexpected(name, expected, element);
+        all.back().push_back(document_->text_of(element));
+      }
     }
     return all;
   }
@@ -152,10 +175,14 @@ class JsonObject {
   }
 
   std::int64_t integer_in(const JsonValue& value, const std::string& name, std::int64_t low, std::int64_t high) const {
-    if (value.type != Type::integer || value.integer < low || value.integer > high) {
+    constexpr double exact = 9007199254740992.0;  // 2^53: up to here each double is the number that was written
+    const bool whole =
+        value.type == Type::real && std::abs(value.real) <= exact && std::trunc(value.real) == value.real;
+    const std::int64_t integer = whole ? static_cast<std::int64_t>(value.real) : value.integer;
+    if ((!whole && value.type != Type::integer) || integer < low || integer > high) {
       throw unexpected(name, "an integer from " + std::to_string(low) + " to " + std::to_string(high), value);
     }
-    return value.integer;
+    return integer;
   }
 
   static std::string describe(const JsonDocument& document, const JsonValue& value) {

@@ -19,9 +19,10 @@
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// Reads a text file, or a pipe, line by line: memory for one line, whatever the file's size. It comes to an end
-/// whatever it reads: of a file it takes as much as there was when it was opened, and of a pipe or a device, which may
-/// go on for ever, at most max_stream_lines lines and max_stream_bytes bytes.
+/// Reads a text file, or a pipe, line by line: memory for one line, whatever the file's size. LF ends a line, and so do
+/// CR and LF together; a byte order mark at the beginning of the file is passed over. It comes to an end whatever it
+/// reads: of a file it takes as much as there was when it was opened, and of a pipe or a device, which may go on for
+/// ever, at most max_stream_lines lines and max_stream_bytes bytes.
 class LineReader {
  public:
   static constexpr std::size_t max_stream_bytes = std::size_t{256} << 20;
@@ -55,7 +56,7 @@ class LineReader {
     if (owns_) ::close(descriptor_);
   }
 
-  /// The next line, without its newline, until the next call; false at the end of the file. Throws Error where the
+  /// The next line, without what ends it, until the next call; false at the end of the file. Throws Error where the
   /// file can't be read, and where a stream has more than this class reads.
   bool next() {
     if (too_long_) skip_line();
@@ -66,7 +67,14 @@ class LineReader {
     if (stream_ && number_ > max_stream_lines) throw endless(std::to_string(max_stream_lines) + " lines");
     do {
       const std::size_t end = rest_.find('\n');
-      const std::string_view part = rest_.substr(0, end);
+      std::string_view part = rest_.substr(0, end);
+      if (end != std::string_view::npos) {
+        if (part.ends_with('\r')) {
+          part.remove_suffix(1);
+        } else if (part.empty() && line_.ends_with('\r')) {  // the buffer ended between the two
+          line_.pop_back();
+        }
+      }
       if (part.size() > max_bytes_ - line_.size()) {
         too_long_ = true;  // which is said now: the line's end may never come
         line_.clear();
@@ -87,17 +95,51 @@ class LineReader {
   /// The line's number, from 1 on.
   std::size_t number() const noexcept { return number_; }
 
+  /// Some of the bytes that come next, empty at the end of the file: for readers of what goes over lines. Throws Error
+  /// where the file can't be read.
+  std::string_view ahead() {
+    if (rest_.empty()) fill();
+    return rest_;
+  }
+
+  /// Passes over the first `count` bytes of ahead(), and counts the lines that end in them.
+  void pass(std::size_t count) noexcept {
+    const std::string_view passed = rest_.substr(0, count);
+    number_ += static_cast<std::size_t>(std::count(passed.begin(), passed.end(), '\n'));
+    rest_.remove_prefix(passed.size());
+  }
+
  private:
   bool fill() {
+    constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+    std::size_t held = read_to(0);
+    if (!std::exchange(begun_, true)) {
+      // a pipe may give it in pieces; what can't become one isn't waited for
+      while (held > 0 && held < byte_order_mark.size() &&
+             byte_order_mark.starts_with(std::string_view(buffer_).substr(0, held))) {
+        const std::size_t more = read_to(held);
+        if (more == 0) break;
+        held += more;
+      }
+      rest_ = std::string_view(buffer_).substr(0, held);
+      if (!rest_.starts_with(byte_order_mark)) return held > 0;
+      rest_.remove_prefix(byte_order_mark.size());
+      return !rest_.empty() || fill();
+    }
+    rest_ = std::string_view(buffer_).substr(0, held);
+    return held > 0;
+  }
+
+  // Reads into the buffer from `at` on; 0 at the end of the file.
+  std::size_t read_to(std::size_t at) {
     for (;;) {
-      const std::size_t wanted = std::min<std::uint64_t>(buffer_.size(), left_);
+      const std::size_t wanted = std::min<std::uint64_t>(buffer_.size() - at, left_);
       if (wanted == 0 && stream_) throw endless(std::to_string(max_stream_bytes >> 20) + " MiB");
-      const auto count = wanted == 0 ? 0 : ::read(descriptor_, buffer_.data(), wanted);
+      const auto count = wanted == 0 ? 0 : ::read(descriptor_, buffer_.data() + at, wanted);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) throw error("read", std::generic_category().message(errno));
-      rest_ = std::string_view(buffer_).substr(0, static_cast<std::size_t>(count));
       left_ -= static_cast<std::uint64_t>(count);
-      return count > 0;
+      return static_cast<std::size_t>(count);
     }
   }
 
@@ -142,6 +184,7 @@ class LineReader {
   bool owns_ = false;
   bool stream_ = false;
   bool too_long_ = false;
+  bool begun_ = false;
 };
 
 }  // namespace mistral::inline MISTRAL_ABI
