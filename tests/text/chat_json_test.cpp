@@ -81,3 +81,21 @@ TEST_CASE("fields that would change what is said are refused, not passed over") 
   CHECK(parsing(R"({"messages": [], "tools": null})") == "no error");
   CHECK(parsing(R"({"messages": [], "tools": [{}]})") == at + "field 'tools': expected none, got an array");
 }
+
+TEST_CASE("a content may be parts, of text alone") {
+  const auto content = [](const std::string& parts) {
+    return parse_chat(R"({"messages": [{"role": "user", "content": )" + parts + "}]}", "a").messages.at(0).content;
+  };
+  CHECK(content(R"([{"type": "text", "text": "Hi"}])") == "Hi");
+  CHECK(content(R"([{"type": "text", "text": "a "}, {"text": "", "type": "text"}, {"type": "text", "text": "b"}])") ==
+        "a \n\nb");
+  CHECK(content("[]") == "");
+  const std::string at = "[chat] a.jsonl: line 7: messages[0]: ";
+  const auto refused = [](const std::string& parts) {
+    return parsing(R"({"messages": [{"role": "user", "content": )" + parts + "}]}");
+  };
+  CHECK(refused(R"([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}])") ==
+        at + "content[1]: field 'type': expected 'text', got 'image_url'");
+  CHECK(refused(R"([{"text": "a"}])") == at + "content[0]: field 'type' is missing");
+  CHECK(refused(R"(["a"])") == at + "field 'content': expected an array of objects, got 'a'");
+}

@@ -8,12 +8,15 @@
 #include <filesystem>
 #include <memory>
 #include <random>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <mistral/text/markup.hpp>
 
 #include "../support/rounds.hpp"
 #include "../support/scratch.hpp"
@@ -78,6 +81,64 @@ TEST_CASE("text that looks like a control piece stays text") {
   model.add_dummy_prefix = false;
   model.pieces[1].text = "!";
   CHECK(Tokenizer(model, "m").encode("!a") == Ids{4 + '!', 3});
+}
+
+TEST_CASE("control pieces that stand in a text become their ids where that is asked for, with one BOS") {
+  const std::string file = mistral::test::file_content(std::filesystem::path(MISTRAL_SOURCE_DIR) / "tests" / "data" /
+                                                       "tokenizer" / "bpe600.model");
+  mistral::SentencePieceModel model = mistral::parse_sentencepiece_model(mistral::test::bytes_of(file), "bpe600");
+  const auto begin = static_cast<TokenId>(model.pieces.size());
+  for (const char* const piece : {"[INST]", "[/INST]", "[INST"})
+    model.pieces.push_back({piece, 0.0f, PieceType::control});
+  const Tokenizer tokenizer(model, "bpe600");
+  const TokenId bos = tokenizer.bos_id(), eos = tokenizer.eos_id();
+  const auto special = [&](const std::string& text) { return tokenizer.encode(text, {.parse_special = true}); };
+  const auto joined = [&](std::initializer_list<Ids> parts) {
+    Ids all;
+    for (const Ids& part : parts) all.insert(all.end(), part.begin(), part.end());
+    return all;
+  };
+  CHECK(tokenizer.encode("the cat", {}) == tokenizer.encode("the cat"));
+  CHECK(special("the cat") == tokenizer.encode("the cat"));
+  CHECK(special("") == Ids{});
+  CHECK(special("<s></s>") == Ids{bos, eos});
+  CHECK(special("[INST") == Ids{begin + 2});  // the longest that fits
+  CHECK(special("[INST]") == Ids{begin});
+  // as the template writes it down: each text by itself, the spaces beside [INST] and [/INST] not part of it
+  const Ids wanted = joined({{bos, begin}, tokenizer.encode("the cat"), {begin + 1}, tokenizer.encode("sat"), {eos}});
+  CHECK(special("<s>[INST] the cat [/INST] sat</s>") == wanted);
+  CHECK(special("<s>[INST]the cat[/INST]sat</s>") == wanted);
+  CHECK(special("<s>[INST]  the cat [/INST]") == joined({{bos, begin}, tokenizer.encode(" the cat"), {begin + 1}}));
+  CHECK(special("the </s> cat") == joined({tokenizer.encode("the "), {eos}, tokenizer.encode("cat")}));
+  CHECK(special("<unk> <0x41>") == tokenizer.encode("<unk> <0x41>"));  // no control pieces
+
+  CHECK(tokenizer.encode("the cat", {.add_special = true}) == joined({{bos}, tokenizer.encode("the cat")}));
+  CHECK(tokenizer.encode("", {.add_special = true}) == Ids{bos});
+  CHECK(tokenizer.encode("<s>", {.add_special = true}) == joined({{bos}, tokenizer.encode("<s>")}));
+  CHECK(tokenizer.encode("<s>the cat", {.add_special = true, .parse_special = true}) ==
+        joined({{bos}, tokenizer.encode("the cat")}));
+
+  auto bare = with_bytes(small_model({"a", "\xE2\x96\x81"}));
+  bare.add_dummy_prefix = false;
+  CHECK(Tokenizer(bare, "m").encode("<s> a", {.parse_special = true}) == Ids{1, 4, 3});  // where nothing puts a space
+}
+
+TEST_CASE("markup is found in a text where it stays text") {
+  const Tokenizer tokenizer = own_tokenizer();
+  const auto found = [&](const std::string& text, mistral::MarkupFinder::Kind kind) {
+    std::set<std::string> all;
+    mistral::MarkupFinder(tokenizer, kind).find(text, all);
+    std::string list;
+    for (const std::string& one : all) list += one + " ";
+    return list;
+  };
+  using Kind = mistral::MarkupFinder::Kind;
+  const std::string text = "<s>[INST] <<SYS>> a <s > [/INST] b</s><|im_start|> [INST] <unk> [inst]";
+  CHECK(found(text, Kind::control) == "</s> <s> ");
+  CHECK(found(text, Kind::foreign) == "<<SYS>> <|im_start|> [/INST] [INST] ");
+  CHECK(found(text, Kind::any) == "</s> <<SYS>> <s> <|im_start|> [/INST] [INST] ");
+  CHECK(found("plain < s > text", Kind::any) == "");
+  CHECK(found("", Kind::any) == "");
 }
 
 TEST_CASE("pieces can be looked at by id and by text") {

@@ -44,6 +44,9 @@ struct ChatOptions {
   /// The last message is the beginning of an answer, which the model is to continue: no EOS follows it. It is an error
   /// where the last message isn't the assistant's.
   bool continue_final_message = false;
+  /// Control pieces that stand in the messages become their ids (see EncodeOptions), which those who wrote the messages
+  /// must then be trusted with. An answer that ends with EOS already gets no second one.
+  bool parse_special = false;
 };
 
 /// A conversation as ids, and where in them the answers stand.
@@ -59,8 +62,11 @@ namespace detail {
 class ChatEncoder {
  public:
   /// Throws Error where the tokenizer lacks a control piece of the template.
-  ChatEncoder(const Tokenizer& tokenizer, ChatTemplate chat_template)
-      : tokenizer_(tokenizer), template_(chat_template), eos_(given(tokenizer.eos_id(), "EOS")) {
+  ChatEncoder(const Tokenizer& tokenizer, ChatTemplate chat_template, bool parse_special)
+      : tokenizer_(tokenizer),
+        template_(chat_template),
+        parse_special_(parse_special),
+        eos_(given(tokenizer.eos_id(), "EOS")) {
     chat_.ids.push_back(given(tokenizer.bos_id(), "BOS"));
     if (template_ != ChatTemplate::v3) return;
     begin_inst_ = control("[INST]");
@@ -82,16 +88,16 @@ class ChatEncoder {
     if (template_ == ChatTemplate::v3) content = content.substr(0, content.find_last_not_of(' ') + 1);
     const std::size_t begin = chat_.ids.size();
     text(content);
-    if (ends) chat_.ids.push_back(eos_);
+    if (ends && (chat_.ids.size() == begin || chat_.ids.back() != eos_)) chat_.ids.push_back(eos_);
     chat_.answers.push_back({begin, chat_.ids.size()});
   }
 
   EncodedChat take() { return std::move(chat_); }
 
  private:
-  // no control id comes out of a text, whatever it holds
+  // no control id comes out of a text, whatever it holds, unless the options ask for that
   void text(std::string_view content) {
-    const std::vector<TokenId> ids = tokenizer_.encode(content);
+    const std::vector<TokenId> ids = tokenizer_.encode(content, {.parse_special = parse_special_});
     chat_.ids.insert(chat_.ids.end(), ids.begin(), ids.end());
   }
 
@@ -108,6 +114,7 @@ class ChatEncoder {
 
   const Tokenizer& tokenizer_;
   ChatTemplate template_;
+  bool parse_special_;
   EncodedChat chat_;
   TokenId eos_;
   TokenId begin_inst_ = -1, end_inst_ = -1;
@@ -196,7 +203,7 @@ inline Conversation conversation_of(const std::vector<Message>& messages) {
 inline EncodedChat encode_chat_with_answers(const Tokenizer& tokenizer, ChatTemplate chat_template,
                                             const std::vector<Message>& messages, ChatOptions options = {}) {
   detail::check_conversation(messages, options);
-  detail::ChatEncoder encoder{tokenizer, chat_template};
+  detail::ChatEncoder encoder{tokenizer, chat_template, options.parse_special};
   const detail::Conversation conversation = detail::conversation_of(messages);
   const std::vector<Message>& turns = conversation.turns;
 

@@ -7,21 +7,34 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/core/utf8.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/mapped_file.hpp>
 #include <mistral/io/packed_file.hpp>
 #include <mistral/text/gguf_tokenizer.hpp>
 #include <mistral/text/normalizer.hpp>
 #include <mistral/text/piece_merger.hpp>
+#include <mistral/text/prefix_trie.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 #include <mistral/text/stream_decoder.hpp>
 #include <mistral/text/vocabulary.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
+
+/// How a text becomes ids.
+struct EncodeOptions {
+  /// BOS in front, where the tokenizer has one and the text (with parse_special) doesn't begin with it.
+  bool add_special = false;
+  /// Control pieces that stand in the text, such as `<s>` and `[INST]`, become their ids. What stands between two of
+  /// them is encoded as a text of its own; a space behind a control piece is the one that encoding puts in front, and
+  /// the space before `[/INST]` is left out, so that `[INST] Hi [/INST]` gives the ids that a chat template gives.
+  bool parse_special = false;
+};
 
 /// A SentencePiece tokenizer of type BPE, such as Mistral's: gives the same ids as SentencePiece for every text, and
 /// the same text for all ids. It never changes once it is made, so any number of threads may use it; copies are cheap
@@ -62,6 +75,14 @@ class Tokenizer {
     const std::string normalized = encoder_->normalizer.normalize(text);
     ids.reserve(normalized.size() / 3 + 4);
     encoder_->merger.encode(normalized, ids);
+    return ids;
+  }
+
+  /// The ids of a text, with control ids as the options ask for them.
+  std::vector<TokenId> encode(std::string_view text, EncodeOptions options) const {
+    std::vector<TokenId> ids = options.parse_special ? encode_special(text) : encode(text);
+    const bool lacks_bos = ids.empty() || ids.front() != bos_id();
+    if (options.add_special && bos_id() >= 0 && lacks_bos) ids.insert(ids.begin(), bos_id());
     return ids;
   }
 
@@ -130,12 +151,54 @@ class Tokenizer {
 
   struct Encoder {
     Encoder(const SentencePieceModel& model, const Vocabulary& vocabulary)
-        : merger(vocabulary), normalizer(model, merger.user_defined(), vocabulary.name()) {}
+        : merger(vocabulary),
+          normalizer(model, merger.user_defined(), vocabulary.name()),
+          control(control_pieces(vocabulary)),
+          puts_space_in_front(model.add_dummy_prefix && !model.treat_whitespace_as_suffix) {}
     Encoder(const Encoder&) = delete;  // the normaliser refers to the merger's user-defined pieces
+
+    static detail::PrefixTrie control_pieces(const Vocabulary& vocabulary) {
+      std::vector<std::string_view> pieces;
+      for (std::size_t i = 0; i < vocabulary.size(); ++i) {
+        const auto id = static_cast<TokenId>(i);
+        if (vocabulary.type(id) == PieceType::control) pieces.push_back(vocabulary.text(id));
+      }
+      return detail::PrefixTrie(std::move(pieces));
+    }
 
     detail::PieceMerger merger;
     detail::Normalizer normalizer;
+    detail::PrefixTrie control;
+    bool puts_space_in_front;
   };
+
+  std::vector<TokenId> encode_special(std::string_view text) const {
+    std::vector<TokenId> ids;
+    bool behind_control = false;
+    const auto take = [&](std::string_view part) {
+      if (behind_control && encoder_->puts_space_in_front && part.starts_with(' ')) part.remove_prefix(1);
+      const std::vector<TokenId> more = encode(part);
+      ids.insert(ids.end(), more.begin(), more.end());
+    };
+    for (std::size_t at = 0; at < text.size();) {
+      const bool may_be = encoder_->control.starts_with(detail::byte_at(text, at));
+      const std::size_t length = may_be ? encoder_->control.match(text.substr(at)) : 0;
+      if (length == 0) {
+        ++at;
+        continue;
+      }
+      const std::string_view piece = text.substr(at, length);
+      std::string_view part = text.substr(0, at);
+      if (piece == "[/INST]" && part.ends_with(' ')) part.remove_suffix(1);
+      take(part);
+      ids.push_back(vocabulary_->find(piece));
+      behind_control = true;
+      text.remove_prefix(at + length);
+      at = 0;
+    }
+    take(text);
+    return ids;
+  }
 
   std::shared_ptr<const Vocabulary> vocabulary_;
   std::shared_ptr<const Encoder> encoder_;
