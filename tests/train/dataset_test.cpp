@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -166,17 +167,20 @@ TEST_CASE("a line that holds no example is an error that names it, whatever it h
         "[dataset] F:1: field 'instruction': expected a string, got 3");
   CHECK(error_in(R"({"prompt": "a"})") == "[dataset] F:1: field 'completion' is missing");
   CHECK(error_in(R"({"completion": "a"})") == "[dataset] F:1: field 'prompt' is missing");
-  CHECK(
-      error_in(R"({"question": "a", "answer": "b"})") ==
-      "[dataset] F:1: expected the fields messages, or instruction and output, or prompt and completion, or text, got "
-      "answer, question");
+  CHECK(error_in(R"({"question": "a", "answer": "b"})") ==
+        "[dataset] F:1: expected the fields messages, or conversations, or instruction and output, or prompt and "
+        "completion, or text, got answer, question");
   CHECK(error_in("{}").ends_with("or text, got none"));
   CHECK(error_in(R"({"messages": [{"role": "user", "content": "a"}]})") ==
         "[dataset] F:1: field 'messages': expected an answer: a message of the assistant, got an array");
   CHECK(error_in(R"({"messages": [{"role": "tool", "content": "a"}]})") ==
         "[dataset] F:1: messages[0]: role: expected 'system', 'user' or 'assistant', got 'tool'");
   CHECK(error_in(R"({"messages": [{"role": "user"}]})") == "[dataset] F:1: messages[0]: field 'content' is missing");
-  CHECK(error_in(std::string(70, '[')).starts_with("[dataset] F:1: nested deeper than 64 levels"));
+  CHECK(error_in("{\"text\": " + std::string(70, '[')).starts_with("[dataset] F:1: nested deeper than 64 levels"));
+  CHECK(error_in(std::string(70, '[')) ==
+        "[dataset] F:1 (element 1): expected ] at the end of the array, got the end of the file");
+  CHECK(error_in("[" + good + ",\n{\"text\": 5}]") ==
+        "[dataset] F:3 (element 2): field 'text': expected a string, got 5");
   CHECK(error_in("{\"text\": \"\xff\"}").starts_with("[dataset] F:1: not valid JSON at byte 11"));
   CHECK(error_in(std::string("{\"text\": \"a\0\"}", 14)).starts_with("[dataset] F:1: not valid JSON at byte 12"));
   CHECK(error_in(good + "{\"text\": \"" + std::string(200, 'a') + "\"}\n", {.max_line_bytes = 100}) ==
@@ -193,6 +197,123 @@ TEST_CASE("a line that holds no example is an error that names it, whatever it h
         "[dataset] " + scratch.path("none") + ": cannot open: No such file or directory");
   CHECK(error_of([&] { read_dataset(scratch.path(""), tokenizer()); }) ==
         "[dataset] " + scratch.path("") + ": cannot read: Is a directory");
+}
+
+TEST_CASE("a file that is one array gives the examples of its elements, and bad ones can be skipped") {
+  const test::Scratch scratch;
+  const std::string one = R"({"instruction": "greet", "input": "", "output": "hello"})";
+  const std::string two = R"({"text": "some words, [and] \"more\""})";
+  const Dataset lines = read(scratch, one + "\n" + two + "\n");
+  for (const std::string& array :
+       {"[" + one + "," + two + "]", "\xef\xbb\xbf[\r\n    " + one + ",\r\n    " + two + "\r\n]\r\n"}) {
+    const Dataset data = read(scratch, array);
+    REQUIRE(data.examples.size() == 2);
+    CHECK(data.examples[0].tokens == lines.examples[0].tokens);
+    CHECK(data.examples[1].tokens == lines.examples[1].tokens);
+    CHECK(data.counts.lines == 2);
+  }
+  const Dataset some =
+      read(scratch, "[" + one + ", 5, {\"text\": \"\"}, " + two + ", {\"text\": \"cut", {.skip_bad = true});
+  CHECK(some.examples.size() == 2);
+  CHECK(some.counts.bad == 3);
+  CHECK(some.counts.first_bad.ends_with("d.jsonl:1 (element 2): expected a JSON object, got 5"));
+}
+
+TEST_CASE("conversations as ShareGPT has them, Alpaca's system and history, and parts of contents are messages") {
+  const test::Scratch scratch;
+  const auto ids = [&](const std::string& line) {
+    const Dataset data = read(scratch, line);
+    REQUIRE(data.examples.size() == 1);
+    return data.examples[0];
+  };
+  const auto check = [&](const std::string& line, const std::vector<Message>& messages, const std::string& answers) {
+    CAPTURE(line);
+    const Example example = ids(line);
+    CHECK(example.tokens == encode_chat(tokenizer(), ChatTemplate::v1, messages));
+    CHECK(learnt(example) == answers);
+  };
+  const std::vector<Message> talk{
+      {"system", "brief"}, {"user", "hi"}, {"assistant", "ho"}, {"user", "and"}, {"assistant", "so"}};
+  check(R"({"id": "x", "conversations": [{"from": "system", "value": "brief"}, {"from": "human", "value": "hi"},)"
+        R"({"from": "gpt", "value": "ho"}, {"from": "user", "value": "and"}, {"from": "assistant", "value": "so"}]})",
+        talk, "ho$|so$");
+  check(R"({"system": "brief", "tools": "[]", "conversations": [{"from": "human", "value": "hi"},)"
+        R"({"from": "gpt", "value": [{"type": "text", "text": "ho"}]}, {"role": "user", "content": "and"},)"
+        R"({"role": "assistant", "content": "so"}]})",
+        talk, "ho$|so$");
+  check(R"({"instruction": "and", "input": "", "output": "so", "system": "brief", "history": [["hi", "ho"]]})", talk,
+        "ho$|so$");
+  check(R"({"instruction": "and", "input": "1", "output": "so", "system": null, "history": []})",
+        {{"user", "and\n\n1"}, {"assistant", "so"}}, "so$");
+  check(R"({"system": "brief", "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"},)"
+        R"({"type": "text", "text": "you"}]}, {"role": "assistant", "content": "ho"}]})",
+        {{"system", "brief"}, {"user", "hi\n\nyou"}, {"assistant", "ho"}}, "ho$");
+
+  // an answer that isn't to be learnt stands there all the same
+  check(R"({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho", "weight": 0},)"
+        R"({"role": "user", "content": "and"}, {"role": "assistant", "content": "so", "weight": 1}]})",
+        {{"user", "hi"}, {"assistant", "ho"}, {"user", "and"}, {"assistant", "so"}}, "so$");
+
+  const std::string at = "[dataset] F:1: ";
+  CHECK(error_in(R"({"conversations": [{"from": "human", "value": "a"}, {"from": "observation", "value": "b"}]})") ==
+        at + "conversations[1]: field 'from': expected 'human', 'gpt', 'system', 'user' or 'assistant', got "
+             "'observation'");
+  CHECK(error_in(R"({"conversations": [{"from": "gpt", "value": "a"}]})") ==
+        at + "messages[0]: role: expected a message of 'user' before the first of 'assistant', got 'assistant'");
+  CHECK(error_in(R"({"conversations": [{"from": "human", "value": "a"}]})") ==
+        at + "field 'conversations': expected an answer: a message of the assistant, got an array");
+  CHECK(error_in(R"({"tools": "[{}]", "conversations": []})") == at + "field 'tools': expected none, got '[{}]'");
+  CHECK(error_in(R"({"instruction": "a", "output": "b", "history": [["a"]]})") ==
+        at + "field 'history': expected pairs of a question and an answer, got an array");
+  CHECK(error_in(R"({"system": "s", "prompt": "a", "completion": "b"})") ==
+        at + "field 'system': expected none beside a text without a template (use messages, or instruction and "
+             "output), got 's'");
+  const std::string message =
+      R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b",)";
+  CHECK(error_in(message + R"("weight": 0}]})") ==
+        at + "field 'messages': expected an answer whose weight isn't 0, got an array");
+  CHECK(error_in(message + R"("weight": 0.5}]})") ==
+        at + "messages[1]: field 'weight': expected 0 (not to be learnt) or 1, got 0.5");
+  CHECK(error_in(message +
+                 R"("weight": 0}, {"role": "assistant", "content": "c"}, {"role": "user", "content": "d"}]})") ==
+        at + "field 'messages': expected one weight for answers that follow each other, got an array");
+}
+
+TEST_CASE("markup in the data is counted and stays text, or becomes control tokens where that is asked for") {
+  const test::Scratch scratch;
+  const std::string lines = R"({"text": "<s>[INST] hi [/INST] ho</s>"})"
+                            "\n"
+                            R"({"prompt": "a </s>", "completion": " b</s><|im_end|>"})"
+                            "\n"
+                            R"({"instruction": "[INST] hi <s>", "output": "ho</s>"})"
+                            "\n"
+                            R"({"text": "plain"})";
+  const Dataset as_text = read(scratch, lines);
+  using Counts = std::map<std::string, std::size_t>;
+  CHECK(as_text.counts.with_markup == 3);
+  // [INST] is text for the template too, which this text stands in for
+  CHECK(as_text.counts.markup == Counts{{"<s>", 2}, {"</s>", 3}, {"<|im_end|>", 1}, {"[INST]", 1}});
+  const auto control = [&](const Example& example) {
+    std::string found;
+    for (const TokenId id : example.tokens) {
+      if (tokenizer().is_control(id)) found += tokenizer().piece(id);
+    }
+    return found;
+  };
+  for (const Example& example : as_text.examples) CHECK(control(example) == "<s></s>");
+  CHECK(tokenizer().decode(as_text.examples[0].tokens) == "<s>[INST] hi [/INST] ho</s>");
+
+  const Dataset special = read(scratch, lines, {.parse_special = true});
+  CHECK(special.counts.markup == Counts{{"<|im_end|>", 1}, {"[INST]", 1}});
+  CHECK(special.counts.with_markup == 2);
+  REQUIRE(special.examples.size() == 4);
+  CHECK(control(special.examples[0]) == "<s></s>");  // neither twice
+  CHECK(special.examples[0].tokens == tokenizer().encode("<s>[INST] hi [/INST] ho</s>", {.parse_special = true}));
+  CHECK(control(special.examples[1]) == "<s></s></s></s>");
+  CHECK(learnt(special.examples[1]) == "b <|im_end|>$");  // a text of its own behind a control token
+  CHECK(control(special.examples[2]) == "<s><s></s>");
+  CHECK(learnt(special.examples[2]) == "ho$");
+  CHECK(special.examples[3].tokens == as_text.examples[3].tokens);
 }
 
 TEST_CASE("bad lines are skipped and counted where that is asked for, and the rest is read, in any pieces") {

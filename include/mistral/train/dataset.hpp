@@ -4,167 +4,79 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
-#include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <mistral/core/error.hpp>
 #include <mistral/core/token.hpp>
-#include <mistral/io/json.hpp>
-#include <mistral/io/line_reader.hpp>
+#include <mistral/io/json_records.hpp>
 #include <mistral/io/printable.hpp>
-#include <mistral/text/chat_json.hpp>
-#include <mistral/text/chat_template.hpp>
 #include <mistral/text/tokenizer.hpp>
 #include <mistral/train/batches.hpp>
+#include <mistral/train/example_encoder.hpp>
 #include <mistral/train/trainer_options.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// How a file becomes examples.
-struct DatasetOptions {
-  std::size_t max_tokens = 512;  ///< longer examples are cut
-  bool train_on_prompt = false;  ///< the loss covers all tokens, not the answers alone
-  bool skip_bad = false;         ///< count the lines that hold no example, and go on, rather than throw
-  std::optional<ChatTemplate> chat_template = {};      ///< none: the one the tokenizer is made for
-  std::size_t max_line_bytes = std::size_t{16} << 20;  ///< a longer line is a bad one
-};
-
-/// What became of a file's lines.
+/// What became of a file's lines, or of an array's elements.
 struct DatasetCounts {
-  std::size_t lines = 0;       ///< that aren't blank
-  std::size_t bad = 0;         ///< of these, without an example: skipped
-  std::string first_bad = {};  ///< why the first of them is one
-  std::size_t dropped = 0;     ///< examples whose answer lies behind max_tokens
-  std::size_t cut = 0;         ///< examples that lost their ends
-  std::size_t cut_tokens = 0;  ///< tokens that these lost
-  std::size_t tokens = 0;      ///< of all examples, as they are
-  std::size_t targets = 0;     ///< of these, to be predicted
+  std::size_t lines = 0;        ///< that aren't blank
+  std::size_t bad = 0;          ///< of these, without an example: skipped
+  std::string first_bad = {};   ///< why the first of them is one
+  std::size_t dropped = 0;      ///< examples whose answer lies behind max_tokens
+  std::size_t cut = 0;          ///< examples that lost their ends
+  std::size_t cut_tokens = 0;   ///< tokens that these lost
+  std::size_t tokens = 0;       ///< of all examples, as they are
+  std::size_t targets = 0;      ///< of these, to be predicted
+  std::size_t with_markup = 0;  ///< examples with text that looks like control tokens, and stays text
+  std::map<std::string, std::size_t> markup = {};  ///< of these, how many hold which text
 };
 
-namespace detail {
-
-/// What an error says, without its `[where]`.
-inline std::string_view said_by(const Error& error) noexcept {
-  const std::string_view line = error.what();
-  const std::size_t end = line.find("] ");
-  return end == std::string_view::npos ? line : line.substr(end + 2);
-}
-
-/// Whole tokens and answers, before anything is cut.
-struct EncodedExample {
-  std::vector<TokenId> tokens;
-  std::vector<TokenRange> answers;
-};
-
-/// Turns an object of the file into ids.
-class ExampleEncoder {
- public:
-  ExampleEncoder(const Tokenizer& tokenizer, const DatasetOptions& options)
-      : tokenizer_(tokenizer), template_(options.chat_template.value_or(chat_template_of(tokenizer))) {
-    if (tokenizer.eos_id() < 0) throw Error("dataset", "the tokenizer", "one with EOS, which ends an answer", "none");
-    if (options.chat_template) encode_chat(tokenizer, template_, {{"user", ""}});  // throws for what doesn't fit
-  }
-
-  EncodedExample encode(const JsonObject& json) const {
-    if (json.has("messages")) return chat(json, parse_chat(json));
-    if (json.has("instruction")) {
-      std::string user = json.string("instruction");
-      if (json.has("input")) append_paragraph(user, json.string("input"));
-      return chat(json, {{{"user", user}, {"assistant", text(json, "output")}}, {}});
-    }
-    if (json.has("prompt") || json.has("completion")) {
-      return continuation(json.string("prompt"), text(json, "completion"));
-    }
-    if (json.has("text")) return continuation("", text(json, "text"));
-    std::string fields;
-    for (const std::string& name : json.names()) fields.append(fields.empty() ? "" : ", ").append(printable(name, 40));
-    throw json.error(
-        "expected the fields messages, or instruction and output, or prompt and completion, or text, got " +
-        (fields.empty() ? "none" : printable(fields, 200)));
-  }
-
- private:
-  static const std::string& text(const JsonObject& json, const std::string& name) {
-    const std::string& value = json.string(name);
-    if (value.empty()) throw json.unexpected(name, "text, which is what there is to learn");
-    return value;
-  }
-
-  EncodedExample chat(const JsonObject& json, const ChatRequest& request) const {
-    try {
-      EncodedChat chat = encode_chat_with_answers(tokenizer_, template_, request.messages, request.options);
-      if (!chat.answers.empty()) return {std::move(chat.ids), std::move(chat.answers)};
-    } catch (const Error& error) {
-      throw json.error(said_by(error));
-    }
-    throw json.unexpected("messages", "an answer: a message of the assistant");
-  }
-
-  /// Two texts that are one: the pieces are those of the whole, and the answer begins with the first one that the
-  /// prompt alone doesn't have.
-  EncodedExample continuation(const std::string& prompt, const std::string& answer) const {
-    const std::vector<TokenId> begin = prompt.empty() ? std::vector<TokenId>{} : tokenizer_.encode(prompt);
-    const std::vector<TokenId> whole = tokenizer_.encode(prompt + answer);
-    std::size_t same = 0;
-    while (same < begin.size() && same < whole.size() && begin[same] == whole[same]) ++same;
-    EncodedExample example;
-    if (tokenizer_.bos_id() >= 0) example.tokens.push_back(tokenizer_.bos_id());
-    same += example.tokens.size();
-    example.tokens.insert(example.tokens.end(), whole.begin(), whole.end());
-    example.tokens.push_back(tokenizer_.eos_id());
-    example.answers.push_back({same, example.tokens.size()});
-    return example;
-  }
-
-  Tokenizer tokenizer_;
-  ChatTemplate template_;
-};
-
-}  // namespace detail
-
-/// Reads a file of examples, a JSON object a line (JSONL), one after the other: memory for one line, whatever the
-/// file's size. What an object is, its fields say, in this order; others are passed over:
+/// Reads a file of examples, a JSON object a line (JSONL) or one array of objects, one after the other: memory for one
+/// object, whatever the file's size. What an object is, its fields say, in this order; others are passed over:
 ///
-/// - `messages`: a conversation (see parse_chat), in the chat template; each of the assistant's turns is an answer.
+/// - `messages`: a conversation (see parse_chat), in the chat template; each of the assistant's turns is an answer, but
+///   for those whose `weight` is 0.
+/// - `conversations`: the same as ShareGPT has it, turns of `from` (human, gpt, system) and `value`.
 /// - `instruction`, `output`, and perhaps `input`: a conversation of one question, the input behind the instruction
-///   with an empty line between them, and its answer.
+///   with an empty line between them, and its answer; `history` holds pairs of a question and an answer before it.
 /// - `prompt`, `completion`: BOS, the two as one text, EOS; the answer is the completion. No template.
 /// - `text`: BOS, the text, EOS; all of it is to be predicted.
 ///
-/// An answer takes in its EOS; nothing behind the last answer is kept. With `train_on_prompt` all of it is kept and is
-/// to be predicted. Blank lines are passed over.
+/// A `system` of a conversation stands before it. An answer takes in its EOS; nothing behind the last answer is kept.
+/// With `train_on_prompt` all of it is kept and is to be predicted. Blank lines are passed over.
+///
+/// Text that looks like control tokens is counted; it stays text, but for the tokenizer's control pieces where
+/// `parse_special` says so: a BOS in front and an EOS at the end are then not put there twice.
 class DatasetReader {
  public:
   /// Throws Error `[dataset] path: ...` where the file can't be opened, for options out of range, and where the
   /// tokenizer has no EOS, or none of the template's pieces.
   DatasetReader(const std::string& path, const Tokenizer& tokenizer, const DatasetOptions& options = {})
-      : lines_(path, "dataset", options.max_line_bytes),
-        file_(printable(path, 1000)),
-        options_(options),
-        encoder_(tokenizer, options) {
+      : records_(path, "dataset", options.max_line_bytes), options_(options), encoder_(tokenizer, options) {
     if (options.max_tokens < 2) {
       throw Error("dataset", "max_tokens", "at least 2", std::to_string(options.max_tokens));
     }
   }
 
-  /// The next example, none at the end of the file. Throws Error `[dataset] file:line: ...` for a line that holds none,
-  /// unless those are to be skipped, and where the file can't be read.
+  /// The next example, none at the end of the file. Throws Error `[dataset] file:line: ...` for a line, or an element,
+  /// that holds none, unless those are to be skipped, and where the file can't be read.
   std::optional<Example> next() {
-    while (lines_.next()) {
-      if (lines_.line().find_first_not_of(" \t\r") == std::string::npos && !lines_.too_long()) continue;
+    while (records_.next()) {
       ++counts_.lines;
       detail::EncodedExample encoded;
       try {
-        encoded = read();
+        encoded = encoder_.encode(records_.object());
       } catch (const Error& error) {
         if (!options_.skip_bad) throw;
         if (counts_.bad++ == 0) counts_.first_bad = error.what();
         continue;
       }
+      if (!encoded.markup.empty()) ++counts_.with_markup;
+      for (const std::string& text : encoded.markup) ++counts_.markup[text];
       Example example = made(std::move(encoded));
       if (target_count(example) == 0) {
         ++counts_.dropped;
@@ -181,15 +93,6 @@ class DatasetReader {
   const DatasetCounts& counts() const noexcept { return counts_; }
 
  private:
-  detail::EncodedExample read() const {
-    const std::string subject = file_ + ":" + std::to_string(lines_.number());
-    if (lines_.too_long()) {
-      throw Error("dataset", subject, "a line of at most " + std::to_string(options_.max_line_bytes) + " bytes",
-                  "a longer one");
-    }
-    return encoder_.encode(JsonObject::parse(std::as_bytes(std::span(lines_.line())), "dataset", subject));
-  }
-
   /// Cuts what is too long.
   Example made(detail::EncodedExample&& encoded) {
     Example example{.tokens = std::move(encoded.tokens)};
@@ -209,8 +112,7 @@ class DatasetReader {
     return example;
   }
 
-  LineReader lines_;
-  std::string file_;
+  JsonRecords records_;
   DatasetOptions options_;
   detail::ExampleEncoder encoder_;
   DatasetCounts counts_;
