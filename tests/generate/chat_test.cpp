@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <span>
@@ -203,4 +204,91 @@ TEST_CASE("a conversation that no question can follow is refused, and the one th
   CHECK(test::error_of([&] {
           Chat{tokenizer, ChatTemplate::v3};
         }) == "[chat] template v3: expected a tokenizer with the control piece [INST], got one without");
+}
+
+namespace {
+
+constexpr ModelConfig short_context = [] {
+  ModelConfig config = tool::breeze;
+  config.window_size = 0;
+  config.context_len = 200;
+  return config;
+}();
+using ShortModel = Transformer<short_context, F32>;
+
+std::string question_of(int i) { return "And the king said unto them, " + std::to_string(i); }
+
+}  // namespace
+
+TEST_CASE(
+    "without a window the oldest turns make room, and all goes on in the bits of a conversation that began later") {
+  const auto model = load<ShortModel>(folder, {.allow_different_window = true});
+  const GenerateOptions options{.max_tokens = 12, .stop_ids = {2}, .own_text = true};
+  for (const ChatTemplate chat_template : {ChatTemplate::v1, ChatTemplate::v3}) {
+    const Tokenizer tokenizer = tokenizer_for(chat_template);
+    Chat chat{tokenizer, chat_template};
+    chat.set_system("Be brief.");
+    Session<ShortModel> session{model};
+    std::size_t shifts = 0, forgotten = 0;
+    for (int i = 0; i < 30; ++i) {
+      CAPTURE(i);
+      const std::size_t turns = chat.make_room(question_of(i), short_context.context_len, options.max_tokens);
+      if (turns > 0) ++shifts;
+      forgotten += 2 * turns;
+      CHECK(chat.forgotten() == forgotten);
+      CHECK(chat.prompt_tokens(question_of(i)) + options.max_tokens <= short_context.context_len);
+      if (turns > 0)
+        CHECK(chat.prompt_tokens(question_of(i)) + options.max_tokens <= short_context.context_len * 3 / 4);
+      CHECK(chat.make_room(question_of(i), short_context.context_len, options.max_tokens) == 0);
+
+      // what is left, as a conversation of its own
+      std::vector<Message> left = chat.messages();
+      CHECK(left.size() == 1 + 2 * static_cast<std::size_t>(i));  // nothing is lost of what was said
+      left.erase(left.begin() + 1, left.begin() + 1 + static_cast<std::ptrdiff_t>(forgotten));
+      CHECK(left.front() == Message{"system", "Be brief."});
+      Chat fresh{tokenizer, chat_template};
+      fresh.set_messages(left);
+      Session<ShortModel> other{model};
+      const Generated wanted = fresh.answer(other, question_of(i), options, [](std::string_view) {});
+      const Generated made = chat.answer(session, question_of(i), options, [](std::string_view) {});
+      CHECK(made.tokens == wanted.tokens);
+      CHECK(made.text == wanted.text);
+      REQUIRE(!made.text.empty());
+      CHECK(session.position() == other.position());
+      // both go on with the same bits
+      Session<ShortModel> one = session.fork(), two = other.fork();
+      const auto a = one.decode(100), b = two.decode(100);
+      CHECK(std::equal(a.begin(), a.end(), b.begin(), b.end()));
+    }
+    CHECK(shifts > 1);
+    CHECK(shifts < 15);  // a quarter of the context is free after each
+    chat.reset();
+    CHECK(chat.forgotten() == 0);
+    chat.set_messages({{"user", "a"}, {"assistant", "b"}});
+    CHECK(chat.forgotten() == 0);
+  }
+}
+
+TEST_CASE("a question that is too long by itself is refused, and one that leaves no room for an answer is taken") {
+  const Tokenizer tokenizer = tokenizer_for(ChatTemplate::v1);
+  Chat chat{tokenizer, ChatTemplate::v1};
+  std::string words = "word";
+  while (chat.prompt_tokens(words) < 90) words += " and";
+  const std::size_t tokens = chat.prompt_tokens(words);
+  CHECK(chat.make_room(words, tokens, 50) == 0);
+  CHECK(test::error_of([&] { chat.make_room(words, tokens - 1, 50); }) ==
+        "[chat] the question: expected at most the " + std::to_string(tokens - 1) + " tokens of the context, got " +
+            std::to_string(tokens));
+  chat.set_messages({{"user", "one"}, {"assistant", "two"}, {"user", words}, {"assistant", "three"}});
+  CHECK(chat.make_room(words, tokens, 50) == 2);
+  CHECK(chat.prompt_tokens(words) == tokens);
+  CHECK(chat.forgotten() == 4);
+  chat.set_messages({{"user", words}, {"assistant", "two"}, {"user", "one"}, {"assistant", "three"}});
+  CHECK(chat.make_room("four", tokens, 10) == 1);  // the last turn stays
+  CHECK(chat.forgotten() == 2);
+  chat.set_system("Be brief.");
+  CHECK(test::error_of([&] {
+          chat.make_room(words, tokens, 50);
+        }).starts_with("[chat] the question and the system prompt: expected at most the "));
+  CHECK(chat.forgotten() == 2);
 }

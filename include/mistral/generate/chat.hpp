@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <mistral/core/error.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/generate.hpp>
 #include <mistral/text/chat_template.hpp>
@@ -28,7 +29,7 @@ inline constexpr std::string_view guardrail_prompt =
 /// Session::rollback), it is cleared and takes all ids again.
 ///
 /// Through a window a conversation goes on for any number of turns; the memory of what was said grows, the session's
-/// doesn't.
+/// doesn't. Without one it ends with the model's context, unless make_room() is called before each question.
 class Chat {
  public:
   /// Throws Error `[chat] template ...` where the tokenizer lacks BOS, EOS, or a control piece of the template.
@@ -36,8 +37,11 @@ class Chat {
     encode_chat(tokenizer_, template_, {{"user", ""}});
   }
 
-  /// What was said so far, the system's message first.
+  /// What was said so far, the system's message first; what make_room() left out stands there too.
   const std::vector<Message>& messages() const noexcept { return messages_; }
+
+  /// How many of the oldest messages of the user and the assistant the model isn't shown any more: see make_room().
+  std::size_t forgotten() const noexcept { return forgotten_; }
 
   /// Goes on from another conversation. Throws Error `[chat] messages[i] ...`, with all as it was, for one that can
   /// have no question behind it (encode_chat says why).
@@ -46,6 +50,7 @@ class Chat {
     asked.push_back({"user", ""});
     encode_chat(tokenizer_, template_, asked);
     messages_ = std::move(messages);
+    forgotten_ = 0;
   }
 
   /// Puts a system prompt at the front, in place of what the system said; with no text, nothing.
@@ -68,6 +73,48 @@ class Chat {
   /// Forgets what was said, but for the system prompt.
   void reset() {
     std::erase_if(messages_, [](const Message& message) { return message.role != "system"; });
+    forgotten_ = 0;
+  }
+
+  /// How many tokens the model is shown where this question is asked next, the conversation before it included.
+  std::size_t prompt_tokens(std::string question) const {
+    std::vector<Message> asked = messages_;
+    asked.push_back({"user", std::move(question)});
+    return prompt_tokens(asked, forgotten_);
+  }
+
+  /// For models without a window, before each question: where the conversation with this question, and an answer,
+  /// would go past the context, leaves out the oldest turns, each a question and its answer, from here on. What the
+  /// system said stays. So that this needn't be done again at once, a quarter of the context is kept free where the
+  /// last turn can stay. The session is then as if the turns that are left were all that was ever said: `answer`
+  /// has it compute them again.
+  ///   context  tokens that the model takes: config.context_len
+  ///   answer   tokens of the answer at most; room is made for as many, but for no more than half of the context
+  /// Returns the number of turns left out by this call. Throws Error `[chat] the question ...`, with all as it was,
+  /// where the question and what the system said are alone longer than the context.
+  std::size_t make_room(std::string question, std::size_t context, std::size_t answer) {
+    std::vector<Message> asked = messages_;
+    asked.push_back({"user", std::move(question)});
+    const std::size_t room = std::min(answer, context / 2);
+    if (prompt_tokens(asked, forgotten_) + room <= context) return 0;
+
+    const std::vector<std::size_t> turns = later_turns(asked);
+    const auto first_within = [&](std::size_t limit) {
+      return std::partition_point(turns.begin(), turns.end(), [&](std::size_t forgotten) {
+        return prompt_tokens(asked, forgotten) + room > limit;
+      });
+    };
+    auto first = first_within(context - context / 4);
+    if (turns.end() - first <= 1) first = first_within(context);  // no turn goes that still fits, but for room to spare
+    if (first == turns.end() && !turns.empty()) --first;          // no room for all of an answer
+    const std::size_t forgotten = first == turns.end() ? forgotten_ : *first;
+    if (const std::size_t least = prompt_tokens(asked, forgotten); least > context) {
+      throw Error("chat", system().empty() ? "the question" : "the question and the system prompt",
+                  "at most the " + std::to_string(context) + " tokens of the context", std::to_string(least));
+    }
+    if (first == turns.end()) return 0;
+    forgotten_ = forgotten;
+    return static_cast<std::size_t>(first - turns.begin()) + 1;
   }
 
   /// Asks the user's next question, and records the answer.
@@ -81,7 +128,7 @@ class Chat {
   Generated answer(Session& session, std::string question, Run&& run) {
     messages_.push_back({"user", std::move(question)});
     try {
-      std::vector<TokenId> ids = encode_chat(tokenizer_, template_, messages_);
+      std::vector<TokenId> ids = encode_chat(tokenizer_, template_, without_oldest(messages_, forgotten_));
       const auto differs = std::mismatch(seen_.begin(), seen_.end(), ids.begin(), ids.end()).first;
       std::size_t common = std::min(static_cast<std::size_t>(differs - seen_.begin()), ids.size() - 1);
       const auto behind = static_cast<std::int64_t>(seen_.size() - common);
@@ -118,9 +165,42 @@ class Chat {
   }
 
  private:
+  // The messages without so many of the oldest that aren't the system's.
+  static std::vector<Message> without_oldest(const std::vector<Message>& messages, std::size_t count) {
+    std::vector<Message> left;
+    for (const Message& message : messages) {
+      if (message.role == "system" || count == 0) {
+        left.push_back(message);
+      } else {
+        --count;
+      }
+    }
+    return left;
+  }
+
+  std::size_t prompt_tokens(const std::vector<Message>& asked, std::size_t forgotten) const {
+    return encode_chat(tokenizer_, template_, without_oldest(asked, forgotten)).size();
+  }
+
+  // How many messages stand before each turn behind the first that is still shown, the system's not counted: a turn
+  // begins with a question behind an answer.
+  std::vector<std::size_t> later_turns(const std::vector<Message>& asked) const {
+    std::vector<std::size_t> turns;
+    std::size_t before = 0;
+    bool behind_answer = false;
+    for (const Message& message : asked) {
+      if (message.role == "system") continue;
+      if (message.role == "user" && behind_answer && before > forgotten_) turns.push_back(before);
+      behind_answer = message.role == "assistant";
+      ++before;
+    }
+    return turns;
+  }
+
   Tokenizer tokenizer_;
   ChatTemplate template_;
   std::vector<Message> messages_;
+  std::size_t forgotten_ = 0;  // see forgotten()
   std::vector<TokenId> seen_;  // what the session holds
 };
 
