@@ -195,6 +195,7 @@ struct FinetuneArguments {
   std::uint64_t eval_every = 0;  // steps; 0: an epoch's
   std::uint64_t save_every = 0;  // steps; 0: with each evaluation
   std::uint64_t patience = 0;    // evaluations; 0: none ends it early
+  float min_delta = 0.0f;        // nats
   float max_loss_rise = 1.0f;    // nats
   std::uint64_t seed = 42;
   bool keep_activations = false;

@@ -145,13 +145,13 @@ class Hooks {
     return interruption == 0;
   }
 
-  void evaluation(const FitEvaluation& e) {
+  bool evaluation(const FitEvaluation& e) {
     metrics_.add(e);
     metrics_.draw();
     char text[160];
     std::snprintf(text, sizeof text, " (validation %.4f)", e.loss);
     validation_ = text;
-    if (!lines_) return;
+    if (!lines_) return interruption == 0;
     std::string line = "step " + std::to_string(e.step) + ": ";
     if (steps_ > 0) {
       std::snprintf(text, sizeof text, "loss %.4f, ", static_cast<double>(loss_));
@@ -159,6 +159,7 @@ class Hooks {
     }
     std::snprintf(text, sizeof text, "validation loss %.4f%s", e.loss, e.best ? "" : " (no better)");
     say(line + text + "\n");
+    return interruption == 0;
   }
 
   void done() { progress_.reset(); }
@@ -289,6 +290,7 @@ void run_finetune(const FinetuneArguments& a) {
                                .accumulation = a.accumulation,
                                .eval_steps = a.eval_every,
                                .patience = a.patience,
+                               .min_delta = static_cast<double>(a.min_delta),
                                .save_steps = a.save_every,
                                .max_loss_rise = a.max_loss_rise,
                                .seed = a.seed + 1,

@@ -71,7 +71,10 @@ Command add_finetune(CLI::App& parent) {
   add_whole(*app, "--save-every", a.save_every, 1, INT32_MAX,
             "updates between checkpoints; one with each evaluation unless said");
   add_whole(*app, "--patience", a.patience, 1, INT32_MAX,
-            "evaluations in a row that are no better than the best, and then the end; never unless said");
+            "evaluations in a row without an improvement, and then the end; never unless said");
+  add_number_in(*app, "--min-delta", a.min_delta, 0.0f, 1e9f,
+                "nats: for --patience, an improvement is a loss that is lower by more than that; 0 unless said");
+  app->get_option("--min-delta")->needs("--patience");
   add_number_in(*app, "--max-loss-rise", a.max_loss_rise, 0.0f, 1e9f,
                 "nats that the smoothed loss may rise above its lowest before the run gives up; 1 unless said, 0: any");
   add_whole(*app, "--seed", a.seed, 0, INT64_MAX, "the same seed gives the same bits; 42 unless said");

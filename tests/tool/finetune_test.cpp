@@ -204,6 +204,29 @@ TEST_CASE("all weights are trained to a checkpoint that runs by itself") {
   CHECK(perplexity({"--model", out}) < 0.9 * perplexity({"--model", stories()}));
 }
 
+TEST_CASE("--patience ends a run where no loss is lower by more than --min-delta, with the best adapter") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string data = scratch.write("data.jsonl", examples(40));
+  const auto run = [&](const std::string& out, std::vector<std::string> more) {
+    more.insert(more.end(), {"--json", "--eval-every", "1", "--patience", "3", "--max-steps", "8", "--samples", "0"});
+    const Run made = run_tool(finetune(data, out, more));
+    INFO(made.err);
+    REQUIRE(made.exit_code == 0);
+    return json::parse(made.out);
+  };
+  const std::string out = scratch.path("out");
+  const json ended = run(out, {"--min-delta", "100"});
+  CHECK(ended["stopped_early"] == true);
+  CHECK(ended["steps"] == 3);
+  CHECK(ended["best_step"] == 3);  // the lowest loss, although it didn't count
+  CHECK(ended["validation_loss_after"].get<double>() < ended["validation_loss_before"].get<double>());
+  CHECK(scratch.read("out/adapter_model.safetensors") == scratch.read("out/last/adapter_model.safetensors"));
+  const json went_on = run(scratch.path("on"), {});
+  CHECK(went_on["stopped_early"] == false);
+  CHECK(went_on["steps"] == 8);
+}
+
 TEST_CASE("what a data set can have wrong ends in one line that says where, and leaves nothing") {
   if (missing()) return;
   const Scratch scratch;
@@ -258,6 +281,8 @@ TEST_CASE("what an option can have wrong ends in one line, and leaves nothing") 
   check({"--template", "v3"}, 1, "[");
   check({"--learning-rate", "nan"}, 2, "--learning-rate: expected a number of 0 ... 1000, got 'nan'");
   check({"--patience", "2", "--validation-share", "0"}, 2, "--patience: expected examples for validation, got none");
+  check({"--patience", "2", "--min-delta", "-1"}, 2, "--min-delta: expected a number of 0 ... 1e+09, got '-1'");
+  check({"--min-delta", "0.1"}, 2, "--min-delta requires --patience");
 }
 
 TEST_CASE("a folder that can't be written, or is full, ends in one line, and holds no half of a file") {

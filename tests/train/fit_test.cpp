@@ -198,6 +198,139 @@ TEST_CASE("a fit ends for want of patience, or at max_steps") {
   CHECK(of_other.steps() == 3);
 }
 
+TEST_CASE("patience counts as an improvement what is lower by more than min_delta, small steps added up") {
+  const test::Scratch scratch;
+  FitOptions options{.epochs = 6, .batch = 4, .accumulation = 1, .eval_steps = 1, .patience = 4, .seed = 2};
+  Log all;
+  {
+    auto model = fresh();
+    Trainer trainer{model, options_for(13, options, 1e-3f)};
+    CHECK_FALSE(fit(trainer, train(), validation(), options, all).stopped_early);
+    REQUIRE(all.evaluations.size() == 25);
+  }
+  // too much for any one step, and less than some steps come to
+  double largest = 0.0;
+  for (std::size_t i = 1; i < 25; ++i) {
+    largest = std::max(largest, all.evaluations[i - 1].loss - all.evaluations[i].loss);
+  }
+  options.min_delta = 1.2 * largest;
+  std::uint64_t end = 24, since = 0;
+  double counted = all.evaluations[0].loss;
+  bool added_up = false;
+  for (std::size_t i = 1; i < 25; ++i) {
+    const double loss = all.evaluations[i].loss;
+    added_up = added_up || loss < counted - options.min_delta;
+    since = loss < counted - options.min_delta ? 0 : since + 1;
+    if (since == 0) counted = loss;
+    if (since == 4) {
+      end = i;
+      break;
+    }
+  }
+  REQUIRE(added_up);
+  REQUIRE(end < 24);  // it ends for want of patience
+
+  const auto ends_as_expected = [&](const FitResult& result, const Model& model, auto& trainer) {
+    CHECK(result.stopped_early);
+    CHECK_FALSE(result.interrupted);
+    CHECK(result.steps == end);
+    double best = INFINITY;
+    for (std::size_t i = 0; i <= end; ++i) best = std::min(best, all.evaluations[i].loss);
+    CHECK(result.best_loss == best);  // the lowest, whether it counted or not
+    CHECK(trainer.evaluate(validation()) == best);
+    return values_of(model);
+  };
+  options.folder = scratch.path("whole");
+  auto whole = fresh();
+  Trainer of_whole{whole, options_for(13, options, 1e-3f)};
+  const auto expected = ends_as_expected(fit(of_whole, train(), validation(), options), whole, of_whole);
+
+  // what counted last is part of the state
+  options.folder = scratch.path("resumed");
+  options.resume = true;
+  for (std::uint64_t stop = 1; stop < end; ++stop) {
+    auto model = fresh();
+    Trainer trainer{model, options_for(13, options, 1e-3f)};
+    Log log;
+    log.stop_at = stop;
+    CHECK(fit(trainer, train(), validation(), options, log).steps == stop);
+  }
+  auto model = fresh();
+  Trainer trainer{model, options_for(13, options, 1e-3f)};
+  CHECK(same_bits(ends_as_expected(fit(trainer, train(), validation(), options), model, trainer), expected));
+
+  for (const double wrong : {-0.1, std::nan(""), HUGE_VAL}) {
+    options.min_delta = wrong;
+    CHECK(error_of([&] {
+            fit(trainer, train(), validation(), options);
+          }).starts_with("[fit] min_delta: expected a finite number of nats, at least 0, got "));
+  }
+}
+
+TEST_CASE("a run that a hook ends has the best parameters, and its last checkpoint goes on to the same bits") {
+  struct Stop {
+    std::uint64_t step_end, evaluation_end;  // the step after which a hook returns false
+    std::vector<FitEvaluation> evaluations;
+    bool step(const FitStep& s) const { return s.step != step_end; }
+    bool evaluation(const FitEvaluation& e) {
+      evaluations.push_back(e);
+      return e.step != evaluation_end;
+    }
+  };
+  constexpr std::uint64_t never = 1000;
+  const test::Scratch scratch;
+  FitOptions options{
+      .epochs = 3, .batch = 4, .accumulation = 1, .eval_steps = 1, .max_loss_rise = 0.0f, .seed = 2, .resume = true};
+  // a rate at which the last parameters are rarely the best
+  const TrainerOptions trainer_options{.learning_rate = 0.3f, .weight_decay = 0.0f, .seed = 11};
+  options.folder = scratch.path("whole");
+  auto whole = fresh();
+  Trainer of_whole{whole, trainer_options};
+  Stop goes_on{never, never, {}};
+  const FitResult expected = fit(of_whole, train(), validation(), options, goes_on);
+  CHECK_FALSE(expected.interrupted);
+  REQUIRE(expected.steps == 12);
+
+  bool last_was_worse = false;
+  for (const bool in_memory : {false, true}) {
+    for (std::uint64_t end = 0; end < 12; ++end) {
+      for (const bool by_evaluation : {true, false}) {
+        if (end == 0 && !by_evaluation) continue;
+        CAPTURE(in_memory);
+        CAPTURE(end);
+        CAPTURE(by_evaluation);
+        options.folder = in_memory ? "" : scratch.path("run" + std::to_string(end) + (by_evaluation ? "e" : "s"));
+        {
+          auto model = fresh();
+          Trainer trainer{model, trainer_options};
+          Stop stop{by_evaluation ? never : end, by_evaluation ? end : never, {}};
+          const FitResult part = fit(trainer, train(), validation(), options, stop);
+          CHECK(part.interrupted);
+          CHECK_FALSE(part.stopped_early);
+          CHECK(part.steps == end);
+          REQUIRE(stop.evaluations.size() == end + 1);
+          double best = INFINITY;
+          for (const FitEvaluation& e : stop.evaluations) best = std::min(best, e.loss);
+          CHECK(part.best_loss == best);
+          CHECK(trainer.evaluate(validation()) == best);
+          last_was_worse = last_was_worse || stop.evaluations.back().loss > best;
+        }
+        if (in_memory) continue;
+        auto model = fresh();
+        Trainer trainer{model, trainer_options};
+        Stop rest{never, never, {}};
+        const FitResult result = fit(trainer, train(), validation(), options, rest);
+        CHECK(result.first_step == end);
+        CHECK(rest.evaluations.size() == 12 - end);
+        CHECK(result.best_step == expected.best_step);
+        CHECK(result.first_loss == expected.first_loss);
+        CHECK(same_bits(values_of(model), values_of(whole)));
+      }
+    }
+  }
+  CHECK(last_was_worse);
+}
+
 TEST_CASE(
     "a loss that isn't finite or that rises ends the fit in an error that names the step, and the checkpoint is from "
     "before") {

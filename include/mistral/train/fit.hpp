@@ -14,54 +14,31 @@
 #include <mistral/io/tensor_files.hpp>
 #include <mistral/train/batches.hpp>
 #include <mistral/train/dataset.hpp>
+#include <mistral/train/fit_hooks.hpp>
 #include <mistral/train/fit_state.hpp>
 #include <mistral/train/gradients.hpp>
 #include <mistral/train/trainer_options.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
-/// An update that a fit has made.
-struct FitStep {
-  std::uint64_t step;         ///< 1 for the first
-  std::uint64_t total_steps;  ///< that there will be
-  double epoch;               ///< how often the data are gone through: 1.5 in the middle of the second epoch
-  float loss;                 ///< the mean over the batch's targets, in nats, before the update
-  float learning_rate;        ///< of the step
-  double gradient_norm;       ///< before clipping
-  std::size_t tokens;         ///< that went through the model
-  double seconds;             ///< that the step took
-};
-
-/// An evaluation: the mean loss over the targets of all validation examples.
-struct FitEvaluation {
-  std::uint64_t step;  ///< updates before it; 0: of the model as it was
-  double loss;         ///< nats a token, the mean over the validation examples' targets
-  bool best;           ///< the lowest so far
-  double seconds;      ///< since the run began
-};
-
 /// What a fit came to.
 struct FitResult {
   std::uint64_t first_step = 0;  ///< updates that it was resumed after
   std::uint64_t steps = 0;       ///< updates in all, those before it was resumed among them
   bool stopped_early = false;    ///< for want of patience
-  bool interrupted = false;      ///< by a hook
+  bool interrupted = false;      ///< by a hook, which returned false
   double first_loss = 0.0;       ///< of the evaluation before the first update; 0 without validation
   double best_loss = 0.0;        ///< of the best evaluation; 0 without validation
   std::uint64_t best_step = 0;   ///< of the best evaluation
 };
-
-/// Hooks that do nothing. Those of your own have either member or both:
-///   bool step(const FitStep&)               after each update; false: save, and end
-///   void evaluation(const FitEvaluation&)   after each evaluation
-///   void resumed(std::uint64_t step)        once, where a checkpoint is gone on from
-struct NoFitHooks {};
 
 namespace detail {
 
 /// The run of one fit over a Trainer, or what has its members.
 template <class Trainer, class Hooks>
 class Fit {
+  static_assert(CheckedFitHooks<Hooks>::value);
+
  public:
   Fit(Trainer& trainer, std::span<const Example> train, std::span<const Example> validation, const FitOptions& options,
       Hooks& hooks)
@@ -77,6 +54,9 @@ class Fit {
     if (options.patience > 0 && validation.empty()) {
       throw Error("fit", "patience", "examples for validation", "none");
     }
+    if (!(options.min_delta >= 0.0) || !std::isfinite(options.min_delta)) {
+      throw Error("fit", "min_delta", "a finite number of nats, at least 0", std::to_string(options.min_delta));
+    }
   }
 
   FitResult run() {
@@ -84,18 +64,17 @@ class Fit {
     if (options_.resume && folder_.kept() && path_exists(folder_.last())) {
       state_ = folder_.state(trainer_.resume(folder_.last()));
       result.first_step = trainer_.steps();
-      if constexpr (requires { hooks_.resumed(trainer_.steps()); }) hooks_.resumed(trainer_.steps());
-    } else {
-      if (!validation_.empty()) {
-        evaluate();
-        state_.first_loss = state_.best_loss;
-      }
+      if constexpr (HearsOfResuming<Hooks>) hooks_.resumed(trainer_.steps());
+    } else if (!validation_.empty()) {
+      result.interrupted = !evaluate();
+      state_.first_loss = state_.best_loss;
+      if (result.interrupted) save(folder_.last());
     }
     while (trainer_.steps() < total_ && !out_of_patience() && !result.interrupted) {
       result.interrupted = !step();
       const std::uint64_t done = trainer_.steps();
       const bool due = done % eval_steps_ == 0 || done == total_;
-      if (due && !validation_.empty()) evaluate();
+      if (due && !validation_.empty() && !evaluate()) result.interrupted = true;
       const bool save_due = options_.save_steps != 0 ? done % options_.save_steps == 0 || done == total_ : due;
       if (save_due || result.interrupted || out_of_patience()) save(folder_.last());
     }
@@ -105,7 +84,7 @@ class Fit {
       result.first_loss = state_.first_loss;
       result.best_loss = state_.best_loss;
       result.best_step = state_.best_step;
-      if (!result.interrupted) restore_best();
+      restore_best();
     }
     return result;
   }
@@ -152,15 +131,23 @@ class Fit {
     report.gradient_norm = trainer_.gradient_norm();
     report.seconds = seconds_since(begin);
     state_.add(report.loss, options_.max_loss_rise, number);
-    if constexpr (requires { static_cast<bool>(hooks_.step(report)); }) {
-      return static_cast<bool>(hooks_.step(report));
-    } else {
-      if constexpr (requires { hooks_.step(report); }) hooks_.step(report);
+    if constexpr (HearsSteps<Hooks>) return wants_more([&] { return hooks_.step(report); });
+    return true;
+  }
+
+  /// What a hook says, which may be nothing.
+  template <class Call>
+  static bool wants_more(const Call& call) {
+    if constexpr (std::is_void_v<std::invoke_result_t<const Call&>>) {
+      call();
       return true;
+    } else {
+      return static_cast<bool>(call());
     }
   }
 
-  void evaluate() {
+  /// False where a hook wants no more.
+  bool evaluate() {
     const Clock::time_point begin = Clock::now();
     const double loss = trainer_.evaluate(validation_);
     const std::uint64_t step = trainer_.steps();
@@ -169,18 +156,21 @@ class Fit {
                   std::to_string(loss));
     }
     const bool best = loss < state_.best_loss;
+    // Small steps add up: what counts is held against the loss that counted last, which may be above the lowest.
+    const bool counts = loss < state_.counted_loss - options_.min_delta;
+    if (counts) state_.counted_loss = loss;
+    state_.since_best = counts ? 0 : state_.since_best + 1;
     if (best) {
       state_.best_loss = loss;
       state_.best_step = step;
-      state_.since_best = 0;
       // before the last checkpoint: a run that is killed in between comes here again, with the same loss
       keep_best();
-    } else {
-      ++state_.since_best;
     }
-    if constexpr (requires(const FitEvaluation& e) { hooks_.evaluation(e); }) {
-      hooks_.evaluation(FitEvaluation{step, loss, best, seconds_since(begin)});
+    if constexpr (HearsEvaluations<Hooks>) {
+      const FitEvaluation report{step, loss, best, seconds_since(begin)};
+      return wants_more([&] { return hooks_.evaluation(report); });
     }
+    return true;
   }
 
   void save(const std::string& path) const {
@@ -222,7 +212,8 @@ class Fit {
 }  // namespace detail
 
 /// Trains on examples, in an order of its own for each epoch, and evaluates on others on the way; ends with the
-/// parameters of the best evaluation, or the last ones where there are no examples for validation.
+/// parameters of the best evaluation, also where patience or a hook ends it, or the last ones where there are no
+/// examples for validation. What a run that was ended is resumed from is its last checkpoint.
 ///
 /// Of a Trainer's options, `total_steps` should be fit_steps(train.size(), options), and `seed` is another seed than
 /// the one here. Where there is a folder, its last checkpoint holds all that the run's future depends on, parameters,

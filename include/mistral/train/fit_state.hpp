@@ -32,7 +32,8 @@ struct FitOptions {
   std::size_t batch = 4;         ///< examples that go through the model before there is a chance to stop
   std::size_t accumulation = 4;  ///< so many of these for an update
   std::uint64_t eval_steps = 0;  ///< updates from one evaluation to the next; 0: an epoch's
-  std::uint64_t patience = 0;    ///< evaluations in a row that are no better than the best, and then the end; 0: never
+  std::uint64_t patience = 0;    ///< evaluations in a row without an improvement, and then the end; 0: never
+  double min_delta = 0.0;        ///< nats: an improvement is a loss that is lower by more than that
   std::uint64_t save_steps = 0;  ///< updates from one checkpoint to the next; 0: with each evaluation
   float max_loss_rise = 1.0f;    ///< nats that the smoothed loss may be above its lowest; 0: any
   std::uint64_t seed = 0;        ///< of the order of the data
@@ -85,16 +86,18 @@ inline std::uint64_t fingerprint(std::span<const Example> examples) noexcept {
 struct FitState {
   double best_loss = std::numeric_limits<double>::infinity();  // of the evaluations
   std::uint64_t best_step = 0;
-  std::uint64_t since_best = 0;  // evaluations
-  double first_loss = 0.0;       // the first evaluation's
-  double smoothed = -1.0;        // the step's losses; negative: there was none
-  double lowest = 0.0;           // that `smoothed` ever was
+  std::uint64_t since_best = 0;  // evaluations since the last that counted as an improvement
+  double counted_loss = std::numeric_limits<double>::infinity();  // of that one
+  double first_loss = 0.0;                                        // the first evaluation's
+  double smoothed = -1.0;                                         // the step's losses; negative: there was none
+  double lowest = 0.0;                                            // that `smoothed` ever was
 
   template <class Self, class Visitor>
   static void for_each(Self& self, const Visitor& visit) {
     visit("fit.best_loss", self.best_loss);
     visit("fit.best_step", self.best_step);
     visit("fit.since_best", self.since_best);
+    visit("fit.counted_loss", self.counted_loss);
     visit("fit.first_loss", self.first_loss);
     visit("fit.smoothed", self.smoothed);
     visit("fit.lowest", self.lowest);
