@@ -9,6 +9,8 @@
 /// What a level of x86-64 has together is one word (`v0_1_0_avx2` is x86-64-v3, `v0_1_0_avx512` x86-64-v4), and what a
 /// unit has beside is appended: `v0_1_0_avx512_vnni_bf16`. The features are those of simd/cpu.hpp.
 
+#include <mistral/core/supported.hpp>
+
 #define MISTRAL_VERSION_MAJOR 0
 #define MISTRAL_VERSION_MINOR 1
 #define MISTRAL_VERSION_PATCH 0

@@ -22,6 +22,19 @@ struct q8 {};
 template <class T>
 concept KvElement = std::same_as<T, float> || std::same_as<T, bf16> || std::same_as<T, q8>;
 
+/// `CheckedElement<T>::value` is true or fails to compile with a message that names the elements there are.
+template <class T>
+struct CheckedElement {
+  static_assert(KvElement<T>,
+                "a cache holds its keys and values as float, mistral::bf16 or mistral::q8: Session<Model>, "
+                "Session<Model, mistral::bf16> or Session<Model, mistral::q8>");
+  static constexpr bool value = true;  ///< or fails to compile
+};
+
+/// What a user may write for a KvElement: another type is told of by CheckedElement.
+template <class T>
+concept NamedElement = CheckedElement<T>::value && KvElement<T>;
+
 /// How one head of a key or a value (head_dim elements) lies in memory: a scale (q8 only: a float), then the elements,
 /// then zeros to a whole number of 32-bit words. Kernels read it as such words.
 template <KvElement T>

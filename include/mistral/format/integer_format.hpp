@@ -106,7 +106,7 @@ inline void unpack_integers(const std::byte* block, simd::Lanes (&w)[F::block_in
 
 /// A format multiplied in floats whatever it is: weights are the floats they stand for, and activations aren't
 /// quantised. For research: slower, and exact up to the rounding of sums.
-template <WeightFormat F>
+template <NamedFormat F>
 struct Exact {
   /// As F has them.
   ///@{

@@ -31,6 +31,19 @@ concept WeightFormat = requires(const float (&in)[F::block_inputs][panel_rows], 
   noexcept;
 };
 
+/// `CheckedFormat<F>::value` is true or fails to compile with a message that names the formats there are.
+template <class F>
+struct CheckedFormat {
+  static_assert(WeightFormat<F>,
+                "weights are held in a format: mistral::F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0 or NF4, as "
+                "Exact<Q4_0> or Lora<Q4_0> of one, or a type of your own that models WeightFormat");
+  static constexpr bool value = true;  ///< or fails to compile
+};
+
+/// What a user may write for a WeightFormat: another type is told of by CheckedFormat.
+template <class F>
+concept NamedFormat = CheckedFormat<F>::value && WeightFormat<F>;
+
 /// A format whose codes and scales are those of a type of GGUF files, in another order: blocks of a file become blocks
 /// of a panel and back bit by bit, and no weight is rounded again.
 ///

@@ -35,7 +35,7 @@ namespace mistral::inline MISTRAL_ABI {
 /// One thread steps. add(), cancel(), empty() and waiting() may be called from any other at any time, and all from the
 /// functions of a request. The model, and the memory resource, must neither move nor end before the batch, which keeps
 /// a copy of the tokenizer. Debug builds assert that, and that no two threads step at once.
-template <class Model, KvElement KV = float>
+template <class Model, NamedElement KV = float>
 class SessionBatch {
   static constexpr ModelConfig C = Model::config;
   static_assert(CheckedConfig<C>::value);

@@ -36,7 +36,7 @@ inline constexpr std::size_t default_chunk = std::min<std::size_t>(512, C.cache_
 /// The model, and the memory resource, must neither move nor end before the session. Sessions are independent: each may
 /// run in a thread of its own, but one thread uses a session at a time, and no hook the session that it watches. Debug
 /// builds assert all of this.
-template <class Model, KvElement KV = float, std::size_t Chunk = default_chunk<Model::config>>
+template <class Model, NamedElement KV = float, std::size_t Chunk = default_chunk<Model::config>>
 class Session {
   static constexpr ModelConfig C = Model::config;
   static_assert(CheckedConfig<C>::value);
@@ -76,6 +76,14 @@ class Session {
         last_(1) {
     last_.resize(1);
   }
+
+  /// A session moves, and isn't copied by the way: that takes all the memory of another one, for which there is fork().
+  ///@{
+  Session(Session&&) = default;
+  Session& operator=(Session&&) = default;
+  Session(const Session&) = delete;             // to copy a session, call fork()
+  Session& operator=(const Session&) = delete;  // to copy a session, call fork(), or assign() to take over its state
+  ///@}
 
   /// Another session in the state of this one, over the same model. The two then go their own ways.
   Session fork() const {

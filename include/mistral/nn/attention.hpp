@@ -135,7 +135,7 @@ struct Attention {
   template <KvElement T, class Tape>
   static void show_scores(std::size_t layer, std::span<const Sequence<C, T>> sequences, const Workspace<C, F, T>& work,
                           Tape& tape) {
-    if constexpr (requires { tape.wants_scores(layer); }) {
+    if constexpr (ChoosesScores<Tape>) {
       if (!tape.wants_scores(layer)) return;
     }
     Buffer<float> scores;  // as many as the sequences so far needed

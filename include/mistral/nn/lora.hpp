@@ -27,7 +27,7 @@ namespace mistral::inline MISTRAL_ABI {
 /// Weights of any format F that stay as they are, and beside each matrix W any number of low-rank adapters (LoRA, arXiv
 /// 2106.09685): W x + scale B (A x), with A (rank, inputs) and B (outputs, rank) in float. It is a way to hold weights:
 /// a Transformer<C, Lora<F>> runs wherever one of F does, and without adapters its logits have the bits of F's.
-template <WeightFormat F>
+template <NamedFormat F>
 struct Lora {
   /// The format of the weights.
   using Base = F;

@@ -25,8 +25,9 @@ namespace mistral::inline MISTRAL_ABI {
 ///   gate(Rows<float> gate)  noexcept: w1 x of all rows, before SwiGLU
 ///   ends_before_w2          a static constant: a block is left before w2's product, when all that its backward needs
 ///                           stands in the workspace; for a block's own forward, not a whole model's
-/// A member of one of these names that can't be called so doesn't compile (CheckedTape). NoTape watches nothing.
-struct NoTape {};
+/// A member of one of these names that can't be called so doesn't compile, nor does a misspelt one (CheckedTape).
+/// NoTape watches nothing.
+struct NoTape : WatchesNothing {};
 
 /// A tape that hands the residual stream, before each block and after the last, to a function.
 template <class F>

@@ -19,7 +19,7 @@ namespace mistral::inline MISTRAL_ABI {
 /// A transformer of the Mistral family: its shape is the config C, its matrices are held in the format F. Made with
 /// weights of no particular value: `load` gives it a checkpoint's. It must neither move nor end while sessions, batches
 /// or trainers use it, which are made over it where it stays: not over a temporary.
-template <ModelConfig C, WeightFormat F>
+template <ModelConfig C, NamedFormat F>
 class Transformer {
   static_assert(CheckedConfig<C>::value);
 
