@@ -63,6 +63,9 @@ class Importance {
   simd::Lanes of_[Inputs];
 };
 
+template <std::size_t Inputs>
+Importance(const float (&)[Inputs][panel_rows]) -> Importance<Inputs>;
+
 /// The best of several candidates of scale for weights = scale x code. Given codes, the sum of w (x - scale code)^2 is
 /// least at scale = sum(w x code) / sum(w code^2), and then less than sum(w x^2) by the square of the first over the
 /// second: the candidate whose codes make that largest wins. Where nothing can be said (overflows, NaN), the first

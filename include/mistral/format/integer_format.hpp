@@ -76,6 +76,9 @@ struct RowPointers {
   }
 };
 
+template <class Byte>
+RowPointers(Byte* const (&)[panel_rows], std::size_t) -> RowPointers<Byte>;
+
 /// For blocks of files that start with a half: the halves of 16 rows side by side, and back.
 ///@{
 inline void halves_from_rows(const std::byte* const (&rows)[panel_rows], std::byte* out) noexcept {

@@ -211,4 +211,13 @@ class SessionBatch {
   std::vector<AdapterRows> adapters_;
 };
 
+/// A batch over a model: `SessionBatch batch{model, tokenizer}`, or without a tokenizer.
+///@{
+template <class Model>
+SessionBatch(const Model&, const Tokenizer&, const BatchOptions& = {}, MemoryResource* = nullptr)
+    -> SessionBatch<Model>;
+template <class Model>
+SessionBatch(const Model&, const BatchOptions& = {}, MemoryResource* = nullptr) -> SessionBatch<Model>;
+///@}
+
 }  // namespace mistral::inline MISTRAL_ABI

@@ -244,4 +244,8 @@ class Session {
   Batch<C.vocab_size> all_;   // (tokens, vocab_size) of the last forward
 };
 
+/// A session over a model: `Session session{model}`.
+template <class Model>
+Session(const Model&, std::size_t = 0, MemoryResource* = nullptr) -> Session<Model>;
+
 }  // namespace mistral::inline MISTRAL_ABI

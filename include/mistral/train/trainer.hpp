@@ -374,4 +374,8 @@ class Trainer {
   double gradient_norm_ = 0.0;
 };
 
+/// A trainer of a model: `Trainer trainer{model, {.learning_rate = 1e-3f}}`.
+template <class Model>
+Trainer(Model&, const TrainerOptions& = {}) -> Trainer<Model>;
+
 }  // namespace mistral::inline MISTRAL_ABI
