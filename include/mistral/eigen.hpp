@@ -111,7 +111,7 @@ void from_eigen(const Eigen::MatrixBase<Derived>& values, Panels<F>& matrix) {
     };
     throw Error("eigen", "weights", shape(matrix.rows(), matrix.cols()), shape(values.rows(), values.cols()));
   }
-  if (matrix.own_bytes().empty() && matrix.rows() > 0) {
+  if (matrix.adopted()) {
     throw Error("eigen", "weights to write to", "memory of the model's own", "a mapped file");
   }
   const EigenMatrix rows = values;

@@ -1,7 +1,10 @@
 #include <mistral/generate/session_file.hpp>
 
+#include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +12,11 @@
 #include <doctest/doctest.h>
 
 #include <mistral/format/f32.hpp>
+#include <mistral/format/q4_0.hpp>
+#include <mistral/format/q8_0.hpp>
+#include <mistral/io/load.hpp>
+#include <mistral/io/save_packed.hpp>
+#include <mistral/parallel/parallel.hpp>
 
 #include "../support/models.hpp"
 #include "../support/random_rows.hpp"
@@ -173,13 +181,139 @@ TEST_CASE("a file of another model, another cache, or of no session is refused i
   Session<Tiny, bf16> session{weights};
   const std::string error = error_of([&] { load_session(session, saved.scratch.path("good")); });
   CHECK(error.starts_with(prefix + "field 'model': expected '"));
-  CHECK(error.find("(the weights, or the adapter, are others), got '") != std::string::npos);
+  CHECK(error.find("' (the model's weights are others: load those that it was saved with), got '") !=
+        std::string::npos);
 
   Saved foreign;
   foreign.bytes.replace(0, 8, std::string("MISTRAL\x1a", 8));
   CHECK(foreign.error() == "the magic: expected 'MISTSES\\x1a', got 'MISTRAL\\x1a'");
+  Saved older;
+  older.bytes[8] = 1;
+  CHECK(older.error() == "the version: expected 2 (let the model read the text again), got 1");
   foreign.bytes = "short";
   CHECK(foreign.error() == "the file: expected at least 32 bytes, got 5");
+}
+
+namespace {
+
+// What can be written to, of each of a model's weights.
+struct WritableWeights {
+  std::vector<std::pair<std::string, std::span<std::byte>>> all = {};
+
+  template <WeightFormat F>
+  void operator()(const std::string& name, Panels<F>& matrix, std::size_t) {
+    all.emplace_back(name, matrix.own_bytes());
+  }
+  void operator()(const std::string& name, Buffer<float>& norm) {
+    all.emplace_back(name, std::as_writable_bytes(norm.span()));
+  }
+};
+
+// A session's file of a model, and whether sessions of others take it in.
+template <class Model>
+struct FileOf {
+  test::Scratch scratch;
+
+  explicit FileOf(const Model& model) {
+    Session<Model, float> session{model};
+    session.prefill(std::vector<TokenId>{1, 2, 3});
+    save_session(session, {}, scratch.path("state"));
+  }
+  std::string error(const Model& model) const {
+    Session<Model, float> session{model};
+    return error_of([&] { load_session(session, scratch.path("state")); });
+  }
+  bool taken_by(const Model& model) const { return error(model) == "no error"; }
+};
+
+template <WeightFormat F>
+void check_every_weight() {
+  CAPTURE(std::string(F::name));
+  using Model = Transformer<test::tiny, F>;
+  auto model = test::random_model<Model>(7);
+  const FileOf<Model> file(model);
+  CHECK(file.taken_by(model));
+  WritableWeights weights;
+  visit_weights(model, weights);
+  CHECK(weights.all.size() == 3 + 9 * test::tiny.n_layers);
+  CHECK(file.taken_by(model));  // nothing is kept of what may be written to, and the bytes are the same
+  for (const auto& [name, bytes] : weights.all) {
+    CAPTURE(name);
+    for (const std::size_t at : {std::size_t{0}, bytes.size() / 2, bytes.size() - 1}) {
+      bytes[at] ^= std::byte{0x10};
+      CHECK(file.error(model).find("field 'model': expected '") != std::string::npos);
+      bytes[at] ^= std::byte{0x10};
+    }
+  }
+  CHECK(file.taken_by(model));
+}
+
+}  // namespace
+
+TEST_CASE("a file is refused where any one bit of any weight is another") {
+  check_every_weight<F32>();
+  check_every_weight<Q4_0>();
+}
+
+TEST_CASE("a file is refused where a model was changed after it was made, however that was done") {
+  using Model = Transformer<test::tiny, F32>;
+  auto model = test::random_model<Model>(7);
+  const FileOf<Model> file(model);
+  randomize(model, 8);
+  CHECK(!file.taken_by(model));
+  randomize(model, 7);
+  CHECK(file.taken_by(model));  // the same weights again
+
+  std::vector<float> values(16 * 160);  // one panel of another matrix
+  std::vector<const float*> rows;
+  for (std::size_t r = 0; r < 16; ++r) {
+    const std::span<float> row(values.data() + r * 160, 160);
+    model.layers[1].feed_forward.w2.weight.unpack_row(16 + r, row);
+    rows.push_back(row.data());
+  }
+  values[500] = std::nextafter(values[500], 9.0f);
+  model.layers[1].feed_forward.w2.weight.pack(1, rows);
+  CHECK(!file.taken_by(model));
+  randomize(model, 7);
+  CHECK(file.taken_by(model));
+
+  model.layers[2].ffn_norm.weight.span()[63] = 1.5f;
+  CHECK(!file.taken_by(model));
+  model.layers[2].ffn_norm.weight.span()[63] = 1.0f;
+  CHECK(file.taken_by(model));
+
+  const Model moved = std::move(model);
+  CHECK(file.taken_by(moved));
+}
+
+TEST_CASE("what a file knows a model by is the same on any number of threads, and from a packed file") {
+  using Model = Transformer<test::tiny, Q8_0>;
+  const auto model = test::random_model<Model>(7);
+  const FileOf<Model> file(model);
+  const test::Scratch scratch;
+  save_packed(model, scratch.path("packed"));
+  CHECK(file.taken_by(load<Model>(scratch.path("packed"))));
+  save_packed(test::random_model<Model>(8), scratch.path("other"));
+  CHECK(!file.taken_by(load<Model>(scratch.path("other"))));
+
+  // A file of before digests were written is read instead.
+  std::string bytes = scratch.read("packed");
+  std::size_t found = 0;
+  for (std::size_t at = bytes.find(R"(,"digest":")"); at != std::string::npos; at = bytes.find(R"(,"digest":")")) {
+    bytes.replace(at, 28, 28, ' ');
+    ++found;
+  }
+  CHECK(found == 2 + 7 * test::tiny.n_layers);
+  std::uint64_t size = 0;
+  std::memcpy(&size, bytes.data() + 16, 8);
+  const std::uint64_t sum = checksum(std::as_bytes(std::span(bytes).subspan(PackedFile::preamble_bytes, size)));
+  std::memcpy(bytes.data() + 24, &sum, 8);
+  const auto older = load<Model>(scratch.write("older", bytes));
+  for (const std::size_t threads : {1u, 2u, 5u}) {
+    const parallel::ThreadLimit limit(threads);
+    CHECK(file.taken_by(test::random_model<Model>(7)));
+    CHECK(file.taken_by(older));
+  }
 }
 
 TEST_CASE("a header that says what the file doesn't hold is an error, whatever its checksum says") {

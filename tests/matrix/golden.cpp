@@ -2,7 +2,8 @@
 // instruction set or another, against the logits of FOLDER/expected.safetensors, which another implementation computed
 // in floats. Those of 8 and 4 bits, which rounding moves far, go to the file OUT, and are held against those that the
 // same program wrote to AGAINST, built by another compiler or for another processor. Each token is also decoded alone,
-// to the bits of the whole text. Prints a line of the largest errors; ends with 1 where one is too large.
+// to the bits of the whole text, and what is promised to be the same bits in every build is held against its hashes.
+// Prints a line of the largest errors; ends with 1 where one is too large.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -17,6 +18,7 @@
 #include <mistral/model.hpp>
 
 #include "../support/models.hpp"
+#include "../support/promised_bits.hpp"
 
 namespace {
 
@@ -98,8 +100,10 @@ int main(int argc, char** argv) try {
              static_cast<std::streamsize>(rounded.size() * sizeof(float)));
   // An activation that is rounded to the other side, since a sum before it was rounded otherwise, moves logits by 0.1.
   if (argc == 4) good = close("apart", rounded, floats_of(argv[3]), 0.25f) && good;
+  const std::vector<std::string> wrong = test::wrong_bits();
+  for (const std::string& name : wrong) std::printf(" (%s: OTHER BITS)", name.c_str());
   std::printf("%s\n", same ? "" : " (OTHER BITS ALONE)");
-  return good && same ? 0 : 1;
+  return good && same && wrong.empty() ? 0 : 1;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "%s\n", error.what());
   return 1;

@@ -167,8 +167,26 @@ TEST_CASE("a session's file is taken in by one that goes through the same adapte
   CHECK(load_session(same, path) == text);
   CHECK(same_bits(same.decode(7), session.decode(7)));
   const auto error_of = [&](Session& wrong) { return test::error_of([&] { load_session(wrong, path); }); };
-  CHECK(error_of(other).starts_with("[state] " + path + ": field 'model': expected '"));
-  CHECK(error_of(none).starts_with("[state] " + path + ": field 'model': expected '"));
+  const std::string prefix = "[state] " + path + ": field 'adapter': expected '";
+  CHECK(error_of(other).starts_with(prefix));
+  CHECK(error_of(other).find("' (the session's adapter is another: load those that it was saved with), got '") !=
+        std::string::npos);
+  CHECK(error_of(none).starts_with(prefix + "none' ("));
+
+  // one number of it is another, or it stands beside another matrix, or one of the base's weights is another
+  LoraMatrices& last = model.output.adapters[1];
+  std::byte& byte = last.a.own_bytes()[last.a.own_bytes().size() / 2];
+  byte ^= std::byte{1};
+  CHECK(error_of(same).starts_with(prefix));
+  byte ^= std::byte{1};
+  CHECK(error_of(same) == "no error");
+  std::swap(model.layers[0].attention.wk.adapters[1], model.layers[1].attention.wk.adapters[1]);
+  CHECK(error_of(same).starts_with(prefix));
+  std::swap(model.layers[0].attention.wk.adapters[1], model.layers[1].attention.wk.adapters[1]);
+  CHECK(error_of(same) == "no error");
+  merge_adapter(model, 0);
+  same.use_adapter(0);  // the other one has moved up
+  CHECK(error_of(same).starts_with("[state] " + path + ": field 'model': expected '"));
 }
 
 TEST_CASE_TEMPLATE("each sequence of a forward may go through an adapter of its own", C, MISTRAL_CASES) {

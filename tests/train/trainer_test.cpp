@@ -7,6 +7,7 @@
 
 #include <doctest/doctest.h>
 
+#include <mistral/generate/session_file.hpp>
 #include <mistral/train.hpp>
 
 #include "../support/models.hpp"
@@ -307,4 +308,18 @@ TEST_CASE("options out of range are an error") {
   CHECK(error({.schedule = Schedule::cosine}).starts_with("[trainer] total_steps"));
   auto lora = test::random_model<Transformer<test::tiny, Lora<F32>>>(7);
   CHECK(test::error_of([&] { Trainer{lora, {}}; }) == "[trainer] adapter: expected one of the model's 0, got 0");
+}
+
+TEST_CASE("a session's file is refused by a model that has been trained since") {
+  auto model = test::random_model<Transformer<test::tiny, F32>>(6);
+  using Session = mistral::Session<decltype(model), float, 8>;
+  const test::Scratch scratch;
+  Session session(model);
+  session.prefill(std::vector<TokenId>{1, 2, 3});
+  save_session(session, {}, scratch.path("state"));
+  Trainer trainer{model, {.learning_rate = 1e-4f}};
+  CHECK(load_session(session, scratch.path("state")).empty());
+  trainer.step(std::vector<Example>{{.tokens = {1, 2, 3, 4}}});
+  CHECK(test::error_of([&] { load_session(session, scratch.path("state")); }).find("field 'model'") !=
+        std::string::npos);
 }

@@ -6,11 +6,15 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include <mistral/core/buffer.hpp>
 #include <mistral/format/weight_format.hpp>
+#include <mistral/parallel/parallel.hpp>
+#include <mistral/simd/digest.hpp>
 #include <mistral/simd/transpose.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -67,7 +71,10 @@ class Panels {
  public:
   /// Takes the memory of a matrix (rows, cols) from `memory`.
   Panels(std::size_t rows, std::size_t cols, MemoryResource* memory = std::pmr::get_default_resource())
-      : bytes_(PanelsView<F>::bytes(rows, cols), Uninitialized{}, memory), rows_(rows), cols_(cols) {}
+      : bytes_(PanelsView<F>::bytes(rows, cols), Uninitialized{}, memory),
+        digests_(PanelsView<F>::panel_count(rows), memory == nullptr ? nullptr : std::pmr::get_default_resource()),
+        rows_(rows),
+        cols_(cols) {}
 
   /// Outputs and inputs.
   ///@{
@@ -86,13 +93,30 @@ class Panels {
   /// The packed bytes, one panel after the other.
   std::span<const std::byte> bytes() const noexcept { return {view().data, PanelsView<F>::bytes(rows_, cols_)}; }
 
+  /// A number of the packed bytes, the same on every machine and for any number of threads: other bytes have another.
+  /// Mostly it costs nothing, since each panel's part is kept as it is packed. Where it isn't known (who asked for
+  /// own_bytes() may have written to them; panels elsewhere may have come without it) all bytes are read.
+  std::uint64_t digest() const {
+    if (digest_) return *digest_;
+    if (digests_.data() != nullptr) return simd::digest(std::as_bytes(digests_.span()));
+    std::vector<std::uint64_t> digests(view().panel_count());
+    parallel::for_ranges(digests.size(), 1, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t i = begin; i < end; ++i) digests[i] = simd::digest({view().panel(i), view().panel_bytes()});
+    });
+    return simd::digest(std::as_bytes(std::span(digests)));
+  }
+
   /// Gives up its own memory for panels that stand elsewhere: as many bytes as bytes() has, in this format's layout, at
-  /// the start of a cache line. They are read only, and `owner` keeps them alive.
-  void adopt(const std::byte* panels, std::shared_ptr<const void> owner) noexcept {
+  /// the start of a cache line. They are read only, and `owner` keeps them alive. `digest` is theirs, where it is
+  /// known.
+  void adopt(const std::byte* panels, std::shared_ptr<const void> owner,
+             std::optional<std::uint64_t> digest = {}) noexcept {
     assert(owner && reinterpret_cast<std::uintptr_t>(panels) % Buffer<std::byte>::alignment == 0);
     bytes_ = {};
+    digests_ = {};
     adopted_ = panels;
     owner_ = std::move(owner);
+    digest_ = digest;
   }
 
   /// Encodes panel `i` from its rows: `rows[r]` holds the (cols) weights of output 16 i + r. Threads may pack different
@@ -116,6 +140,7 @@ class Panels {
       for (std::size_t j = 0; j * F::block_inputs < count; ++j, block += F::block_bytes) packer.pack(in[j], block);
     }
     packer.finish();
+    keep_digest(i);
   }
 
   /// Takes panel `i` as it stands in a file: `rows[r]` is row 16 i + r in the file's blocks, `file_row_bytes()` at any
@@ -131,6 +156,7 @@ class Panels {
       }
       F::from_file_blocks(blocks, block);
     }
+    keep_digest(i);
   }
 
   /// Writes panel `i` as files hold it: row 16 i + r to `rows[r]`, `file_row_bytes()` at any address. Where the matrix
@@ -168,13 +194,26 @@ class Panels {
     }
   }
 
-  /// Its own memory, to be written to by whoever trains the weights: the panels one after the other.
-  std::span<std::byte> own_bytes() noexcept { return bytes_.span(); }
+  /// Whether the weights stand elsewhere, where they are read only.
+  bool adopted() const noexcept { return owner_ != nullptr; }
+
+  /// Its own memory, to be written to by whoever trains the weights: the panels one after the other. From now on nobody
+  /// knows when they are written to, so that digest() reads them each time.
+  std::span<std::byte> own_bytes() noexcept {
+    digests_ = {};
+    return bytes_.span();
+  }
 
  private:
+  void keep_digest(std::size_t i) noexcept {
+    if (digests_.data() != nullptr) digests_.data()[i] = simd::digest({view().panel(i), view().panel_bytes()});
+  }
+
   Buffer<std::byte> bytes_;
+  Buffer<std::uint64_t> digests_;  // of each panel as it was packed; none where the bytes may have become others
   const std::byte* adopted_ = nullptr;
-  std::shared_ptr<const void> owner_;  // of adopted_; null where the memory is its own
+  std::shared_ptr<const void> owner_;    // of adopted_; null where the memory is its own
+  std::optional<std::uint64_t> digest_;  // of what was adopted
   std::size_t rows_;
   std::size_t cols_;
 };

@@ -40,53 +40,66 @@ constexpr std::string_view kv_name() noexcept {
 
 namespace detail {
 
-/// A visitor that makes a number of a model's weights: of the norms, and of both ends of every matrix. Other weights
-/// give another number, unless they were made to give the same.
+/// A visitor that makes a number of names and weights: any other weight gives another number.
 class WeightFingerprint {
  public:
   template <WeightFormat F>
-  void operator()(const std::string&, const Panels<F>& matrix, std::size_t) {
+  void operator()(const std::string& name, const Panels<F>& matrix, std::size_t) {
+    add(name);
     add(F::name);
-    constexpr std::size_t part = 4096;
-    const std::span<const std::byte> bytes = matrix.bytes();
-    add(bytes.first(std::min(bytes.size(), part)));
-    add(bytes.last(std::min(bytes.size(), part)));
+    add(matrix.digest());
   }
-  void operator()(const std::string&, const Buffer<float>& norm) { add(std::as_bytes(norm.span())); }
+  void operator()(const std::string& name, const Buffer<float>& norm) {
+    add(name);
+    add(std::as_bytes(norm.span()));
+  }
 
-  /// Of a matrix with adapters: the one that is used, whole.
-  template <class Linear>
-  void add_adapter(const Linear& linear, std::size_t adapter) {
-    if (adapter >= linear.adapters.size() || linear.adapters[adapter].rank() == 0) return;
-    const auto& matrices = linear.adapters[adapter];
-    add(matrices.a.bytes());
-    add(matrices.b.bytes());
+  /// What an adapter adds to a matrix, where it does.
+  void add_adapter(const std::string& name, const LoraMatrices& matrices) {
+    if (matrices.rank() == 0) return;
+    any_ = true;
+    add(name);
+    add(matrices.a.digest());
+    add(matrices.b.digest());
     add(std::as_bytes(std::span(&matrices.scale, 1)));
   }
 
+  /// Whether there was something.
+  bool any() const noexcept { return any_; }
   std::string text() const { return checksum_text(state_); }
 
  private:
   void add(std::string_view text) { add(std::as_bytes(std::span(text))); }
-  void add(std::span<const std::byte> bytes) {
-    std::uint64_t state = state_ ^ checksum(bytes);
+  void add(std::span<const std::byte> bytes) { add(checksum(bytes)); }
+  void add(std::uint64_t number) {
+    std::uint64_t state = state_ ^ number;
     state_ = split_mix(state);
   }
 
   std::uint64_t state_ = 0;
+  bool any_ = false;
 };
 
-/// Of what turns tokens into the session's keys and values: the weights, and the adapter that it goes through.
-template <class Session>
-std::string session_fingerprint(const Session& session) {
+/// Of the weights that turn tokens into a session's keys and values.
+template <class Model>
+std::string model_fingerprint(const Model& model) {
   WeightFingerprint fingerprint;
-  visit_weights(session.model(), fingerprint);
+  visit_weights(model, fingerprint);
+  return fingerprint.text();
+}
+
+/// Of the adapter that a session goes through; `none` where it goes through none.
+template <class Session>
+std::string adapter_fingerprint(const Session& session) {
+  WeightFingerprint fingerprint;
   if constexpr (requires { session.model().output.adapters; }) {
-    visit_projections(session.model(), [&](const std::string&, const auto& linear, std::size_t) {
-      fingerprint.add_adapter(linear, session.adapter());
+    visit_projections(session.model(), [&](const std::string& name, const auto& linear, std::size_t) {
+      if (session.adapter() < linear.adapters.size()) {
+        fingerprint.add_adapter(name, linear.adapters[session.adapter()]);
+      }
     });
   }
-  return fingerprint.text();
+  return fingerprint.any() ? fingerprint.text() : "none";
 }
 
 }  // namespace detail
@@ -95,20 +108,23 @@ std::string session_fingerprint(const Session& session) {
 /// over the same model that takes it in goes on to the same bits. Little-endian:
 ///
 ///   32 bytes  what FileHead says, of the magic "MISTSES\x1a"
-///   header    JSON: {"config": {...}, "kv", "model", "position", "tokens", "entries"}, then spaces up to a multiple of
-///             8 bytes
+///   header    JSON: {"config": {...}, "kv", "model", "adapter", "position", "tokens", "entries"}, then spaces up to a
+///             multiple of 8 bytes
 ///   tokens    i32 each: all that the session has taken, or none; then their checksum, u64
 ///   rings     for each layer, keys then values, for each head: the last entries up to the position, then their
 ///             checksum, u64
 ///
-/// "model" is a number made of the weights, "entries" how many each ring has. Every error is an Error
-/// `[state] file: ...`.
+/// "model" is a number made of all weights, "adapter" one of the adapter that the session goes through, or `none`;
+/// "entries" is how many each ring has. Every error is an Error `[state] file: ...`.
 class SessionFile {
  public:
   static constexpr std::size_t preamble_bytes = FileHead::preamble_bytes;  ///< of its head, whose size isn't known yet
   /// What such a file begins with, and the number of its layout.
-  static constexpr FileHead head{
-      .where = "state", .magic = {"MISTSES\x1a", 8}, .version = 1, .max_header_bytes = 1'000'000};
+  static constexpr FileHead head{.where = "state",
+                                 .magic = {"MISTSES\x1a", 8},
+                                 .version = 2,
+                                 .max_header_bytes = 1'000'000,
+                                 .remedy = "let the model read the text again"};
 
   /// Maps a file, and checks its header and its tokens.
   static SessionFile open(const std::string& path) { return SessionFile(MappedFile::open(path, where), path); }
@@ -156,10 +172,12 @@ class SessionFile {
     using Cache = std::remove_cvref_t<decltype(session.cache())>;
     using Entry = typename Cache::Entry;
     check(Session::config, kv_name<typename Session::Element>());
-    const std::string model = detail::session_fingerprint(session);
-    if (header_.string("model") != model) {
-      throw header_.unexpected("model", "'" + model + "' (the weights, or the adapter, are others)");
-    }
+    const auto same = [&](const char* field, const std::string& expected, const char* what) {
+      if (header_.string(field) == expected) return;
+      throw header_.unexpected(field, "'" + expected + "' (" + what + ": load those that it was saved with)");
+    };
+    same("model", detail::model_fingerprint(session.model()), "the model's weights are others");
+    same("adapter", detail::adapter_fingerprint(session), "the session's adapter is another");
     const std::size_t count = 2 * Session::config.n_layers * Session::config.n_kv_heads;
     const std::size_t bytes = static_cast<std::size_t>(entries_) * sizeof(Entry);  // entries_ are fewer than bytes
     if (rings_.size() % count != 0 || rings_.size() / count != bytes + sum_bytes) {
@@ -241,7 +259,8 @@ void save_session(const Session& session, std::span<const TokenId> tokens, const
   const std::size_t entries = static_cast<std::size_t>(first.position() - first.oldest_position());
   std::string header = R"({"config":)" + detail::packed_config(Session::config) + R"(,"kv":)" +
                        json_quoted(kv_name<typename Session::Element>()) + R"(,"model":)" +
-                       json_quoted(detail::session_fingerprint(session)) + R"(,"position":)" +
+                       json_quoted(detail::model_fingerprint(session.model())) + R"(,"adapter":)" +
+                       json_quoted(detail::adapter_fingerprint(session)) + R"(,"position":)" +
                        std::to_string(session.position()) + R"(,"tokens":)" + std::to_string(tokens.size()) +
                        R"(,"entries":)" + std::to_string(entries) + "}";
   header.resize((header.size() + 7) / 8 * 8, ' ');

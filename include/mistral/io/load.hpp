@@ -129,7 +129,7 @@ class CheckpointReader {
     const CheckpointTensor tensor = checkpoint_.get(name);
     if (step_ == Step::check) return check(tensor, {matrix.rows(), matrix.cols()});
     if (const PackedFile* const file = checkpoint_.packed()) {
-      matrix.adopt(tensor.data.data(), file->owner());
+      matrix.adopt(tensor.data.data(), file->owner(), file->get(name).digest);
     } else {
       pack(tensor, matrix, heads);
     }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -47,6 +48,7 @@ struct PackedTensor {
   std::vector<std::uint64_t> shape;
   std::span<const std::byte> data;
   std::uint64_t checksum = 0;
+  std::optional<std::uint64_t> digest = {};  ///< a matrix's, as Panels has it
 };
 
 /// A model as it lies in memory, in a file of this library's own, so that it can be used where the file is mapped. The
@@ -54,7 +56,8 @@ struct PackedTensor {
 ///
 ///   32 bytes  what FileHead says, of the magic "MISTRAL\x1a"
 ///   header    JSON: {"config": {...}, "layout": {...}, "tokenizer": {"offset", "bytes", "checksum"},
-///             "tensors": {name: {"shape", "offset", "bytes", "checksum"}}}; a file may lack the tokenizer
+///             "tensors": {name: {"shape", "offset", "bytes", "checksum", "digest"}}}; a file may lack the tokenizer,
+///             norms have no digest, and nor have matrices of files of before it was written
 ///   data      from the next multiple of 4096, which offsets count from, and are multiples of
 ///
 /// Opening checks everything but the data's checksums, which verify() does: they take as long as reading the file.
@@ -182,16 +185,22 @@ class PackedFile {
     }
     // a file that was cut ends here
     const std::int64_t count = entry.integer("bytes", 1, size - offset);
-    const std::string& digits = entry.string("checksum");
-    std::uint64_t sum = 0;
-    for (const char c : digits) {
-      const std::size_t digit = std::string_view("0123456789abcdef").find(c);
-      if (digit == std::string_view::npos || digits.size() != 16) {
-        throw entry.unexpected("checksum", "16 hexadecimal digits");
+    const auto number = [&](const char* field) {
+      const std::string& digits = entry.string(field);
+      std::uint64_t sum = 0;
+      for (const char c : digits) {
+        const std::size_t digit = std::string_view("0123456789abcdef").find(c);
+        if (digit == std::string_view::npos || digits.size() != 16) {
+          throw entry.unexpected(field, "16 hexadecimal digits");
+        }
+        sum = sum << 4 | digit;
       }
-      sum = sum << 4 | digit;
-    }
-    return {{}, {}, data.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(count)), sum};
+      return sum;
+    };
+    PackedTensor part{
+        {}, {}, data.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(count)), number("checksum")};
+    if (entry.has("digest")) part.digest = number("digest");
+    return part;
   }
 
   /// Holds a tensor's bytes against its shape: a matrix in panels, or a vector of floats.

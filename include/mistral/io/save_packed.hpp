@@ -32,7 +32,7 @@ struct WeightList {
 
   template <WeightFormat F>
   void operator()(std::string name, const Panels<F>& matrix, std::size_t) {
-    tensors.push_back({std::move(name), {matrix.rows(), matrix.cols()}, matrix.bytes()});
+    tensors.push_back({std::move(name), {matrix.rows(), matrix.cols()}, matrix.bytes(), 0, matrix.digest()});
   }
   void operator()(std::string name, const Buffer<float>& norm) {
     tensors.push_back({std::move(name), {norm.size()}, std::as_bytes(norm.span())});
@@ -71,7 +71,8 @@ inline std::string packed_config(const ModelConfig& config) {
 /// A part of the data as the header describes it, without the braces; moves `offset` behind it.
 inline std::string packed_place(const PackedTensor& part, std::uint64_t& offset) {
   std::string json = R"("offset":)" + std::to_string(offset) + R"(,"bytes":)" + std::to_string(part.data.size()) +
-                     R"(,"checksum":)" + json_quoted(checksum_text(checksum(part.data)));
+                     R"(,"checksum":)" + json_quoted(checksum_text(checksum(part.data))) +
+                     (part.digest ? R"(,"digest":)" + json_quoted(checksum_text(*part.digest)) : "");
   offset = PackedFile::aligned(offset + part.data.size());
   return json;
 }

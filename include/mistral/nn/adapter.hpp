@@ -331,7 +331,7 @@ MergeLoss merge_adapter(Model& model, std::size_t adapter = 0) {
                   std::isnan(*value) ? "NaN" : number_text(*value));
     }
     targets.push_back({&linear.weight, &m, {}});
-    if (linear.weight.own_bytes().empty()) targets.back().copy = detail::own_copy(linear.weight);
+    if (linear.weight.adopted()) targets.back().copy = detail::own_copy(linear.weight);
   });
   for (Target& target : targets) {  // from here on nothing throws
     if (target.copy) *target.weight = std::move(*target.copy);
