@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <span>
@@ -291,4 +292,74 @@ TEST_CASE("a question that is too long by itself is refused, and one that leaves
           chat.make_room(words, tokens, 50);
         }).starts_with("[chat] the question and the system prompt: expected at most the "));
   CHECK(chat.forgotten() == 2);
+}
+
+TEST_CASE(
+    "a text that is stopped in its prompt is an error that leaves all as it was, and later ends with what it has") {
+  const auto model = load<Model>(folder);
+  const Tokenizer tokenizer = tokenizer_for(ChatTemplate::v1);
+  Ids prompt =
+      tokenizer.encode("And it came to pass, that the king said unto them, Go ye up into the house of the LORD");
+  prompt.insert(prompt.begin(), tokenizer.bos_id());
+  REQUIRE(prompt.size() > 16);
+  const GenerateOptions options{.max_tokens = 20};
+  Session<Model> other{model};
+  const Generated whole = generate(other, tokenizer, prompt, options);
+  REQUIRE(whole.tokens.size() == 20);
+
+  std::atomic<bool> flag = false;
+  Session<Model> session{model};
+  session.stop_with(flag);
+  struct Stop {
+    std::atomic<bool>& flag;
+    void residual(const Residual& x) const { flag = flag || x.layer == 1; }
+  };
+  CHECK_THROWS_AS(generate(
+                      session, tokenizer, prompt, options, [](std::string_view) {}, Stop{flag}),
+                  Cancelled);
+  CHECK(session.position() == 0);
+  for (const std::size_t lookup : {0u, 4u}) {
+    CAPTURE(lookup);
+    flag = false;
+    session.clear();
+    std::string shown;
+    GenerateOptions with = options;
+    with.lookup = lookup;
+    Session<Model> drafting{model, 8};
+    drafting.stop_with(flag);
+    const Generated part = generate(drafting, tokenizer, prompt, with, [&](std::string_view piece) {
+      shown += piece;
+      flag = shown.size() > 8;
+    });
+    CHECK(part.reason == StopReason::cancelled);
+    CHECK(part.tokens.size() < whole.tokens.size());
+    CHECK(std::equal(part.tokens.begin(), part.tokens.end(), whole.tokens.begin()));
+    CHECK(part.text == shown);
+    CHECK(whole.text.starts_with(part.text));
+    // the last token was only chosen: given now, the text goes on as if nothing had been
+    drafting.stop_with({});
+    const TokenId last = part.tokens.back();
+    const auto rest =
+        generate(drafting, tokenizer, std::span(&last, 1), {.max_tokens = options.max_tokens - part.tokens.size()});
+    CHECK(std::equal(rest.tokens.begin(), rest.tokens.end(), whole.tokens.end() - std::ssize(rest.tokens)));
+  }
+
+  // a conversation keeps what its session has, and asks again
+  Chat chat{tokenizer, ChatTemplate::v1}, expected{tokenizer, ChatTemplate::v1};
+  Session<Model> asked{model}, undisturbed{model};
+  const auto quiet = [](std::string_view) {};
+  chat.answer(asked, "And the LORD said", options, quiet);
+  expected.answer(undisturbed, "And the LORD said", options, quiet);
+  const auto messages = chat.messages();
+  const std::int64_t position = asked.position();
+  flag = true;
+  asked.stop_with(flag);
+  CHECK_THROWS_AS(chat.answer(asked, "What is her name?", options, quiet), Cancelled);
+  CHECK(chat.messages() == messages);
+  CHECK(asked.position() > 0);
+  CHECK(asked.position() <= position);
+  flag = false;
+  const Generated answer = chat.answer(asked, "What is her name?", options, quiet);
+  CHECK(answer.tokens == expected.answer(undisturbed, "What is her name?", options, quiet).tokens);
+  CHECK(asked.position() == undisturbed.position());
 }

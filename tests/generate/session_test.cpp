@@ -1,4 +1,9 @@
+#include <algorithm>
+#include <atomic>
 #include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -114,6 +119,104 @@ TEST_CASE("without a window a session ends with its context, and says so before 
   session.clear();
   CHECK(session.position() == 0);
   session.prefill(text);
+}
+
+TEST_CASE_TEMPLATE("a prefill that is stopped anywhere leaves the session as it was", S, Session<Tiny, float, 3>,
+                   Session<Tiny, q8>, Session<Full, bf16, 20>) {
+  using Model = std::remove_cvref_t<decltype(std::declval<S>().model())>;
+  // asks to stop as the stream enters a layer of the chunk at a position
+  struct Stop {
+    std::size_t layer;
+    std::int64_t position;
+    std::atomic<bool>& flag;
+    void residual(const Residual& x) const {
+      if (x.layer == layer && x.position >= position) flag = true;
+    }
+  };
+  const auto model = test::random_model<Model>(11);
+  Random random(12);
+  const auto text = test::random_tokens(90, 67, random);
+  std::size_t stopped = 0;
+  for (const std::size_t before : {0u, 3u, 8u, 9u, 29u}) {
+    for (const std::size_t rollback : {0u, 5u}) {
+      for (const std::size_t count : {17u, 40u}) {
+        for (std::size_t layer = 0; layer < 3; ++layer) {
+          for (const std::int64_t chunk : {0, 1, 8}) {
+            CAPTURE(before);
+            CAPTURE(rollback);
+            CAPTURE(count);
+            CAPTURE(layer);
+            CAPTURE(chunk);
+            S session{model, rollback}, other{model, rollback};
+            if (before > 0) session.prefill(std::span(text).first(before));
+            if (before > 0) other.prefill(std::span(text).first(before));
+            std::atomic<bool> flag = false;
+            session.stop_with(flag);
+            const auto prompt = std::span(text).subspan(50, count);
+            const Stop stop{layer, static_cast<std::int64_t>(before) + 3 * chunk, flag};
+            try {
+              count == 17 ? static_cast<void>(session.prefill(prompt, stop))
+                          : static_cast<void>(session.forward(prompt, stop));
+              CHECK(session.position() == static_cast<std::int64_t>(before + count));  // it was the last layer's end
+              continue;
+            } catch (const Cancelled& error) {
+              CHECK(std::string(error.what()) == "[session] cancelled on request");
+              ++stopped;
+            }
+            flag = false;
+            CHECK(session.position() == other.position());
+            CHECK(session.revertible() == other.revertible());
+            const auto taken_back = std::min<std::int64_t>(session.revertible(), 2);
+            session.rollback(taken_back);
+            other.rollback(taken_back);
+            const auto rest = std::span(text).subspan(before, 20);
+            CHECK(test::same_bits(session.prefill(rest), other.prefill(rest)));
+            CHECK(session.revertible() == other.revertible());
+          }
+        }
+      }
+    }
+  }
+  CHECK(stopped >= 50);
+}
+
+TEST_CASE("a session that is to stop takes nothing, and a token that is not asked for costs nothing") {
+  const auto model = test::random_model<Tiny>(13);
+  Session<Tiny> session{model}, other{model};
+  const std::vector<TokenId> text{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+  other.prefill(text);
+  session.prefill(text);
+  std::atomic<bool> flag = true;
+  session.stop_with(flag);
+  CHECK_THROWS_AS(session.decode(5), Cancelled);
+  CHECK_THROWS_AS(session.prefill(text), Cancelled);
+  CHECK_THROWS_AS(session.forward(text), Error);  // a Cancelled is one
+  flag = false;
+  CHECK(test::allocations_in([&] { session.decode(5); }) == 0);
+  other.decode(5);
+  flag = true;
+  Session<Tiny> fork = session.fork();
+  CHECK(test::same_bits(fork.decode(6), other.decode(6)));
+  session.stop_with({});
+  CHECK(test::same_bits(session.decode(6), fork.decode(7)) == false);
+  CHECK(session.position() == 13);
+}
+
+TEST_CASE("a session that is stopped from another thread ends soon, as it was") {
+  const auto model = test::random_model<Full>(14);
+  Session<Full> session{model}, other{model};
+  const std::vector<TokenId> text(150, 5);
+  std::atomic<bool> flag = false;
+  session.stop_with(flag);
+  std::thread asks([&] { flag = true; });
+  try {
+    for (;; session.clear()) session.prefill(text);
+  } catch (const Cancelled&) {
+  }
+  asks.join();
+  session.stop_with({});
+  session.clear();
+  CHECK(test::same_bits(session.prefill(text), other.prefill(text)));
 }
 
 TEST_CASE("a hook that throws leaves a cleared session that works") {

@@ -1,14 +1,24 @@
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
 
-#include <mistral/model.hpp>
+#include <mistral/io/merge_checkpoint.hpp>
+#include <mistral/io/save_packed.hpp>
+#include <mistral/io/write_gguf.hpp>
+#include <mistral/train.hpp>
 
+#include "../../examples/tool/configs.hpp"
 #include "../support/counting_resource.hpp"
 #include "../support/golden.hpp"
 #include "../support/golden_configs.hpp"
 #include "../support/models.hpp"
+#include "../support/scratch.hpp"
 
 using namespace mistral;
 
@@ -170,4 +180,109 @@ TEST_CASE("a GGUF file and a folder of the same weights make the same model, bit
   const Rows<const float> x = a.forward(tokens);
   const Rows<const float> y = b.forward(tokens);
   CHECK(test::same_bits({x.data(), x.rows() * x.cols()}, {y.data(), y.rows() * y.cols()}));
+}
+
+namespace {
+
+// Sets a flag once it has been told of progress so often.
+struct StopAfter {
+  std::size_t calls;
+  std::atomic<bool> flag = false;
+  std::size_t called = 0;
+
+  ProgressHook hook() {
+    return {[](void* context, std::uint64_t, std::uint64_t) {
+              auto& self = *static_cast<StopAfter*>(context);
+              if (++self.called == self.calls) self.flag = true;
+            },
+            this, flag};
+  }
+};
+
+using Breeze = Transformer<tool::breeze, Q8_0>;
+const std::string breeze = MISTRAL_SOURCE_DIR "/examples/own_model/breeze";
+
+}  // namespace
+
+TEST_CASE("a load that is stopped anywhere ends as cancelled, and leaves no memory of it") {
+  StopAfter all{1000};
+  {
+    const auto model = load<Breeze>(breeze, {.progress = all.hook(), .stop = all.flag});
+    CHECK(all.called > 20);
+  }
+  const std::size_t calls = all.called;
+  for (std::size_t stop = 0; stop < calls; stop += 3) {
+    CAPTURE(stop);
+    test::CountingResource memory;
+    StopAfter after{stop};
+    after.flag = stop == 0;
+    // its own token, or the one of whom it tells
+    LoadOptions options{.progress = {after.hook().function, &after}, .stop = after.flag, .memory = &memory};
+    if (stop % 2 == 1) options = {.progress = after.hook(), .memory = &memory};
+    try {
+      load<Breeze>(breeze, options);
+      FAIL("it was loaded");
+    } catch (const Cancelled& error) {
+      CHECK(std::string(error.what()).find("cancelled on request") != std::string::npos);
+    }
+    CHECK(after.called == stop);
+    CHECK(memory.held == 0);
+  }
+  // a flag that is taken back says nothing of a tensor that was left half packed
+  for (int round = 0; round < 20; ++round) {
+    std::atomic<bool> flag = false, done = false;
+    std::thread flickers([&] {
+      while (!done) flag = !flag;
+    });
+    std::optional<Breeze> model;
+    try {
+      model.emplace(load<Breeze>(breeze, {.stop = flag}));
+    } catch (const Cancelled&) {
+    }
+    done = true;
+    flickers.join();
+    if (!model) continue;
+    static const auto whole = load<Breeze>(breeze);
+    CHECK(std::ranges::equal(model->output.weight.bytes(), whole.output.weight.bytes()));
+  }
+}
+
+TEST_CASE("whatever writes a model can be stopped, and leaves no file") {
+  const test::Scratch scratch;
+  const auto model = load<Breeze>(breeze);
+  const Checkpoint source = Checkpoint::open(breeze);
+  Transformer<tool::breeze, Lora<F32>> tuned;
+  add_adapter(tuned, {.rank = 2});
+  save_adapter(tuned, scratch.path("adapter"));
+  const auto check = [&](const char* what, const auto& write) {
+    CAPTURE(what);
+    const std::string to = scratch.path(what);
+    for (const std::size_t calls : {1u, 7u}) {
+      StopAfter after{calls};
+      CHECK_THROWS_AS(write(to, after.hook()), Cancelled);
+      CHECK(after.called == calls);
+      std::size_t files = 0;
+      if (std::filesystem::is_directory(to)) {
+        for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(to)) ++files;
+      }
+      CHECK(files == 0);
+      CHECK_FALSE(std::filesystem::is_regular_file(to));
+    }
+    StopAfter never{100000};
+    write(to, never.hook());
+    CHECK(std::filesystem::exists(to));
+    for (const auto& entry : std::filesystem::directory_iterator(scratch.path(""))) {
+      CHECK(entry.path().string().find(".tmp-") == std::string::npos);
+    }
+  };
+  check("packed", [&](const std::string& to, const ProgressHook& hook) { save_packed(model, to, {}, hook); });
+  check("saved",
+        [&](const std::string& to, const ProgressHook& hook) { save_checkpoint(model, to, {.progress = hook}); });
+  check("gguf", [&](const std::string& to, const ProgressHook& hook) { write_gguf<Q4_0>(source, to, "", {}, hook); });
+  check("merged", [&](const std::string& to, const ProgressHook& hook) {
+    merge_checkpoint(source, scratch.path("adapter"), to, {.progress = hook});
+  });
+  check("merged_gguf", [&](const std::string& to, const ProgressHook& hook) {
+    merge_gguf<Q8_0>(source, scratch.path("adapter"), to, "", {}, hook);
+  });
 }

@@ -67,7 +67,7 @@ def comes_first(header):
         seen.add(header)
         for line in (INCLUDE / header).read_text(encoding="utf-8").splitlines():
             text = line.strip()
-            if not text or text.startswith("//") or re.match(r"#(pragma once|if|ifdef|else|endif)\b", text):
+            if not text or text.startswith("//") or re.match(r"#(pragma once|if|ifdef|elif|else|endif)\b", text):
                 continue
             included = re.match(r"#include <(.*?)>", text)
             if not included:

@@ -96,6 +96,32 @@ class RingBuffer {
     push(entries);
   }
 
+  /// Number of entries, from oldest_position() on, that pushing `count` more may overwrite.
+  std::size_t overwritten_by(std::size_t count) const noexcept {
+    const std::size_t room = W - size();
+    return static_cast<std::size_t>(first_position() - oldest_) + std::min(size(), count - std::min(count, room));
+  }
+
+  /// Copies as many entries as `out` has, from oldest_position() on.
+  void save(std::span<T> out) const noexcept {
+    for (const auto& spans : {overwritten(), spans()}) {
+      for (const std::span<const T> entries : spans) {
+        const std::size_t count = std::min(entries.size(), out.size());
+        std::copy_n(entries.data(), count, out.data());
+        out = out.subspan(count);
+      }
+    }
+  }
+
+  /// Takes back whatever was pushed since the buffer stood at `position`, with `entries` from `oldest` on saved then.
+  void put_back(std::int64_t position, std::int64_t oldest, std::span<const T> entries) noexcept {
+    position_ = position;
+    oldest_ = oldest;
+    const auto kept = static_cast<std::size_t>(first_position() - oldest);
+    copy_in(overwritten_.span(), oldest, entries.first(kept));
+    copy_in(slots_.span(), first_position(), entries.subspan(kept));
+  }
+
   /// Becomes what another buffer is. It can be rolled back as far as both keep what they need for it.
   void assign(const RingBuffer& other) noexcept {
     if (this == &other) return;

@@ -145,6 +145,13 @@ class Chat {
       seen_.resize(static_cast<std::size_t>(session.position()));  // without a last token, which only was chosen
       if (!made.text.empty()) messages_.push_back({"assistant", made.text});
       return made;
+    } catch (const Cancelled&) {  // by the session's token: it has taken nothing of the prompt
+      messages_.pop_back();
+      if (static_cast<std::size_t>(session.position()) != seen_.size()) {
+        session.clear();
+        seen_.clear();
+      }
+      throw;
     } catch (...) {  // wherever it was: the session may hold part of the question, or of the answer
       messages_.pop_back();
       session.clear();

@@ -43,7 +43,7 @@ enum class StopReason {
   stop_id,      ///< a token of stop_ids
   stop_string,  ///< a text of stop_strings
   context,      ///< a model without a window has come to the end of its context
-  cancelled,    ///< on_text returned false, or the text was called off
+  cancelled,    ///< on_text returned false, the session's token asked to stop, or the text was called off
 };
 
 /// What was made of a prompt.

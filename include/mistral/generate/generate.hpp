@@ -26,9 +26,11 @@ namespace mistral::inline MISTRAL_ABI {
 ///   tape     a tape for the forwards (nn/tape.hpp), and more: a member logits(std::span<float>) sees the logits
 ///            (vocab_size) of each step before a token is chosen, and may write to them
 /// The last token chosen has not gone through the session: it belongs at the head of whatever is to follow.
-/// Throws Error for a wrong prompt or options, before anything is computed, and then where the model's logits are no
-/// finite numbers (check_finite), what on_text and the tape throw, or std::bad_alloc. A tape that throws leaves the
-/// session cleared; else it has taken the prompt and the tokens that were chosen, as many as its position says.
+/// Throws Error for a wrong prompt or options, before anything is computed, and Cancelled where the session's token
+/// (Session::stop_with) asks to stop while the prompt is taken, with the session as it was; asked later, it ends the
+/// text as StopReason::cancelled. Then it throws where the model's logits are no finite numbers (check_finite), what
+/// on_text and the tape throw, or std::bad_alloc. A tape that throws leaves the session cleared; else it has taken the
+/// prompt and the tokens that were chosen, as many as its position says.
 template <class Session, class OnText, class Tape = NoTape>
 Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
                    const GenerateOptions& options, OnText&& on_text, Tape&& tape = {}) {
@@ -77,7 +79,14 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
       made.lookup = lookup.counts();
       return made;
     }
-    logits = lookup.next(*token, text.choices(), tape);
+    try {
+      logits = lookup.next(*token, text.choices(), tape);
+    } catch (const Cancelled&) {  // by the session's token: the text that there is has been shown
+      text.cancel();
+      Generated made = text.take();
+      made.lookup = lookup.counts();
+      return made;
+    }
   }
 }
 

@@ -4,13 +4,16 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
 #include <mistral/cache/kv_cache.hpp>
+#include <mistral/cache/saved_entries.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/lifetime.hpp>
 #include <mistral/core/rows.hpp>
+#include <mistral/core/stop_token.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/nn/transformer.hpp>
 
@@ -27,8 +30,8 @@ template <ModelConfig C>
 inline constexpr std::size_t default_chunk = std::min<std::size_t>(512, C.cache_len());
 
 /// One sequence over a model that others may share: the cache of its keys and values as elements KV, and the
-/// activations of up to Chunk tokens. All memory is taken when it is made, save what `forward` returns; with a window
-/// it goes on for any number of tokens.
+/// activations of up to Chunk tokens. All memory is taken when it is made, save what `forward` returns and what a call
+/// that may be stopped (`stop_with`) overwrites; with a window it goes on for any number of tokens.
 ///
 /// Logits are the same bits however a text is cut into calls and chunks, and on any number of threads; also after a
 /// rollback, and in a fork.
@@ -151,6 +154,12 @@ class Session {
   /// The adapter that the next tokens go through.
   std::size_t adapter() const noexcept { return adapter_; }
 
+  /// What the calls from now on look at, before they begin and before each layer: where it asks to stop, they throw
+  /// Cancelled, and the session is as it was before the call, bit by bit. Calls of up to 16 tokens, such as decode, end
+  /// what they have begun. `generate` throws Cancelled while the prompt is taken, and later ends the text as
+  /// StopReason::cancelled; so do a Chat and whatever else is given the session. A fork begins without a token.
+  void stop_with(StopToken stop) noexcept { stop_ = stop; }
+
   /// Number of tokens taken so far: the position of the next one.
   std::int64_t position() const noexcept { return cache_.position(); }
 
@@ -219,18 +228,28 @@ class Session {
 
   template <class Tape, class AfterChunk>
   void run(std::span<const TokenId> tokens, Tape& tape, const AfterChunk& after_chunk) {
+    stop_.check("session");
+    // A forward of few tokens takes no longer than that of one, and has nothing to keep.
+    const StopToken stop = tokens.size() > uninterrupted ? stop_ : StopToken();
+    std::optional<SavedEntries<C, KV>> before;
+    if (stop.can_stop()) before.emplace(cache_, tokens.size(), memory_);
     try {
       for (std::size_t done = 0; done < tokens.size(); done += Chunk) {
         const std::size_t rows = std::min(Chunk, tokens.size() - done);
         const Sequence<C, KV> sequence{&cache_, rows};
-        model_->forward(tokens.subspan(done, rows), std::span<const Sequence<C, KV>>(&sequence, 1), work_, tape);
+        model_->forward(tokens.subspan(done, rows), std::span<const Sequence<C, KV>>(&sequence, 1), work_, tape, stop);
         after_chunk(done, rows);
       }
+    } catch (const Cancelled&) {
+      before ? before->put_back(cache_) : cache_.clear();
+      throw;
     } catch (...) {  // a tape threw between two layers: some rings have met the chunk and some have not
       cache_.clear();
       throw;
     }
   }
+
+  static constexpr std::size_t uninterrupted = 16;  // tokens of a call that is ended once it has begun
 
   const Model* model_;
   detail::LifeWatch watch_;  // of the model
@@ -238,6 +257,7 @@ class Session {
   std::size_t rollback_;
   MemoryResource* memory_;
   std::size_t adapter_ = 0;
+  StopToken stop_;
   KvCache<C, KV> cache_;
   Workspace<C, typename Model::Format, KV> work_;
   Batch<C.vocab_size> last_;  // (1, vocab_size)

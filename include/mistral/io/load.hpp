@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -15,6 +16,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/number_text.hpp>
 #include <mistral/core/progress.hpp>
+#include <mistral/core/stop_token.hpp>
 #include <mistral/io/checkpoint.hpp>
 #include <mistral/io/checkpoint_config.hpp>
 #include <mistral/io/held_weights.hpp>
@@ -35,6 +37,7 @@ struct LoadOptions {
   std::uint64_t max_memory = 0;         ///< bytes that it must fit in; 0: what the system has available
   ProgressHook progress = {};           ///< counts the bytes of the model's weights
   bool refuse_not_finite = false;       ///< refuse NaN and infinite weights also where the format holds such
+  StopToken stop = {};                  ///< asks to stop: `load` throws Cancelled, and nothing is left of the model
   MemoryResource* memory = nullptr;     ///< where the weights' memory is taken from; null: the standard's default
 };
 
@@ -116,6 +119,7 @@ class CheckpointReader {
       : checkpoint_(checkpoint),
         progress_(options.progress),
         refuse_(options.refuse_not_finite ? HeldWeights::Refuse::not_finite : HeldWeights::Refuse::nothing),
+        stop_(options.stop),
         total_(total),
         memory_(memory) {}
 
@@ -126,6 +130,7 @@ class CheckpointReader {
 
   template <WeightFormat F>
   void operator()(const std::string& name, Panels<F>& matrix, std::size_t heads) {
+    end_if_stopped();
     const CheckpointTensor tensor = checkpoint_.get(name);
     if (step_ == Step::check) return check(tensor, {matrix.rows(), matrix.cols()});
     if (const PackedFile* const file = checkpoint_.packed()) {
@@ -137,6 +142,7 @@ class CheckpointReader {
   }
 
   void operator()(const std::string& name, Buffer<float>& norm) {
+    end_if_stopped();
     const CheckpointTensor tensor = checkpoint_.get(name);
     if (step_ == Step::check) return check(tensor, {norm.size()});
     if (norm.memory() == nullptr) norm = Buffer<float>(norm.size(), Uninitialized{}, memory_);
@@ -158,7 +164,7 @@ class CheckpointReader {
     HeldWeights held(refuse_);
     parallel::for_ranges(matrix.view().panel_count(), 1, [&](std::size_t begin, std::size_t end) {
       std::vector<float> values(panel_rows * matrix.cols());
-      for (std::size_t panel = begin; panel < end; ++panel) {
+      for (std::size_t panel = begin; panel < end && !stopped(); ++panel) {
         const float* rows[panel_rows];
         const std::size_t count = std::min(panel_rows, matrix.rows() - panel * panel_rows);
         for (std::size_t r = 0; r < count; ++r) {
@@ -176,6 +182,7 @@ class CheckpointReader {
     });
     held.check(checkpoint_, tensor, F::name);
     checkpoint_.release(tensor);
+    end_if_stopped();
   }
 
   /// Takes the blocks of a GGUF file that has the format's own type, bit by bit.
@@ -184,7 +191,7 @@ class CheckpointReader {
     static_assert(info(GgmlType{F::file_type}).block == F::block_inputs);
     static_assert(info(GgmlType{F::file_type}).bytes == F::file_block_bytes);
     parallel::for_ranges(matrix.view().panel_count(), 1, [&](std::size_t begin, std::size_t end) {
-      for (std::size_t panel = begin; panel < end; ++panel) {
+      for (std::size_t panel = begin; panel < end && !stopped(); ++panel) {
         const std::byte* rows[panel_rows];
         const std::size_t count = std::min(panel_rows, matrix.rows() - panel * panel_rows);
         for (std::size_t r = 0; r < count; ++r) {
@@ -193,8 +200,20 @@ class CheckpointReader {
         matrix.pack_file(panel, std::span<const std::byte* const>(rows, count));
       }
     });
+    end_if_stopped();
     if (refuse_ == HeldWeights::Refuse::not_finite) check_kept(tensor, matrix);
     checkpoint_.release(tensor);
+  }
+
+  /// Whether the work is to stop: once it has, a tensor may have holes, whatever the caller's flag says later.
+  bool stopped() const noexcept {
+    if (stop_.requested()) stopped_.store(true, std::memory_order_relaxed);
+    return stopped_.load(std::memory_order_relaxed);
+  }
+  void end_if_stopped() const {
+    if (stopped())
+      throw Cancelled("load",
+                      "cancelled on request, at " + std::to_string(done_) + " of " + std::to_string(total_) + " bytes");
   }
 
   template <FileFormat F>
@@ -221,6 +240,8 @@ class CheckpointReader {
   const Checkpoint& checkpoint_;
   ProgressHook progress_;
   HeldWeights::Refuse refuse_;
+  StopToken stop_;
+  mutable std::atomic<bool> stopped_ = false;
   std::uint64_t total_;
   MemoryResource* memory_;  // of norms that have none yet
   std::uint64_t done_ = 0;
@@ -236,9 +257,10 @@ class CheckpointReader {
 /// changed while the model lives. Throws Error before any weight is read where the checkpoint doesn't hold what the
 /// type's config asks for, field by field and tensor by tensor, or doesn't fit in memory: that message names the bytes
 /// that it needs. Throws Error, too, for the first tensor with a weight that the format doesn't hold: one that is too
-/// large for its scales, or a NaN that would vanish.
+/// large for its scales, or a NaN that would vanish; and Cancelled soon after options.stop asks to stop.
 template <class Model>
 Model load(const std::string& path, const LoadOptions& options = {}) {
+  options.stop.check("load");
   const Checkpoint checkpoint = Checkpoint::open(path);
   check_config(checkpoint.config(), Model::config, checkpoint.config_file(), options);
   if (const PackedFile* const file = checkpoint.packed()) {

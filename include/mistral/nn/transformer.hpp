@@ -9,6 +9,7 @@
 
 #include <mistral/core/config.hpp>
 #include <mistral/core/lifetime.hpp>
+#include <mistral/core/stop_token.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/kernels/rope.hpp>
 #include <mistral/nn/block.hpp>
@@ -49,9 +50,11 @@ class Transformer {
   /// first, through all layers. Leaves the residual stream in work.x (tokens, dim) and the tokens in the caches. Every
   /// row gets the same bits whatever other rows there are.
   ///   tokens  as many as the sequences have rows, at most work.capacity(); ids in the vocabulary
+  ///   stop    looked at before each layer: where it asks to stop, Cancelled is thrown, and some rings of the caches
+  ///           have met the tokens and some haven't
   template <KvElement T, class Tape = NoTape>
   void forward(std::span<const TokenId> tokens, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,
-               Tape&& tape = {}) const {
+               Tape&& tape = {}, StopToken stop = {}) const {
     static_assert(CheckedTape<std::remove_reference_t<Tape>>::value);
     assert(layers.size() == C.n_layers && "transformer: it has no layers: it was moved from");
     work.x.resize(tokens.size());
@@ -69,6 +72,7 @@ class Transformer {
     }
     assert(row == tokens.size());
     for (std::size_t layer = 0; layer < C.n_layers; ++layer) {
+      stop.check("session");
       show_residual(layer, sequences, work, tape);
       layers[layer].forward(layer, sequences, work, tape);
     }
