@@ -86,9 +86,6 @@ TEST_CASE("an index that cannot be followed is refused") {
         index + "field 'weight_map': field 'a': expected a string, got 3");
   CHECK(with_index(scratch, R"({"weight_map": {"a": "two.safetensors"}})") ==
         "[safetensors] " + scratch.path("two.safetensors") + ": cannot open: No such file or directory");
-  CHECK(with_index(scratch, R"({"weight_map": {"a": "one.safetensors", "b": "one.safetensors"}})") ==
-        "[safetensors] " + scratch.path("one.safetensors") +
-            ": tensor 'b' is missing, though the index says that it is here");
   for (const std::string& outside : {std::string("../one.safetensors"), scratch.path("one.safetensors"),
                                      std::string("..\\\\one.safetensors"), std::string(".."), std::string(""),
                                      std::string("/dev/zero"), std::string("one.safetensors\\u0000/x.safetensors")}) {
@@ -97,6 +94,32 @@ TEST_CASE("an index that cannot be followed is refused") {
                            "field 'weight_map': field 'a': expected the name of a .safetensors file in the same "
                            "folder, got '"));
   }
+}
+
+TEST_CASE("a name that an index has and its file hasn't matters only where it is asked for") {
+  const Scratch scratch;
+  write_shard(scratch, "one.safetensors", {"a"});
+  scratch.write("model.safetensors.index.json",
+                R"({"weight_map": {"a": "one.safetensors", "rotary_emb.inv_freq": "one.safetensors"}})");
+  const TensorFiles files = TensorFiles::open(scratch.path(""), "model");
+  CHECK(files.size() == 1);
+  CHECK(files.find("rotary_emb.inv_freq") == nullptr);
+  CHECK(error_of([&] { files.get("rotary_emb.inv_freq"); }) ==
+        "[safetensors] " + scratch.path("one.safetensors") +
+            ": tensor 'rotary_emb.inv_freq' is missing, though the index says that it is here");
+}
+
+TEST_CASE("a folder of another program's weights is told what they are") {
+  const Scratch scratch;
+  const std::string start = "[safetensors] " + scratch.path("") + ": ";
+  const std::string end = ": expected model.safetensors or model.safetensors.index.json, got '";
+  scratch.write("a.h5", "x");
+  CHECK(opening(scratch) == start + "export the model to safetensors" + end + "a.h5'");
+  scratch.write("m.gguf", "x");
+  CHECK(opening(scratch) == start + "give the GGUF file rather than the folder" + end + "m.gguf'");
+  scratch.write("pytorch_model-00001-of-00002.bin", "x");
+  CHECK(opening(scratch) == start + "convert it to safetensors (transformers: save_pretrained)" + end +
+                                "pytorch_model-00001-of-00002.bin'");
 }
 
 TEST_CASE("a golden checkpoint in shards holds the tensors of the one in a single file") {

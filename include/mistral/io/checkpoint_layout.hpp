@@ -6,11 +6,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/io/file_kind.hpp>
+#include <mistral/io/folder_content.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/packed_file.hpp>
 #include <mistral/io/printable.hpp>
@@ -39,6 +43,54 @@ inline LayoutFiles files_of(CheckpointLayout layout) {
   return {};
 }
 
+namespace detail {
+
+/// What stands at a path where no checkpoint does, and what to do about it.
+inline Error no_checkpoint(const std::string& path, bool exists, bool is_file) {
+  std::string remedy;
+  std::string found = !exists   ? "nothing at that path"
+                      : is_file ? "a file that is neither"
+                                : "neither config.json nor params.json in it";
+  if (!exists) {
+    remedy = hub_remedy(path);
+    if (!remedy.empty()) found = "the name of a model on a hub";
+  } else if (is_file) {
+    if (const std::optional<FileKind> kind = file_kind_at(path)) {
+      remedy = remedy_of(*kind);
+      found = name_of(*kind);
+      if (*kind == FileKind::safetensors || *kind == FileKind::json) remedy = "give the folder that it stands in";
+      if (*kind == FileKind::sentencepiece) remedy = "give the model here, and this as its tokenizer";
+      if (*kind == FileKind::session) remedy = "give the model here, and this as the state of a session";
+    } else if (file_is_empty(path)) {
+      found = "an empty file";
+    }
+  } else if (path_exists(path_in(path, "adapter_config.json"))) {
+    remedy = "give the base's folder here, and this as the adapter";
+    found = "the folder of an adapter";
+  } else if (path_exists(path_in(path, "lora.safetensors"))) {
+    remedy = "give the base's folder here";
+    found = "the folder of an adapter, of mistral-finetune's layout";
+  } else {
+    const std::vector<std::string> names = names_in(path);
+    const auto with = [&](std::string_view ending) {
+      return std::find_if(names.begin(), names.end(), [&](const std::string& name) { return name.ends_with(ending); });
+    };
+    for (const std::string_view ending : {".gguf", ".mistral", ".safetensors", ".bin", ".pth", ".pt", ".model"}) {
+      const auto name = with(ending);
+      if (name == names.end()) continue;
+      if (ending == ".gguf" || ending == ".mistral") remedy = "give the file rather than the folder";
+      found.append(", but '").append(printable(*name)).append("'");
+      break;
+    }
+  }
+  return Error("checkpoint", printable(path, 1000) + (remedy.empty() ? "" : ": " + remedy),
+               "a folder with config.json and model.safetensors (Hugging Face) or params.json and "
+               "consolidated.safetensors (Mistral), or a .gguf or a packed file",
+               found);
+}
+
+}  // namespace detail
+
 /// Which layout stands at a path: a packed file is told by its first bytes, GGUF by them or its name, the others by the
 /// files in a folder. Where a folder holds both configurations (Mistral's own releases do), the one that has its
 /// tensors too, Hugging Face's first. Throws Error where there is nothing of the kind.
@@ -60,12 +112,7 @@ inline CheckpointLayout detect_layout(const std::string& path) {
   }
   if (has_hugging_face) return CheckpointLayout::hugging_face;
   if (has_mistral) return CheckpointLayout::mistral;
-  throw Error("checkpoint", printable(path, 1000),
-              "a folder with config.json and model.safetensors (Hugging Face) or params.json and "
-              "consolidated.safetensors (Mistral), or a .gguf or a packed file",
-              !exists   ? "nothing at that path"
-              : is_file ? "a file that is neither"
-                        : "neither config.json nor params.json in it");
+  throw detail::no_checkpoint(path, exists, is_file);
 }
 
 namespace detail {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checksum.hpp>
+#include <mistral/io/file_kind.hpp>
 #include <mistral/io/printable.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -41,6 +43,10 @@ struct FileHead {
                   std::to_string(file.size()));
     }
     if (std::memcmp(file.data(), magic.data(), magic.size()) != 0) {
+      const std::optional<FileKind> kind = file_kind(file);
+      if (kind && *kind != FileKind::packed && *kind != FileKind::session) {
+        throw foreign_file(file, *kind, where, name, "a file of this library's own");
+      }
       throw Error(where, name + ": the magic", "'" + printable(magic) + "'",
                   "'" + printable({reinterpret_cast<const char*>(file.data()), magic.size()}) + "'");
     }

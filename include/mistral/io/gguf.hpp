@@ -15,6 +15,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/io/file_kind.hpp>
 #include <mistral/io/ggml_types.hpp>
 #include <mistral/io/gguf_metadata.hpp>
 #include <mistral/io/mapped_file.hpp>
@@ -109,6 +110,7 @@ class Gguf {
     const std::string name = printable(file_, 1000);
     detail::GgufCursor cursor(bytes, name);
     if (!starts_as_gguf(bytes)) {
+      refuse_foreign(bytes, FileKind::gguf, where, name, "a GGUF file");
       const auto start = bytes.first(std::min<std::size_t>(bytes.size(), 4));
       throw Error(where, name + ": the magic", "'GGUF'",
                   "'" + printable({reinterpret_cast<const char*>(start.data()), start.size()}) + "'");

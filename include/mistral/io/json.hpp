@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/number_text.hpp>
+#include <mistral/io/file_kind.hpp>
 #include <mistral/io/json_document.hpp>
 #include <mistral/io/json_parser.hpp>
 #include <mistral/io/printable.hpp>
@@ -30,6 +32,10 @@ class JsonObject {
   static JsonObject parse(std::span<const std::byte> bytes, std::string_view where, std::string_view file) {
     std::string subject = printable(file, 1000);
     const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    if (const std::optional<FileKind> kind = file_kind(bytes);
+        kind && *kind != FileKind::json && *kind != FileKind::text && *kind != FileKind::sentencepiece) {
+      throw foreign_file(bytes, *kind, where, subject, "a JSON object");
+    }
     auto document = std::make_shared<const JsonDocument>(parse_json(text, where, subject));
     const JsonValue& root = document->root;
     if (root.type != Type::object) throw Error(where, subject, "a JSON object", describe(*document, root));
@@ -82,11 +88,34 @@ class JsonObject {
     return value != nullptr && value->type == Type::string;
   }
 
-  /// Whether the field is there and is an array.
-  bool is_array(const std::string& name) const {
+  /// Whether the field is there and says nothing: null, false, 0, or an empty string, array or object.
+  bool is_empty(const std::string& name) const {
     const JsonValue* const value = find(name);
-    return value != nullptr && value->type == Type::array;
+    if (value == nullptr) return false;
+    switch (value->type) {
+      case Type::null:
+        return true;
+      case Type::boolean:
+        return !value->boolean;
+      case Type::integer:
+        return value->integer == 0;
+      case Type::natural:
+        return value->natural == 0;
+      case Type::real:
+        return value->real == 0.0;
+      case Type::string:
+        return document_->text_of(*value).empty();
+      default:
+        return document_->children(*value).empty();
+    }
   }
+
+  /// Whether the field is there and is an array, an object, or true or false.
+  ///@{
+  bool is_array(const std::string& name) const { return is(name, Type::array); }
+  bool is_object(const std::string& name) const { return is(name, Type::object); }
+  bool is_boolean(const std::string& name) const { return is(name, Type::boolean); }
+  ///@}
 
   bool boolean(const std::string& name) const { return get(name, Type::boolean, "true or false").boolean; }
 
@@ -154,6 +183,11 @@ class JsonObject {
              std::string subject)
       : document_(std::move(document)), object_(&object), where_(std::move(where)), subject_(std::move(subject)) {}
 
+  bool is(const std::string& name, Type type) const {
+    const JsonValue* const value = find(name);
+    return value != nullptr && value->type == type;
+  }
+
   const JsonValue* find(const std::string& name) const { return document_->find(*object_, name); }
 
   const JsonValue& get(const std::string& name) const {
@@ -174,6 +208,7 @@ class JsonObject {
     return Error(where_, field(name), expected, describe(*document_, value));
   }
 
+  /// A whole number that was written as a float, 1.0, is one too: Python writes so whatever went through NumPy.
   std::int64_t integer_in(const JsonValue& value, const std::string& name, std::int64_t low, std::int64_t high) const {
     constexpr double exact = 9007199254740992.0;  // 2^53: up to here each double is the number that was written
     const bool whole =

@@ -41,6 +41,10 @@ class JsonRecords {
       throw Error(where_, place(), what + " of at most " + std::to_string(max_bytes_) + " bytes", "a longer one");
     }
     const std::string& text = is_array() ? element_ : lines_.line();
+    if (!is_array() && text.find_first_not_of(space) == text.find_last_not_of(space) && text.find('{') != text.npos) {
+      throw Error(where_, place() + ": write each object on a line of its own (jq -c . FILE)", "a JSON object a line",
+                  "an object over several lines");
+    }
     return JsonObject::parse(std::as_bytes(std::span(text)), where_, place());
   }
 

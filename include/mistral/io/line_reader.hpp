@@ -15,6 +15,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/io/folder_content.hpp>
 #include <mistral/io/printable.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -35,7 +36,14 @@ class LineReader {
       : path_(std::move(path)), where_(where), max_bytes_(max_bytes), buffer_(std::size_t{1} << 16, '\0') {
     if (path_.find('\0') != std::string::npos) throw error("open", "a path holds no zero byte");
     descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-    if (descriptor_ < 0) throw error("open", std::generic_category().message(errno));
+    if (descriptor_ < 0) {
+      const int reason = errno;
+      if (is_hub_name(path_)) {
+        throw Error(where_, printable(path_, 1000) + ": download it first, and give the file", "a file",
+                    "the name of a data set on a hub");
+      }
+      throw error("open", std::generic_category().message(reason));
+    }
     owns_ = true;
     note_size();
   }

@@ -14,6 +14,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/io/file_kind.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/mapped_file.hpp>
 #include <mistral/io/printable.hpp>
@@ -143,6 +144,7 @@ class Safetensors {
   static constexpr std::size_t length_bytes = 8;
 
   Safetensors(std::span<const std::byte> bytes, std::string file) : file_(std::move(file)) {
+    refuse_foreign(bytes, FileKind::safetensors, where, printable(file_, 1000), "a safetensors file");
     if (bytes.size() < length_bytes) {
       throw Error(where, printable(file_, 1000) + ": the file", "at least 8 bytes", std::to_string(bytes.size()));
     }

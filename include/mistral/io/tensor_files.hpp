@@ -1,7 +1,5 @@
 #pragma once
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <string>
@@ -11,25 +9,13 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/io/folder_content.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/mapped_file.hpp>
 #include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
-
-/// `folder/name`
-inline std::string path_in(const std::string& folder, std::string_view name) {
-  std::string path = folder;
-  if (!path.empty() && path.back() != '/') path += '/';
-  return path.append(name);
-}
-
-/// Whether something stands at that path, whatever it is.
-inline bool path_exists(const std::string& path) {
-  struct ::stat status = {};
-  return ::stat(path.c_str(), &status) == 0;
-}
 
 /// Whether the folder holds `<stem>.safetensors` or `<stem>.safetensors.index.json`.
 inline bool has_tensor_files(const std::string& folder, const std::string& stem) {
@@ -41,7 +27,8 @@ inline bool has_tensor_files(const std::string& folder, const std::string& stem)
 class TensorFiles {
  public:
   /// Opens `<stem>.safetensors`, or else the shards of `<stem>.safetensors.index.json`. Throws Error where there is
-  /// neither, where a shard is missing, bad or outside of the folder, or lacks a tensor that the index promises.
+  /// neither, and where a shard is missing, bad or outside of the folder. A tensor that the index promises and its
+  /// shard lacks is an error when it is asked for: indexes name buffers that no file holds any more.
   static TensorFiles open(const std::string& folder, const std::string& stem) {
     const std::string single = path_in(folder, stem + ".safetensors");
     const std::string index = single + ".index.json";
@@ -52,8 +39,7 @@ class TensorFiles {
     } else if (path_exists(index)) {
       files.open_shards(folder, index);
     } else {
-      throw Error(where, printable(folder, 1000), stem + ".safetensors or " + stem + ".safetensors.index.json",
-                  "neither of them");
+      throw neither(folder, stem);
     }
     std::sort(files.entries_.begin(), files.entries_.end(),
               [](const Entry& a, const Entry& b) { return a.tensor->name < b.tensor->name; });
@@ -75,6 +61,12 @@ class TensorFiles {
   const SafetensorsTensor& get(std::string_view name) const {
     const Entry* const entry = entry_of(name);
     if (entry != nullptr) return *entry->tensor;
+    const auto promised =
+        std::find_if(promised_.begin(), promised_.end(), [&](const auto& p) { return p.first == name; });
+    if (promised != promised_.end()) {
+      throw Error(where, printable(files_[promised->second].file(), 1000) + ": tensor '" + printable(name) +
+                             "' is missing, though the index says that it is here");
+    }
     throw Error(where, printable(source(), 1000) + ": tensor '" + printable(name) + "' is missing");
   }
 
@@ -120,11 +112,37 @@ class TensorFiles {
       const auto file = static_cast<std::size_t>(found - shards.begin());
       const SafetensorsTensor* const tensor = files_[file].find(name);
       if (tensor == nullptr) {
-        throw Error(where, printable(files_[file].file(), 1000) + ": tensor '" + printable(name) +
-                               "' is missing, though the index says that it is here");
+        promised_.emplace_back(name, file);
+      } else {
+        entries_.push_back({tensor, file});
       }
-      entries_.push_back({tensor, file});
     }
+  }
+
+  /// Names what is there instead.
+  static Error neither(const std::string& folder, const std::string& stem) {
+    const std::string expected = stem + ".safetensors or " + stem + ".safetensors.index.json";
+    struct Other {
+      std::string_view ending, what;
+    };
+    constexpr Other others[] = {{".bin", "convert it to safetensors (transformers: save_pretrained)"},
+                                {".pth", "convert it to safetensors (transformers: save_pretrained)"},
+                                {".pt", "convert it to safetensors (transformers: save_pretrained)"},
+                                {".gguf", "give the GGUF file rather than the folder"},
+                                {".mistral", "give the packed file rather than the folder"},
+                                {".h5", "export the model to safetensors"},
+                                {".msgpack", "export the model to safetensors"},
+                                {".onnx", "export the model to safetensors"},
+                                {".safetensors", "name the file so, or write an index"}};
+    const std::vector<std::string> names = names_in(folder);
+    for (const Other& other : others) {
+      for (const std::string& name : names) {
+        if (!name.ends_with(other.ending) || name.starts_with("adapter_") || name == "training_args.bin") continue;
+        return Error(where, printable(folder, 1000) + ": " + std::string(other.what), expected,
+                     "'" + printable(name) + "'");
+      }
+    }
+    return Error(where, printable(folder, 1000), expected, "neither of them");
   }
 
   const Entry* entry_of(std::string_view name) const noexcept {
@@ -138,7 +156,8 @@ class TensorFiles {
 
   std::string index_;  // empty for a single file
   std::vector<Safetensors> files_;
-  std::vector<Entry> entries_;  // sorted by name
+  std::vector<Entry> entries_;                                 // sorted by name
+  std::vector<std::pair<std::string, std::size_t>> promised_;  // names that the index has and the file there hasn't
 };
 
 }  // namespace mistral::inline MISTRAL_ABI
