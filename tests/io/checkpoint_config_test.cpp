@@ -107,8 +107,12 @@ TEST_CASE("transformers 5 writes theta into rope_parameters") {
   CHECK(hf_error("rope_parameters", R"({"rope_theta": 1000000.0})") ==
         "[config] c.json: field 'rope_theta': expected the rope_theta of rope_parameters, got 10000");
   CHECK(hf_error("rope_parameters", R"({"rope_theta": 10000.0, "rope_type": "yarn"})") ==
-        "[config] c.json: field 'rope_parameters': field 'rope_type': expected 'default', got 'yarn'");
-  CHECK(hf_error("rope_parameters", "{}") == "[config] c.json: field 'rope_parameters': field 'rope_theta' is missing");
+        "[config] c.json: field 'rope_parameters': field 'rope_type': expected 'default', or a factor of 1, for scaled "
+        "RoPE is not supported, got 'yarn'");
+  CHECK(hf("rope_parameters", "{}").rope_theta == 1e4);  // beside a rope_theta
+  fields.back().second = "{}";
+  CHECK(error_of([&] { parsed(json_with(fields), CheckpointLayout::hugging_face); }) ==
+        "[config] c.json: field 'rope_parameters': field 'rope_theta' is missing");
 }
 
 TEST_CASE("a field that config.json must have is named when it is missing") {
@@ -167,7 +171,8 @@ TEST_CASE("what the library does not compute is refused by name") {
         "[config] c.json: field 'model_type': expected 'mistral' or 'llama', got 'mixtral'");
   CHECK(hf_error("hidden_act", "\"gelu\"") == "[config] c.json: field 'hidden_act': expected 'silu', got 'gelu'");
   CHECK(hf_error("rope_scaling", R"({"type": "linear", "factor": 2.0})") ==
-        "[config] c.json: field 'rope_scaling': expected null, for it is not supported, got an object");
+        "[config] c.json: field 'rope_scaling': field 'type': expected 'default', or a factor of 1, for scaled RoPE is "
+        "not supported, got 'linear'");
   CHECK(hf_error("quantization_config", "{}") ==
         "[config] c.json: field 'quantization_config': expected null, for it is not supported, got an object");
   CHECK(hf_error("attention_bias", "true") ==
@@ -271,4 +276,47 @@ TEST_CASE("every golden checkpoint says of itself what its tensors are") {
     CHECK(tensors.find("model.layers." + std::to_string(config.n_layers) + ".input_layernorm.weight") == nullptr);
   }
   CHECK(folders >= 15);
+}
+
+TEST_CASE("RoPE that is scaled by 1, or not at all, is RoPE, however a file spells it") {
+  for (const char* const field : {"rope_scaling", "rope_parameters"}) {
+    for (const char* const rope :
+         {R"({"rope_type": "default"})", R"({"type": "default", "rope_theta": 10000.0})", R"({"factor": 1.0})",
+          R"({"type": "linear", "factor": 1})", R"({"rope_type": "linear", "factor": 1.0, "rope_theta": 10000})",
+          R"({"type": "yarn", "factor": 1.0, "original_max_position_embeddings": 8192})",
+          R"({"rope_type": "llama3", "factor": 1.0, "low_freq_factor": 1.0})", R"({"type": null, "factor": null})"}) {
+      CAPTURE(rope);
+      CHECK(hf(field, rope).rope_theta == 10000.0);
+    }
+    for (const char* const rope :
+         {R"({"type": "linear", "factor": 1.5})", R"({"type": "linear"})", R"({"factor": 2})",
+          R"({"type": "yarn", "factor": 1.0, "attention_factor": 1.2})",
+          R"({"type": "longrope", "factor": 1.0, "short_factor": [1]})",
+          R"({"rope_type": "default", "partial_rotary_factor": 0.5})", R"({"type": "dynamic", "factor": 1.0})"}) {
+      CAPTURE(rope);
+      CHECK(hf_error(field, rope).find("field '" + std::string(field) + "': field '") != std::string::npos);
+    }
+  }
+  // past the context, where a window goes on, this kind changes angles for a factor of 1 too
+  Fields full = hugging_face;
+  std::erase_if(full, [](const auto& field) { return field.first == "sliding_window"; });
+  CHECK(parsed(json_with(full, "rope_scaling", R"({"type": "dynamic", "factor": 1.0})"), CheckpointLayout::hugging_face)
+            .rope_theta == 1e4);
+  // theta in there alone
+  std::erase_if(full, [](const auto& field) { return field.first == "rope_theta"; });
+  CHECK(parsed(json_with(full, "rope_scaling", R"({"rope_type": "default", "rope_theta": 500000.0})"),
+               CheckpointLayout::hugging_face)
+            .rope_theta == 5e5);
+}
+
+TEST_CASE("whole numbers that were saved as floats, and null fields, are what they say") {
+  CHECK(hf("hidden_size", "64.0").dim == 64);
+  CHECK(hf("sliding_window", "8.0").window == 8);
+  CHECK(ms("n_heads", "4.0").n_heads == 4);
+  for (const char* const name : {"head_dim", "sliding_window", "rope_scaling", "rope_parameters", "num_key_value_heads",
+                                 "max_position_embeddings", "hidden_act", "tie_word_embeddings", "quantization_config",
+                                 "layer_types", "architectures", "attention_bias", "torch_dtype"}) {
+    CAPTURE(name);
+    CHECK(hf_error(name, "null") == "no error");
+  }
 }

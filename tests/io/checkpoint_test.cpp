@@ -3,13 +3,18 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
+#include <fstream>
 #include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include <mistral/format/f32.hpp>
 #include <mistral/io/load.hpp>
+#include <mistral/io/safetensors_writer.hpp>
 
 #include "../support/data.hpp"
 #include "../support/gguf_builder.hpp"
@@ -173,7 +178,7 @@ TEST_CASE("a GGUF file is told by its first bytes, whatever it is called") {
   CHECK(detect_layout(path) == CheckpointLayout::gguf);
   CHECK(CheckpointConfig::read(path).layout == CheckpointLayout::gguf);
   CHECK(test::error_of([&] { load<Model>(path); }) == "no error");
-  const std::string other = scratch.write("model.safetensors", "12345678");
+  const std::string other = scratch.write("model.safetensors", "\x01\x02\x03\x04");
   CHECK(test::error_of([&] {
           detect_layout(other);
         }).ends_with(", or a .gguf or a packed file, got a file that is neither"));
@@ -208,9 +213,9 @@ TEST_CASE("metadata that is missing, impossible or not supported is refused") {
         "key 'llama.rope.scaling.type': expected 'none', for scaled RoPE is not supported, got 'yarn'");
   CHECK(config_error([](File& f) { f.set_text("rope.scaling.type", "none"); }) == "no error");
   CHECK(config_error([](File& f) { f.set_float("rope.scale_linear", 2.0f); }) ==
-        "key 'llama.rope.scale_linear': expected 1, for scaled RoPE is not supported, got 2");
+        "key 'llama.rope.scale_linear': expected 1, for it is not supported, got 2");
   CHECK(config_error([](File& f) { f.set("expert_count", 8); }) ==
-        "key 'llama.expert_count': expected 0, for experts are not supported, got 8");
+        "key 'llama.expert_count': expected 0, for it is not supported, got 8");
   CHECK(config_error([](File& f) { f.set_float("attention.temperature_scale", 0.1f); }) ==
         "key 'llama.attention.temperature_scale': expected nothing, for it is not supported, got 0.100000001");
 }
@@ -279,4 +284,78 @@ TEST_CASE("a GGUF file is held against the type's config, and the line names the
   other.set_float("rope.freq_base", 1e6f);
   CHECK(test::error_of([&] { load<Model>(scratch.write("m.gguf", other.bytes())); }) ==
         file + "rope_theta: expected 10000, got 1000000");
+}
+
+TEST_CASE("a number that is kept for each layer, or as another type of number, is that number") {
+  const auto array = [](std::uint32_t a, std::uint32_t b) { return test::gguf_array(4, 2, test::le(a) + test::le(b)); };
+  const auto with_array = [&](const std::string& name, std::uint32_t a, std::uint32_t b) {
+    return config_error([&](File& f) { f.put(name, test::gguf_entry("llama." + name, 9, array(a, b))); });
+  };
+  CHECK(with_array("attention.head_count", 2, 2) == "no error");
+  CHECK(with_array("attention.head_count_kv", 1, 1) == "no error");
+  CHECK(with_array("feed_forward_length", 6, 6) == "no error");
+  CHECK(with_array("attention.sliding_window", 3, 3) == "no error");
+  CHECK(with_array("attention.head_count_kv", 1, 2) ==
+        "key 'llama.attention.head_count_kv': expected the same number for every layer, got 1 and 2");
+  CHECK(config_error([](File& f) { f.set("rope.freq_base", 10000); }) == "no error");
+  CHECK(config_error([](File& f) { f.set_float("embedding_length", 4.0f); }) == "no error");
+  CHECK(config_error([](File& f) {
+          f.set_float("embedding_length", 4.5f);
+        }).starts_with("key 'llama.embedding_length': expected an integer"));
+  File file;
+  file.set("rope.freq_base", 500000);
+  const std::string bytes = file.bytes();
+  CHECK(CheckpointConfig::from_gguf(Gguf::from_bytes(std::as_bytes(std::span(bytes)), "f")).rope_theta == 5e5);
+  for (const char* const type : {"none", "linear", "yarn"}) {
+    CHECK(config_error([&](File& f) {
+            f.set_text("rope.scaling.type", type);
+            f.set_float("rope.scaling.factor", 1.0f);
+          }) == "no error");
+  }
+}
+
+TEST_CASE("a part of a file that was split, and an adapter in GGUF, are named as such") {
+  CHECK(config_error([](File& f) {
+          f.others.push_back(test::gguf_entry("split.count", 2, test::le(std::uint16_t{3})));
+          f.others.push_back(test::gguf_entry("split.no", 2, test::le(std::uint16_t{1})));
+        }) ==
+        "join the parts first (llama-gguf-split --merge, with the first of the 3 files): expected a whole model, got "
+        "part "
+        "2 of 3");
+  CHECK(config_error([](File& f) { f.others.push_back(test::gguf_entry("general.type", "adapter")); }) ==
+        "key 'general.type': expected 'model', got 'adapter'");
+  CHECK(config_error([](File& f) { f.others.push_back(test::gguf_entry("general.type", "model")); }) == "no error");
+}
+
+TEST_CASE("a head that a file has of its own counts, though its config ties it to the embedding; a bias is refused") {
+  const auto golden = test::golden("forward/gqa_w8/hf");
+  if (golden.empty()) return;
+  const test::Scratch scratch;
+  const Safetensors file = Safetensors::open((golden / "model.safetensors").string());
+  std::ifstream in(golden / "config.json");
+  auto config = nlohmann::json::parse(in);
+  config["tie_word_embeddings"] = true;
+  scratch.write("m/config.json", config.dump());
+  const auto write = [&](bool with_head, bool with_bias) {
+    std::vector<SafetensorsTensor> tensors;
+    for (const SafetensorsTensor& t : file.tensors()) {
+      if (with_head || t.name != "lm_head.weight") tensors.push_back(t);
+    }
+    static const std::vector<std::byte> zeros(64 * 4);
+    if (with_bias) tensors.push_back({"model.layers.0.self_attn.q_proj.bias", DType::f32, {64}, zeros});
+    write_safetensors(scratch.path("m/model.safetensors"), tensors);
+  };
+  const auto first = [](const CheckpointTensor& t) { return t.data.data()[0]; };
+  write(true, false);
+  const Checkpoint own = Checkpoint::open(scratch.path("m"));
+  CHECK_FALSE(own.config().tied_embeddings);
+  CHECK(own.get("output.weight").name == "lm_head.weight");
+  CHECK(first(own.get("output.weight")) == file.get("lm_head.weight").data[0]);
+  write(false, false);
+  CHECK(Checkpoint::open(scratch.path("m")).config().tied_embeddings);
+  CHECK(Checkpoint::open(scratch.path("m")).get("output.weight").name == "model.embed_tokens.weight");
+  write(true, true);
+  CHECK(test::error_of([&] { Checkpoint::open(scratch.path("m")); })
+            .ends_with("tensor 'model.layers.0.self_attn.q_proj.bias': expected no biases, for they are not supported, "
+                       "got one"));
 }

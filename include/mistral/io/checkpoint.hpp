@@ -18,6 +18,7 @@
 #include <mistral/io/ggml_types.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/packed_file.hpp>
+#include <mistral/io/printable.hpp>
 #include <mistral/io/tensor_files.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -66,6 +67,7 @@ class Checkpoint {
     const LayoutFiles names = files_of(config.layout);
     Checkpoint checkpoint(std::move(config), path, path_in(path, names.config));
     checkpoint.files_.emplace(TensorFiles::open(path, names.tensors));
+    checkpoint.look_at_tensors();
     return checkpoint;
   }
 
@@ -135,6 +137,21 @@ class Checkpoint {
  private:
   Checkpoint(CheckpointConfig config, std::string path, std::string config_file)
       : config_(std::move(config)), path_(std::move(path)), config_file_(std::move(config_file)) {}
+
+  /// Of a folder: a head of its own counts, though the config says that it is the embedding (files say so of old, and
+  /// newer readers keep such a head); biases, which no model of this library has, would be left out.
+  void look_at_tensors() {
+    const std::string head = weight_name(config_.layout, "output.weight");
+    if (config_.tied_embeddings && files_->find(head) != nullptr) config_.tied_embeddings = false;
+    for (std::size_t i = 0; i < files_->size(); ++i) {
+      const std::string& name = (*files_)[i].name;
+      if (!name.ends_with(".bias")) continue;
+      const std::string weight = name.substr(0, name.size() - std::string_view("bias").size()) + "weight";
+      if (files_->find(weight) == nullptr) continue;
+      throw Error("safetensors", printable(files_->file_of(name), 1000) + ": tensor '" + printable(name) + "'",
+                  "no biases, for they are not supported", "one");
+    }
+  }
 
   static CheckpointTensor tensor(const GgufTensor& t) noexcept {
     return {t.name, info(t.type).name, t.type, t.shape, t.data};

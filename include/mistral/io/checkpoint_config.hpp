@@ -12,6 +12,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/io/checkpoint_fields.hpp>
 #include <mistral/io/checkpoint_layout.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/json.hpp>
@@ -62,6 +63,7 @@ struct CheckpointConfig {
   /// nothing is asked for that is refused.
   static CheckpointConfig from_gguf(const Gguf& file) {
     const GgufMetadata& metadata = file.metadata();
+    refuse_other_kinds(metadata);
     const std::string_view architecture = metadata.string("general.architecture");
     if (architecture != "llama" && architecture != "mistral" && architecture != "mistral3") {
       throw metadata.unexpected("general.architecture", "'llama', 'mistral' or 'mistral3'");
@@ -95,8 +97,15 @@ struct CheckpointConfig {
         throw metadata.unexpected(key(name), "the width of a head, " + std::to_string(config.head_dim));
       }
     }
+    const std::string scale = key("attention.scale");
+    if (metadata.has(scale) && metadata.number(scale) != 0.0) {
+      const double usual = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
+      if (std::abs(metadata.number(scale) / usual - 1.0) > 1e-6) {
+        throw metadata.unexpected(scale, "1 / sqrt(the width of a head), for another is not supported");
+      }
+    }
     const std::string window = key("attention.sliding_window");
-    if (metadata.has(window)) config.window = metadata.integer(window, 0, max_size);
+    if (metadata.has(window)) config.window = metadata.uniform_integer(window, 0, max_size);
     if (metadata.has(key("context_length"))) config.context_len = size(metadata, key("context_length"));
     config.rope_theta = metadata.has(key("rope.freq_base")) ? positive(metadata, key("rope.freq_base")) : 10000.0;
     config.norm_eps = positive(metadata, key("attention.layer_norm_rms_epsilon"));
@@ -145,8 +154,8 @@ struct CheckpointConfig {
     const std::string& type = json.string("model_type");
     if (type != "mistral" && type != "llama") throw json.unexpected("model_type", "'mistral' or 'llama'");
     if (json.has("hidden_act") && json.string("hidden_act") != "silu") throw json.unexpected("hidden_act", "'silu'");
-    for (const char* name : {"rope_scaling", "quantization_config"}) refuse(json, name);
-    for (const char* name : {"attention_bias", "mlp_bias"}) refuse_true(json, name);
+    for (const detail::RefusedField& field : detail::hugging_face_refused) detail::refuse(json, field);
+    if (json.has("architectures")) check_architectures(json);
 
     CheckpointConfig config;
     config.layout = CheckpointLayout::hugging_face;
@@ -167,7 +176,7 @@ struct CheckpointConfig {
     if (json.has("use_sliding_window") && !json.boolean("use_sliding_window")) config.window = 0;
     check_layer_types(json, config.window);
     if (json.has("max_position_embeddings")) config.context_len = size(json, "max_position_embeddings");
-    config.rope_theta = hugging_face_theta(json);
+    config.rope_theta = hugging_face_theta(json, config.window > 0);
     config.norm_eps = positive(json, "rms_norm_eps");
     config.tied_embeddings = json.has("tie_word_embeddings") && json.boolean("tie_word_embeddings");
     for (const char* name : {"dtype", "torch_dtype"}) {
@@ -181,18 +190,16 @@ struct CheckpointConfig {
     if (json.has("model_type") && json.string("model_type") != "transformer") {
       throw json.unexpected("model_type", "'transformer'");
     }
-    for (const char* name :
-         {"moe", "yarn", "rope_scaling", "llama_4_scaling", "quantization", "lora", "vision_encoder"}) {
-      refuse(json, name);
-    }
-    refuse_true(json, "use_biases");
+    for (const detail::RefusedField& field : detail::mistral_refused) detail::refuse(json, field);
 
     CheckpointConfig config;
     config.layout = CheckpointLayout::mistral;
     config.read_sizes(json);
     config.vocab_size = size(json, "vocab_size");
     config.window = window_of(json);
-    if (json.has("max_seq_len")) config.context_len = size(json, "max_seq_len");
+    for (const char* name : {"max_seq_len", "max_position_embeddings"}) {
+      if (!config.context_len && json.has(name)) config.context_len = size(json, name);
+    }
     // v0.1's params.json holds no theta and means 1e4. Without a window too, one reader takes it for 1e4 (the
     // conversion script of transformers), another for 1e6 (mistral-inference): a guess would be wrong for somebody.
     config.rope_theta = !json.has("rope_theta") && config.window > 0 ? 10000.0 : positive(json, "rope_theta");
@@ -205,20 +212,35 @@ struct CheckpointConfig {
   template <class Key>
   static void refuse_unsupported(const GgufMetadata& metadata, const Key& key) {
     const std::string scaling = key("rope.scaling.type");
-    if (metadata.has(scaling) && metadata.string(scaling) != "none") {
-      throw metadata.unexpected(scaling, "'none', for scaled RoPE is not supported");
-    }
-    for (const char* name : {"rope.scaling.factor", "rope.scale_linear"}) {
-      if (metadata.has(key(name)) && metadata.number(key(name)) != 1.0) {
-        throw metadata.unexpected(key(name), "1, for scaled RoPE is not supported");
+    if (metadata.has(scaling)) {
+      // a factor of 1, which is asked for below, changes no angle of these
+      const std::string_view type = metadata.string(scaling);
+      const bool stretches = (type == "linear" || type == "yarn") &&
+                             (metadata.has(key("rope.scaling.factor")) || metadata.has(key("rope.scale_linear")));
+      if (type != "none" && !stretches) {
+        throw metadata.unexpected(scaling, "'none', for scaled RoPE is not supported");
       }
     }
-    if (metadata.has(key("expert_count")) && metadata.integer(key("expert_count"), 0, max_size) != 0) {
-      throw metadata.unexpected(key("expert_count"), "0, for experts are not supported");
+    for (const detail::RefusedField& field : detail::gguf_refused) detail::refuse(metadata, field, key(field.name));
+    const std::string activation = key("hidden_activation");
+    if (metadata.has(activation) && metadata.string(activation) != "silu") {
+      throw metadata.unexpected(activation, "'silu'");
     }
-    if (metadata.has(key("attention.temperature_scale"))) {
-      throw metadata.unexpected(key("attention.temperature_scale"), "nothing, for it is not supported");
+  }
+
+  /// A GGUF file that holds something else than a whole model.
+  static void refuse_other_kinds(const GgufMetadata& metadata) {
+    constexpr std::string_view parts = "split.count";
+    if (metadata.has(parts) && metadata.integer(parts, 0, max_size) > 1) {
+      const std::int64_t count = metadata.integer(parts, 0, max_size);
+      const std::int64_t part = metadata.has("split.no") ? metadata.integer("split.no", 0, max_size) + 1 : 0;
+      throw Error("gguf",
+                  metadata.file() + ": join the parts first (llama-gguf-split --merge, with the first of the " +
+                      std::to_string(count) + " files)",
+                  "a whole model", "part " + std::to_string(part) + " of " + std::to_string(count));
     }
+    constexpr std::string_view kind = "general.type";
+    if (metadata.has(kind) && metadata.string(kind) != "model") throw metadata.unexpected(kind, "'model'");
   }
 
   /// The rows of the embedding, which the metadata must agree with where they say something.
@@ -281,21 +303,40 @@ struct CheckpointConfig {
     return name == "ffn_down.weight" ? shape(dim, hidden_dim) : std::vector<std::uint64_t>{};
   }
 
-  /// transformers 5 writes {"rope_parameters": {"rope_theta", "rope_type"}}, older ones "rope_theta"; without: 1e4.
-  static double hugging_face_theta(const JsonObject& json) {
-    if (!json.has("rope_parameters")) return json.has("rope_theta") ? positive(json, "rope_theta") : 10000.0;
-    const JsonObject rope = json.object("rope_parameters");
-    for (const char* name : {"rope_type", "type"}) {
-      if (rope.has(name) && rope.string(name) != "default") throw rope.unexpected(name, "'default'");
+  /// transformers 5 writes {"rope_parameters": {"rope_theta", "rope_type"}}, older ones "rope_theta", and
+  /// "rope_scaling" where RoPE is scaled, or a theta in there too; without: 1e4.
+  static double hugging_face_theta(const JsonObject& json, bool windowed) {
+    std::optional<double> theta;
+    if (json.has("rope_theta")) theta = positive(json, "rope_theta");
+    for (const char* const name : {"rope_parameters", "rope_scaling"}) {
+      if (!json.has(name) ||
+          (json.is_object(name) && json.is_empty(name) && std::string_view(name) == "rope_scaling")) {
+        continue;
+      }
+      const JsonObject rope = json.object(name);
+      detail::refuse_scaled_rope(rope, windowed);
+      if (!rope.has("rope_theta")) {
+        if (!theta && std::string_view(name) == "rope_parameters") (void)positive(rope, "rope_theta");  // is missing
+        continue;
+      }
+      const double inner = positive(rope, "rope_theta");
+      if (theta && *theta != inner) {
+        throw json.unexpected("rope_theta", "the rope_theta of " + std::string(name));
+      }
+      theta = inner;
     }
-    if (rope.has("partial_rotary_factor") && rope.number("partial_rotary_factor") != 1.0) {
-      throw rope.unexpected("partial_rotary_factor", "1");
+    return theta.value_or(10000.0);
+  }
+
+  /// A model with another head than the output's logits, or none, says so by its class alone.
+  static void check_architectures(const JsonObject& json) {
+    for (const std::string& name : json.strings("architectures")) {
+      if (name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel")) return;
     }
-    const double theta = positive(rope, "rope_theta");
-    if (json.has("rope_theta") && json.number("rope_theta") != theta) {
-      throw json.unexpected("rope_theta", "the rope_theta of rope_parameters");
-    }
-    return theta;
+    const std::vector<std::string> names = json.strings("architectures");
+    if (names.empty()) return;
+    throw json.error("field 'architectures': expected a causal language model, '...ForCausalLM', got '" +
+                     printable(names[0], 60) + "'");
   }
 
   static void check_layer_types(const JsonObject& json, std::int64_t window) {
@@ -322,11 +363,14 @@ struct CheckpointConfig {
 
   static std::int64_t size(const JsonObject& json, const char* name) { return json.integer(name, 1, max_size); }
   static std::int64_t size(const GgufMetadata& metadata, const std::string& key) {
-    return metadata.integer(key, 1, max_size);
+    return metadata.uniform_integer(key, 1, max_size);
   }
 
   static std::int64_t window_of(const JsonObject& json) {
-    return json.has("sliding_window") ? json.integer("sliding_window", 0, max_size) : 0;
+    for (const char* const name : {"sliding_window", "_sliding_window"}) {  // the second in some of params.json
+      if (json.has(name)) return json.integer(name, 0, max_size);
+    }
+    return 0;
   }
 
   /// Of a JsonObject's fields or of GGUF's metadata.
@@ -336,14 +380,6 @@ struct CheckpointConfig {
     // it will be a float, and must be neither zero nor infinite there
     if (!(static_cast<float>(number) > 0.0f && number < 1e30)) throw source.unexpected(name, "a positive number");
     return number;
-  }
-
-  static void refuse(const JsonObject& json, const char* name) {
-    if (json.has(name)) throw json.unexpected(name, "null, for it is not supported");
-  }
-
-  static void refuse_true(const JsonObject& json, const char* name) {
-    if (json.has(name) && json.boolean(name)) throw json.unexpected(name, "false, for it is not supported");
   }
 };
 

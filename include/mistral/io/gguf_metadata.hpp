@@ -192,12 +192,30 @@ class GgufMetadata {
     return integer_in(entry, entry.type, entry.bytes.data(), low, high);
   }
 
-  /// A float of either width.
+  /// The same, or an array of integers that all are the same: what a writer has that keeps a number for each layer.
+  std::int64_t uniform_integer(std::string_view key, std::int64_t low, std::int64_t high) const {
+    const GgufEntry& entry = get(key);
+    if (entry.type != GgufType::array) return integer_in(entry, entry.type, entry.bytes.data(), low, high);
+    const std::vector<std::int64_t> all = integers(key, low, high);
+    if (all.empty()) throw unexpected(key, "an integer");
+    for (const std::int64_t one : all) {
+      if (one == all[0]) continue;
+      throw Error(where, what(key), "the same number for every layer",
+                  std::to_string(all[0]) + " and " + std::to_string(one));
+    }
+    return all[0];
+  }
+
+  /// A float of either width, or an integer of any.
   double number(std::string_view key) const {
     const GgufEntry& entry = get(key);
+    if (is_integer(entry.type)) {
+      return entry.type == GgufType::u64 ? static_cast<double>(value<std::uint64_t>(entry.bytes.data()))
+                                         : static_cast<double>(integer_at(entry.type, entry.bytes.data()).first);
+    }
     if (entry.type == GgufType::f32) return static_cast<double>(value<float>(entry.bytes.data()));
     if (entry.type == GgufType::f64) return value<double>(entry.bytes.data());
-    throw unexpected(key, "a number with a fraction");
+    throw unexpected(key, "a number");
   }
 
   bool boolean(std::string_view key) const {
@@ -290,6 +308,16 @@ class GgufMetadata {
   std::int64_t integer_in(const GgufEntry& entry, GgufType type, const std::byte* from, std::int64_t low,
                           std::int64_t high) const {
     const auto expected = [&] { return "an integer from " + std::to_string(low) + " to " + std::to_string(high); };
+    if (type == GgufType::f32 || type == GgufType::f64) {  // 8.0 is a whole number too
+      const double real = type == GgufType::f32 ? static_cast<double>(value<float>(from)) : value<double>(from);
+      constexpr double exact = 9007199254740992.0;  // 2^53
+      const bool whole =
+          real >= -exact && real <= exact && static_cast<double>(static_cast<std::int64_t>(real)) == real;
+      if (!whole || static_cast<std::int64_t>(real) < low || static_cast<std::int64_t>(real) > high) {
+        throw unexpected(entry.key, expected());
+      }
+      return static_cast<std::int64_t>(real);
+    }
     if (!is_integer(type)) throw unexpected(entry.key, expected());
     const auto [integer, fits] = integer_at(type, from);
     if (fits && integer >= low && integer <= high) return integer;

@@ -33,6 +33,7 @@ namespace mistral::inline MISTRAL_ABI {
 /// What `load` lets pass, and whom it tells of its progress.
 struct LoadOptions {
   bool allow_different_window = false;  ///< the type's window counts, whatever the checkpoint says of its own
+  bool allow_longer_context = false;    ///< the type's context counts, whatever the checkpoint names for its own
   bool check_memory = true;             ///< refuse what doesn't fit in memory; false: try all the same
   std::uint64_t max_memory = 0;         ///< bytes that it must fit in; 0: what the system has available
   ProgressHook progress = {};           ///< counts the bytes of the model's weights
@@ -70,7 +71,8 @@ inline void check_config(const CheckpointConfig& file, const ModelConfig& type, 
     throw differs("window_size", std::to_string(type.window_size),
                   std::to_string(file.window) + " (allow_different_window loads it all the same)");
   }
-  if (file.context_len && static_cast<std::int64_t>(type.context_len) > *file.context_len) {
+  if (!options.allow_longer_context && file.context_len &&
+      static_cast<std::int64_t>(type.context_len) > *file.context_len) {
     throw differs("context_len", "at least " + std::to_string(type.context_len), std::to_string(*file.context_len));
   }
 }
