@@ -13,6 +13,8 @@
 #include <mistral/generate/session.hpp>
 #include <mistral/io/adapter_folder.hpp>
 
+#include <Eigen/QR>
+
 #include "../support/golden.hpp"
 #include "../support/models.hpp"
 #include "../support/scratch.hpp"
@@ -142,7 +144,9 @@ TEST_CASE("a folder that holds no plain LoRA of the model's shapes is an error t
   CHECK(with("lora_dropout", 1.0).starts_with("[adapter] adapter_config.json: field 'lora_dropout'"));
   CHECK(with("use_dora", true).starts_with("[adapter] adapter_config.json: field 'use_dora'"));
   CHECK(with("bias", "all").starts_with("[adapter] adapter_config.json: field 'bias': expected \"none\""));
-  CHECK(with("rank_pattern", {{"q_proj", 4}}).starts_with("[adapter] adapter_config.json: field 'rank_pattern'"));
+  CHECK(with("rank_pattern", {{"q_proj", 4}}) == "[adapter] adapter_model.safetensors: tensor '" + Folder::prefix +
+                                                     "self_attn.q_proj.lora_A.weight': expected [4, 64], got [2, 64]");
+  CHECK(with("rank_pattern", {{"q_proj", 0}}).starts_with("[adapter] adapter_config.json: field 'rank_pattern'"));
   CHECK(with("modules_to_save", {"lm_head"}).starts_with("[adapter] adapter_config.json: field 'modules_to_save'"));
   CHECK(with("peft_type", "IA3").starts_with("[adapter] adapter_config.json: field 'peft_type'"));
   CHECK(with("target_modules", {"q_proj", "x_proj"}) ==
@@ -201,4 +205,195 @@ TEST_CASE("an adapter that can't be saved is an error, and leaves nothing half-w
   scratch.write("file", "");
   CHECK(test::error_of([&] { save_adapter(model, scratch.path("file")); }).find("cannot write") != std::string::npos);
   CHECK(scratch.read("file").empty());
+}
+
+namespace {
+
+// An adapter of rank 2 on wq and w2 of layer 0 whose numbers are random, and what its folder says.
+struct RandomFolder {
+  Folder folder;
+  std::vector<std::vector<float>> numbers;  // of each tensor
+
+  std::string write() {
+    const std::string path = folder.write();
+    Random random(11);
+    std::vector<SafetensorsTensor> all;
+    numbers.clear();
+    for (const auto& t : folder.tensors) {
+      numbers.emplace_back(static_cast<std::size_t>(t.shape[0] * t.shape[1]));
+      for (float& v : numbers.back()) v = random.uniform() - 0.5f;
+      all.push_back({t.name, DType::f32, t.shape, {}});
+    }
+    for (std::size_t i = 0; i < all.size(); ++i) all[i].data = std::as_bytes(std::span<const float>(numbers[i]));
+    write_safetensors(folder.scratch.path("adapter_model.safetensors"), all);
+    return path;
+  }
+};
+
+using Dense = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+Dense dense(const Panels<F32>& panels) {
+  Dense out(static_cast<Eigen::Index>(panels.rows()), static_cast<Eigen::Index>(panels.cols()));
+  std::vector<float> row(panels.cols());
+  for (std::size_t r = 0; r < panels.rows(); ++r) {
+    panels.unpack_row(r, row);
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      out(static_cast<Eigen::Index>(r), static_cast<Eigen::Index>(c)) = static_cast<double>(row[c]);
+    }
+  }
+  return out;
+}
+
+Dense dense(const std::vector<float>& values, Eigen::Index rows) {
+  Dense out(rows, static_cast<Eigen::Index>(values.size()) / rows);
+  for (std::size_t i = 0; i < values.size(); ++i) out.data()[i] = static_cast<double>(values[i]);
+  return out;
+}
+
+// Our rows in Hugging Face's order.
+Dense in_their_order(const Dense& ours, std::size_t head_dim) {
+  if (head_dim == 0) return ours;
+  Dense out(ours.rows(), ours.cols());
+  for (Eigen::Index r = 0; r < ours.rows(); ++r) {
+    out.row(static_cast<Eigen::Index>(detail::hugging_face_row(static_cast<std::size_t>(r), head_dim))) = ours.row(r);
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("an OLoRA adapter stands beside the base less the part of it that PEFT takes out when it loads one") {
+  RandomFolder made;
+  made.folder.config["init_lora_weights"] = "olora";
+  auto model = test::random_model<Tuned>(21);
+  load_adapter(model, made.write());
+  const auto check = [&](const auto& linear, std::size_t tensor, std::size_t head_dim) {
+    const LoraMatrices& m = linear.adapters[0];
+    REQUIRE(m.rank() == 4);
+    CHECK(m.scale == 2.0f);
+    CHECK(detail::lora_scale(m.alpha, m.rank(), m.rslora) == m.scale);
+    const Dense found = in_their_order(2.0 * dense(m.b) * dense(m.a), head_dim);
+    // what PEFT does: W -= scale Q_r R_r of W = Q R, then scale B A beside it
+    const Dense w = in_their_order(dense(linear.weight), head_dim);
+    const Dense q = Eigen::HouseholderQR<Dense>(w).householderQ() * Dense::Identity(w.rows(), 2);
+    const Dense a = dense(made.numbers[tensor], 2);
+    const Dense b = dense(made.numbers[tensor + 1], w.rows());
+    const Dense expected = 2.0 * (b * a - q * (q.transpose() * w));
+    CHECK((found - expected).cwiseAbs().maxCoeff() < 1e-5);
+    CHECK(expected.cwiseAbs().maxCoeff() > 0.1);
+  };
+  check(model.layers[0].attention.wq, 0, 16);
+  check(model.layers[0].feed_forward.w2, 2, 0);
+
+  // saved, it is a plain adapter that stands beside the base as it is
+  const test::Scratch scratch;
+  save_adapter(model, scratch.path("plain"));
+  CHECK(nlohmann::json::parse(scratch.read("plain/adapter_config.json"))["init_lora_weights"] == true);
+  load_adapter(model, scratch.path("plain"));
+  const auto& adapters = model.layers[0].attention.wq.adapters;
+  CHECK(adapters[1].scale == adapters[0].scale);
+  CHECK((dense(adapters[1].b) - dense(adapters[0].b)).cwiseAbs().maxCoeff() == 0.0);
+
+  made.folder.config["r"] = 300;
+  made.folder.write();
+  CHECK(test::error_of([&] { load_adapter(model, made.folder.scratch.path("")); }) != "no error");
+}
+
+TEST_CASE("a matrix of zeros has a first part too, and it is nothing") {
+  LoraMatrices m{Panels<F32>(1, 3), Panels<F32>(2, 1), 1.0f, 1.0f};
+  const LoraMatrices out = detail::take_out_olora(
+      m, "w", [](std::size_t, std::span<float> row) { std::fill(row.begin(), row.end(), 0.0f); });
+  CHECK((dense(out.b) * dense(out.a)).cwiseAbs().maxCoeff() == 0.0);
+}
+
+TEST_CASE("ranks and alphas by pattern are those of their matrices, and survive a folder") {
+  RandomFolder made;
+  made.folder.config["rank_pattern"] = {{"model.layers.0.mlp.down_proj", 3}};
+  made.folder.config["alpha_pattern"] = {{"^base_model\\.down_proj$", 1}, {"down_proj", 9}};
+  made.folder.tensors[2].shape = {3, 160};
+  made.folder.tensors[3].shape = {64, 3};
+  auto model = test::random_model<Tuned>(3);
+  load_adapter(model, made.write());
+  const auto check = [&](std::size_t adapter) {
+    const LoraMatrices& wq = model.layers[0].attention.wq.adapters[adapter];
+    const LoraMatrices& w2 = model.layers[0].feed_forward.w2.adapters[adapter];
+    CHECK(wq.rank() == 2);
+    CHECK(wq.scale == 2.0f);
+    CHECK(w2.rank() == 3);
+    CHECK(w2.scale == 3.0f);
+  };
+  check(0);
+  const test::Scratch scratch;
+  save_adapter(model, scratch.path("saved"));
+  load_adapter(model, scratch.path("saved"));
+  check(1);
+  made.folder.config["rank_pattern"] = {{".*down_proj", 3}};
+  made.write();
+  CHECK(test::error_of([&] { load_adapter(model, made.folder.scratch.path("")); }).find("regular expressions") !=
+        std::string::npos);
+}
+
+TEST_CASE("tensors are found by the names that trainers write by themselves") {
+  RandomFolder plain;
+  auto model = test::random_model<Tuned>(3);
+  load_adapter(model, plain.write());
+  const Dense expected = dense(model.layers[0].attention.wq.adapters[0].b);
+  const auto with = [&](const auto& rename) {
+    RandomFolder made;
+    for (auto& tensor : made.folder.tensors) tensor.name = rename(tensor.name);
+    load_adapter(model, made.write());
+    CHECK((dense(model.layers[0].attention.wq.adapters[1].b) - expected).cwiseAbs().maxCoeff() == 0.0);
+    remove_adapter(model, 1);
+  };
+  with([](std::string name) { return name.replace(name.find(".weight"), 7, ".default.weight"); });
+  with([](std::string name) { return name.substr(std::string("base_model.model.").size()); });
+  RandomFolder twice;
+  twice.folder.tensors.push_back(twice.folder.tensors[0]);
+  twice.folder.tensors.back().name.erase(0, std::string("base_model.model.").size());
+  CHECK(test::error_of([&] { load_adapter(model, twice.write()); }).find("expected each matrix once") !=
+        std::string::npos);
+}
+
+TEST_CASE("tensors that the config leaves out are refused, for PEFT would not use them") {
+  const auto error = [](const char* field, const nlohmann::json& value) {
+    Folder folder;
+    folder.config[field] = value;
+    return folder.error();
+  };
+  CHECK(error("target_modules", {"q_proj"}) ==
+        "[adapter] adapter_model.safetensors: tensors of 'model.layers.0.mlp.down_proj': expected a matrix among "
+        "target_modules, got one that isn't");
+  CHECK(error("target_modules", {"model.layers.0.self_attn.q_proj", "down_proj"}) == "no error");
+  CHECK(error("layers_to_transform", {0, 1}) == "no error");
+  CHECK(error("layers_to_transform", 0) == "no error");
+  CHECK(error("layers_to_transform", {1, 10}).find("leave in, got one that they leave out") != std::string::npos);
+  CHECK(error("exclude_modules", {"k_proj"}) == "no error");
+  CHECK(error("exclude_modules", {"self_attn.q_proj"}).find("leave in, got one that they leave out") !=
+        std::string::npos);
+}
+
+TEST_CASE("an adapter's folder tells whether a model is the base that it was trained beside") {
+  const test::Scratch scratch;
+  auto model = test::random_model<Tuned>(1);
+  add_adapter(model, {.rank = 2});
+  save_adapter(model, scratch.path("a"), {.base_model = "here"});
+  CHECK(adapter_base(scratch.path("a")).name == "here");
+  CHECK(adapter_base(scratch.path("a")).weights.starts_with("F32 "));
+  CHECK(trained_beside(model, scratch.path("a")) == true);
+  CHECK(trained_beside(test::random_model<Tuned>(1), scratch.path("a")) == true);
+  CHECK(trained_beside(test::random_model<Tuned>(2), scratch.path("a")) == false);
+  // in another format the norms alone can be told, which are the same floats
+  using Narrow = Transformer<test::tiny, Lora<BF16>>;
+  auto narrow = test::random_model<Narrow>(1);
+  narrow.norm = model.norm;
+  for (std::size_t i = 0; i < narrow.layers.size(); ++i) {
+    narrow.layers[i].attention_norm = model.layers[i].attention_norm;
+    narrow.layers[i].ffn_norm = model.layers[i].ffn_norm;
+  }
+  CHECK(trained_beside(narrow, scratch.path("a")) == true);
+  // a base that something was merged into has other rows
+  for (std::byte& byte : model.layers[1].attention.wv.weight.own_bytes()) byte = std::byte{0};
+  CHECK(trained_beside(model, scratch.path("a")) == false);
+  Folder of_peft;
+  CHECK(trained_beside(model, of_peft.write()) == std::nullopt);
 }

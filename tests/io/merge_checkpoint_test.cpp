@@ -204,3 +204,47 @@ TEST_CASE("what can't be merged is an error that says why, and leaves nothing") 
   CHECK(std::filesystem::is_empty(out));
   CHECK_FALSE(std::filesystem::exists(scratch.path("out.gguf")));
 }
+
+TEST_CASE("an OLoRA adapter that is merged gives the logits of the model that has it loaded") {
+  const auto base = test::golden("forward/gqa_w8/hf");
+  if (base.empty()) return;
+  const test::Scratch scratch;
+  auto made = test::random_model<Tuned>(3);
+  random_adapter(scratch, made);
+  auto config = nlohmann::json::parse(scratch.read("adapter/adapter_config.json"));
+  config["init_lora_weights"] = "olora";
+  scratch.write("adapter/adapter_config.json", config.dump());
+  const Checkpoint checkpoint = Checkpoint::open(base.string());
+  CHECK(trained_beside(checkpoint, scratch.path("adapter")) == false);
+  merge_checkpoint(checkpoint, scratch.path("adapter"), scratch.path("merged"));
+  merge_gguf<F32>(checkpoint, scratch.path("adapter"), scratch.path("merged.gguf"));
+  auto tuned = load<Tuned>(base.string());
+  load_adapter(tuned, scratch.path("adapter"));
+  const std::vector<TokenId> tokens{1, 5, 9, 42, 17};
+  const auto logits = [&](const auto& model) {
+    using Model = std::remove_cvref_t<decltype(model)>;
+    Session<Model, float> session{model};
+    const Rows<const float> all = session.forward(tokens);
+    return std::vector<float>(all.data(), all.data() + all.rows() * all.cols());
+  };
+  const std::vector<float> expected = logits(tuned);
+  const auto before = load<Plain>(base.string());
+  for (const std::string name : {"merged", "merged.gguf"}) {
+    const auto merged = load<Plain>(scratch.path(name));
+    CHECK(test::max_error(logits(merged), expected) < 1e-3);
+  }
+  CHECK(test::max_error(logits(before), expected) > 1e-2);
+  tuned.layers[0].attention.wq.adapters.clear();  // the sums don't look at adapters
+  save_adapter(made, scratch.path("again"));
+  CHECK(trained_beside(made, scratch.path("again")) == true);
+}
+
+TEST_CASE("the sums of a base are the same of a checkpoint and of the model that is loaded from it") {
+  const auto base = test::golden("forward/gqa_w8/hf");
+  if (base.empty()) return;
+  const test::Scratch scratch;
+  auto tuned = load<Tuned>(base.string());
+  add_adapter(tuned, {.rank = 1});
+  save_adapter(tuned, scratch.path("a"));
+  CHECK(trained_beside(Checkpoint::open(base.string()), scratch.path("a")) == true);
+}

@@ -36,12 +36,13 @@ namespace detail {
 class AdapterChange {
  public:
   /// Throws Error where the folder holds no plain LoRA, or one of another model's shapes.
-  AdapterChange(const std::string& folder, const CheckpointConfig& model)
-      : model_(model),
-        config_(PeftConfig::read(path_in(folder, std::string(adapter_config_name)))),
+  AdapterChange(const std::string& folder, const Checkpoint& base)
+      : base_(base),
+        model_(base.config()),
+        config_(PeftConfig::read_folder(folder)),
         reader_(path_in(folder, std::string(adapter_tensors_name)), config_) {
-    for (const std::string& weight : weight_names(model)) {
-      if (weight != "tok_embeddings.weight" && model.shape_of(weight).size() == 2 && read(weight).rank() > 0) {
+    for (const std::string& weight : weight_names(model_)) {
+      if (weight != "tok_embeddings.weight" && model_.shape_of(weight).size() == 2 && read(weight).rank() > 0) {
         changed_.push_back(weight);
       }
     }
@@ -59,6 +60,7 @@ class AdapterChange {
   void open(const std::string& weight) {
     close();
     matrices_ = read(weight);
+    if (config_.olora) matrices_ = take_out_olora(matrices_, weight, rows_of(weight));
     const std::size_t cols = matrices_.a.cols();
     a_.resize(matrices_.rank() * cols);
     for (std::size_t k = 0; k < matrices_.rank(); ++k) {
@@ -115,6 +117,16 @@ class AdapterChange {
                         turned_heads(model_, weight), 0);
   }
 
+  /// The base's rows, in this library's order.
+  RowSource rows_of(const std::string& weight) const {
+    const CheckpointTensor tensor = base_.get_readable(weight);
+    const bool permuted = model_.layout == CheckpointLayout::hugging_face && turned_heads(model_, weight) != 0;
+    const std::size_t head_dim = permuted ? static_cast<std::size_t>(model_.head_dim) : 0;
+    return [tensor, head_dim](std::size_t row, std::span<float> out) {
+      tensor.read_row(head_dim != 0 ? hugging_face_row(row, head_dim) : row, out);
+    };
+  }
+
   /// In the order of the rows, for any number of threads.
   void close() noexcept {
     for (const Squares& row : squares_) {
@@ -124,6 +136,7 @@ class AdapterChange {
     squares_.clear();
   }
 
+  const Checkpoint& base_;
   const CheckpointConfig& model_;
   PeftConfig config_;
   AdapterReader reader_;
@@ -241,7 +254,7 @@ inline MergeLoss merge_checkpoint(const Checkpoint& source, const std::string& a
     throw Error("packed", printable(source.config_file(), 1000), "a checkpoint to merge",
                 "a packed file, which is made from one");
   }
-  detail::AdapterChange change(adapter, source.config());
+  detail::AdapterChange change(adapter, source);
   for (const std::string& weight : weight_names(source.config())) (void)source.get_readable(weight);
   FolderToFill out(folder, "checkpoint");
   const LayoutFiles names = files_of(CheckpointLayout::hugging_face);
@@ -265,7 +278,7 @@ template <WeightFormat F>
 GgufMerged merge_gguf(const Checkpoint& source, const std::string& adapter, const std::string& path,
                       std::string_view name = "", const GgufMetadataWriter& tokenizer = {},
                       ProgressHook progress = {}) {
-  detail::AdapterChange change(adapter, source.config());
+  detail::AdapterChange change(adapter, source);
   GgufWritten written = detail::GgufQuantizer<detail::AdapterChange>(source, detail::ggml_type_of<F>(),
                                                                      detail::encoder_of<F>(), progress, change)
                             .write(path, name, tokenizer);
