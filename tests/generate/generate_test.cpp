@@ -9,6 +9,7 @@
 #include "../support/golden_configs.hpp"
 #include "../support/models.hpp"
 #include "../support/scratch.hpp"
+#include "../text/model_builder.hpp"
 
 using namespace mistral;
 
@@ -228,4 +229,30 @@ TEST_CASE("a tape's logits hook constrains what is chosen, and a residual hook r
                                           std::fill(r.x.row(0).begin(), r.x.row(0).end(), 0.0f);
                                       }});
   for (const float x : zeroed) CHECK(x == 0.0f);
+}
+
+TEST_CASE("an id that only pads the vocabulary past the tokenizer's pieces is never chosen, unless it ends the text") {
+  SentencePieceModel pieces = test::small_model({"a", "b", "c"});  // ids 3, 4, 5
+  detail::pad_pieces(pieces, 8);                                   // 6 and 7 as a GGUF file has them
+  const Tokenizer tokenizer(pieces, "t");
+  CHECK(tokenizer.used_size() == 6);
+  constexpr std::size_t vocab_size = 10;  // 8 and 9 are the model's alone
+  const auto chosen = [&](std::size_t best, GenerateOptions options) {
+    Continuation text(&tokenizer, options, vocab_size);
+    std::vector<float> logits(vocab_size, 0.0f);
+    logits[4] = 1.0f;
+    logits[best] = 5.0f;
+    return *text.choose(logits);
+  };
+  for (std::size_t best = 6; best < vocab_size; ++best) {
+    CAPTURE(best);
+    CHECK(chosen(best, {}) == 4);
+    CHECK(chosen(best, {.sampling = {.temperature = 1e-3f}}) == 4);
+    CHECK(chosen(best, {.stop_ids = {static_cast<TokenId>(best)}}) == static_cast<TokenId>(best));
+  }
+  CHECK(chosen(5, {}) == 5);
+  Continuation without(nullptr, {}, vocab_size);  // nothing is known of pieces
+  std::vector<float> logits(vocab_size, 0.0f);
+  logits[9] = 1.0f;
+  CHECK(*without.choose(logits) == 9);
 }

@@ -255,3 +255,28 @@ TEST_CASE("a GGUF writer takes the data that was declared, no more, no less") {
   CHECK(error_of([&] { GgufWriter writer(path, {}, broken); }) ==
         cannot + "tensor 'c': a name or a shape that the format doesn't have");
 }
+
+TEST_CASE("a tokenizer of another number of pieces than the embedding has rows is refused before anything is written") {
+  const auto golden = test::golden("forward/gqa_w8/hf");
+  if (golden.empty()) return;
+  const Scratch scratch;
+  const Checkpoint source = Checkpoint::open(golden.string());
+  const auto with = [](std::size_t pieces) {
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i < pieces; ++i) names.push_back("p" + std::to_string(i));
+    const std::vector<std::string_view> views(names.begin(), names.end());
+    GgufMetadataWriter metadata;
+    metadata.string("tokenizer.ggml.model", "llama");
+    metadata.strings("tokenizer.ggml.tokens", views);
+    return metadata;
+  };
+  const std::string out = scratch.path("m.gguf");
+  for (const std::size_t pieces : {std::size_t{96}, std::size_t{98}}) {
+    CHECK(error_of([&] { write_gguf<F32>(source, out, "", with(pieces)); }) ==
+          "[gguf] the tokenizer's pieces: expected as many as the model's vocabulary, 97, got " +
+              std::to_string(pieces));
+    CHECK_FALSE(path_exists(out));
+  }
+  write_gguf<F32>(source, out, "", with(97));
+  CHECK(error_of([&] { Checkpoint::open(out); }) == "no error");
+}

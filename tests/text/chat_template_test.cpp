@@ -297,3 +297,24 @@ TEST_CASE("a tokenizer that lacks a control piece of the template is an error") 
   CHECK(encoding(model, ChatTemplate::v1) ==
         "[chat] template v1: expected a tokenizer with the control piece EOS, got one without");
 }
+
+TEST_CASE("the templates of Mistral's own Instruct models are told from those of others") {
+  const auto folder = mistral::test::golden("chat_templates/templates");
+  if (folder.empty()) return;
+  const auto kind = [&](const std::string& name) {
+    return mistral::chat_template_in(mistral::test::file_content(folder / (name + ".jinja")));
+  };
+  for (const char* const name : {"mistral_instruct_v0.1", "mistral_instruct_v0.2", "mistral_instruct_v0.2_system"}) {
+    CHECK(kind(name) == ChatTemplate::v1);
+  }
+  for (const char* const name :
+       {"mistral_instruct_v0.3_gguf", "mistral_instruct_v0.3_tools", "mistral_common_v3_spm"}) {
+    CHECK(kind(name) == ChatTemplate::v3);
+  }
+  for (const char* const name : {"llama2_chat", "smaug_34b", "openhermes_chatml", "zephyr_beta", "solar_alpaca",
+                                 "vicuna_1.1", "openchat_3.5", "qwen2.5_7b", "synatra_alpaca", "mistral_nemo_2407"}) {
+    CAPTURE(name);
+    CHECK(kind(name) == std::nullopt);
+  }
+  CHECK(mistral::chat_template_in("") == std::nullopt);
+}

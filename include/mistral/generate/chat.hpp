@@ -160,11 +160,11 @@ class Chat {
     }
   }
 
-  /// The same by `generate`, whose text ends with EOS at the latest.
+  /// The same by `generate`, whose text ends with one of the tokenizer's eos_ids() at the latest.
   template <class Session, class OnText>
   Generated answer(Session& session, std::string question, GenerateOptions options, OnText&& on_text) {
     options.own_text = true;
-    options.stop_ids.push_back(tokenizer_.eos_id());
+    options.stop_ids.insert(options.stop_ids.end(), tokenizer_.eos_ids().begin(), tokenizer_.eos_ids().end());
     return answer(session, std::move(question), [&](std::span<const TokenId> prompt, std::span<const TokenId> seen) {
       options.seen = seen;
       return generate(session, tokenizer_, prompt, options, on_text);

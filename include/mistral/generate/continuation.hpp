@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -84,6 +85,7 @@ class Continuation {
       }
       decoder_.emplace(*tokenizer);
       pieces_ = tokenizer->vocab_size();
+      used_ = tokenizer->used_size();
     } else if (!options.stop_strings.empty()) {
       throw Error("generate", "stop_strings", "none where there is no tokenizer",
                   std::to_string(options.stop_strings.size()));
@@ -108,12 +110,16 @@ class Continuation {
   /// How many tokens may yet be chosen.
   std::size_t choices() const noexcept { return max_tokens_ - std::min(made_.tokens.size(), max_tokens_); }
 
-  /// Chooses the next token, which go_on() must then be given; nothing where none is asked for. Touches nothing but
+  /// Chooses the next token, which go_on() must then be given; nothing where none is asked for. An id that only pads
+  /// the vocabulary past the tokenizer's pieces is none to choose, unless it is one of stop_ids. Touches nothing but
   /// this text: several may choose at once.
   ///   logits  (vocab_size) after all tokens so far; may be overwritten
   /// Throws what the sampler throws; the text then ends with what has been made.
   std::optional<TokenId> choose(std::span<float> logits) {
     if (!choosing()) return std::nullopt;
+    for (std::size_t id = used_; id < logits.size(); ++id) {
+      if (!ends(static_cast<TokenId>(id))) logits[id] = -std::numeric_limits<float>::infinity();
+    }
     return sampler_.sample(logits);
   }
 
@@ -126,7 +132,7 @@ class Continuation {
     if (!chosen) return finish(StopReason::max_tokens, show);
     const TokenId token = *chosen;
     sampler_.accept(token);
-    if (std::find(stop_ids_.begin(), stop_ids_.end(), token) != stop_ids_.end()) {
+    if (ends(token)) {
       return finish(StopReason::stop_id, show);
     }
     made_.tokens.push_back(token);
@@ -147,7 +153,9 @@ class Continuation {
   Generated take() noexcept { return std::move(made_); }
 
  private:
-  // A model's vocabulary may be padded past its tokenizer's: such an id has no text.
+  bool ends(TokenId id) const noexcept { return std::find(stop_ids_.begin(), stop_ids_.end(), id) != stop_ids_.end(); }
+
+  // A model's vocabulary may be padded past its tokenizer's: such an id has no text, and is never chosen.
   bool has_text(TokenId id) const noexcept { return static_cast<std::size_t>(id) < pieces_; }
 
   // Hands text on; false where it is to end.
@@ -174,7 +182,8 @@ class Continuation {
   std::vector<TokenId> stop_ids_;
   std::size_t max_tokens_;
   bool own_text_;
-  std::size_t pieces_ = 0;  // ids below have text
+  std::size_t pieces_ = 0;                                      // ids below have text
+  std::size_t used_ = std::numeric_limits<std::size_t>::max();  // ids below may be chosen
   Generated made_;
 };
 

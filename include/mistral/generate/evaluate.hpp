@@ -122,13 +122,13 @@ template <class Run, class Done>
 AnswerResult evaluate_answers(const Task& task, const TaskPrompts& prompts, std::size_t samples,
                               const GenerateOptions& options, Run&& run, Done&& done) {
   AnswerResult result;
-  const TokenId eos = prompts.tokenizer().eos_id();
+  const std::span<const TokenId> ends = prompts.tokenizer().eos_ids();
   for (const TaskItem& item : task.items) {
     const std::vector<TokenId> prompt = detail::at_line(item.line, [&] { return prompts.prompt(item); });
     GenerateOptions asked = options;
     asked.own_text = prompts.is_chat();
     asked.stop_strings.insert(asked.stop_strings.end(), item.stop.begin(), item.stop.end());
-    if (eos >= 0) asked.stop_ids.push_back(eos);
+    asked.stop_ids.insert(asked.stop_ids.end(), ends.begin(), ends.end());
     const auto is_right = [&](const std::string& answer) {
       return std::find(item.answers.begin(), item.answers.end(), answer) != item.answers.end();
     };
@@ -159,7 +159,8 @@ TextResult evaluate_texts(const Task& task, const Tokenizer& tokenizer, const Mo
   TextResult result;
   for (const TaskItem& item : task.items) {
     std::vector<TokenId> ids = tokenizer.encode(item.text);
-    if (tokenizer.bos_id() >= 0) ids.insert(ids.begin(), tokenizer.bos_id());
+    if (tokenizer.adds_bos()) ids.insert(ids.begin(), tokenizer.bos_id());
+    if (tokenizer.adds_eos()) ids.push_back(tokenizer.eos_id());
     detail::at_line(item.line, [&] {
       const std::span<const TokenId> tokens(ids);
       std::size_t fresh = 0;  // where the sequence began

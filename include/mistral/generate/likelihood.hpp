@@ -36,7 +36,7 @@ inline Continuations encode_continuations(const Tokenizer& tokenizer, std::strin
                                           std::span<const std::string> ends) {
   const auto encode = [&](const std::string& text) {
     std::vector<TokenId> ids = tokenizer.encode(text);
-    if (tokenizer.bos_id() >= 0) ids.insert(ids.begin(), tokenizer.bos_id());
+    if (tokenizer.adds_bos()) ids.insert(ids.begin(), tokenizer.bos_id());
     return ids;
   };
   const std::string begin(prompt);

@@ -47,7 +47,7 @@ class TaskPrompts {
   std::vector<TokenId> prompt(const TaskItem& item) const {
     if (template_) return encode_chat(tokenizer_, *template_, conversation(item));
     std::vector<TokenId> ids = tokenizer_.encode(before_ + item.prompt);
-    if (tokenizer_.bos_id() >= 0) ids.insert(ids.begin(), tokenizer_.bos_id());
+    if (tokenizer_.adds_bos()) ids.insert(ids.begin(), tokenizer_.bos_id());
     return ids;
   }
 

@@ -35,6 +35,8 @@ struct SaveCheckpointOptions {
   TokenId bos_id = 1;          ///< for readers that ask config.json and not the tokenizer
   TokenId eos_id = 2;          ///< the same
   ProgressHook progress = {};  ///< counts the bytes of the tensors
+  /// All ids that end a text, `eos_id` among them; empty: that one alone.
+  std::vector<TokenId> eos_ids = {};
 };
 
 namespace detail {
@@ -61,7 +63,13 @@ inline std::string hugging_face_config(const ModelConfig& c, const SaveCheckpoin
   add("initializer_range", "0.02");
   add("tie_word_embeddings", "false");
   add("bos_token_id", std::to_string(options.bos_id));
-  add("eos_token_id", std::to_string(options.eos_id));
+  std::string eos = std::to_string(options.eos_id);
+  if (options.eos_ids.size() > 1) {
+    eos.clear();
+    for (const TokenId id : options.eos_ids) eos.append(eos.empty() ? "[" : ", ").append(std::to_string(id));
+    eos += "]";
+  }
+  add("eos_token_id", eos);
   add("torch_dtype", options.type == DType::bf16 ? "\"bfloat16\"" : "\"float32\"");
   return json + "\n}\n";
 }

@@ -182,9 +182,9 @@ class GgufQuantizer {
     GgufMetadataWriter metadata;
     if (const Gguf* const file = source_.gguf()) {
       for (const GgufEntry& entry : file->metadata().entries()) {
-        if (survives_quantizing(entry.key) && !(entry.key.starts_with("tokenizer.") && !tokenizer.empty())) {
-          metadata.copy(entry);
-        }
+        // what is said of texts is the tokenizer's, with keys of this library's own among it
+        const bool of_tokenizer = entry.key.starts_with("tokenizer.") || entry.key.starts_with("mistral.");
+        if (survives_quantizing(entry.key) && !(of_tokenizer && !tokenizer.empty())) metadata.copy(entry);
       }
       metadata.append(tokenizer);
     } else {
@@ -192,6 +192,7 @@ class GgufQuantizer {
       metadata.append(tokenizer);
       if (tokenizer.empty()) metadata.string("tokenizer.ggml.model", "no_vocab");
     }
+    check_tokenizer(metadata);
     metadata.u32("general.file_type", gguf_file_type(type_));
     metadata.u32("general.quantization_version", 2);
 
@@ -202,6 +203,18 @@ class GgufQuantizer {
   }
 
  private:
+  /// Readers of GGUF, this library's too, refuse a file whose tokenizer has another number of pieces than its
+  /// embedding.
+  void check_tokenizer(const GgufMetadataWriter& metadata) const {
+    const std::string header = metadata.header({});
+    const Gguf written = Gguf::from_bytes(std::as_bytes(std::span(header)), "the tokenizer");
+    constexpr std::string_view tokens = "tokenizer.ggml.tokens";
+    const auto vocab_size = static_cast<std::uint64_t>(source_.config().vocab_size);
+    if (!written.metadata().has(tokens) || written.metadata().array_size(tokens) == vocab_size) return;
+    throw Error("gguf", "the tokenizer's pieces", "as many as the model's vocabulary, " + std::to_string(vocab_size),
+                std::to_string(written.metadata().array_size(tokens)));
+  }
+
   void add(const std::string& weight) {
     const CheckpointTensor from = source_.get_readable(weight);
     const std::vector<std::uint64_t> shape(from.shape.begin(), from.shape.end());
@@ -324,8 +337,9 @@ class GgufQuantizer {
 ///   name       general.name, where the source has none of its own
 ///   tokenizer  tokenizer.* (see gguf_tokenizer_metadata of text/gguf_tokenizer_writer.hpp); empty: a GGUF file's own
 ///   progress   counts the bytes of the source's tensors
-/// Throws Error where the checkpoint lacks a tensor or has one of another shape, before anything is written, and where
-/// a weight is no finite number or larger than the format holds.
+/// Throws Error where the checkpoint lacks a tensor or has one of another shape, or the tokenizer has another number of
+/// pieces than the embedding has rows (gguf_tokenizer_metadata pads it), before anything is written, and where a weight
+/// is no finite number or larger than the format holds.
 template <WeightFormat F>
 GgufWritten write_gguf(const Checkpoint& source, const std::string& path, std::string_view name = "",
                        const GgufMetadataWriter& tokenizer = {}, ProgressHook progress = {}) {

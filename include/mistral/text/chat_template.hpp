@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -37,6 +38,19 @@ enum class ChatTemplate {
 inline ChatTemplate chat_template_of(const Tokenizer& tokenizer) {
   const auto id = tokenizer.find("[INST]");
   return id && tokenizer.is_control(*id) ? ChatTemplate::v3 : ChatTemplate::v1;
+}
+
+/// Which of these templates a Jinja template of a model's maker writes down: those of Mistral's own Instruct models,
+/// told by what stands in them. None for any other.
+inline std::optional<ChatTemplate> chat_template_in(std::string_view jinja) {
+  const auto has = [&](std::string_view text) { return jinja.find(text) != std::string_view::npos; };
+  for (const std::string_view needed : {"[INST] ", "[/INST]", "bos_token", "eos_token"}) {
+    if (!has(needed)) return std::nullopt;
+  }
+  for (const std::string_view foreign : {"<<SYS>>", "<|", "###", "[SYSTEM_PROMPT]", "<start_of_turn>"}) {
+    if (has(foreign)) return std::nullopt;
+  }
+  return has("[AVAILABLE_TOOLS]") ? ChatTemplate::v3 : ChatTemplate::v1;
 }
 
 /// What a conversation may ask for.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,26 @@ inline SentencePieceModel::Piece* gguf_special_piece(const GgufMetadata& metadat
   const auto last = static_cast<std::int64_t>(model.pieces.size()) - 1;
   return &model.pieces[static_cast<std::size_t>(metadata.integer(key, 0, last))];
 }
+
+/// Ids beside BOS and EOS: one that is out of range names no piece. llama.cpp's converter writes -1 as 4294967295 where
+/// a model has no padding.
+inline bool gguf_id_in_range(const GgufMetadata& metadata, std::string_view key, std::size_t pieces) {
+  const GgufEntry* const entry = metadata.find(key);
+  if (entry == nullptr) return false;
+  if (entry->type == GgufType::u64) {
+    std::uint64_t id = 0;
+    std::memcpy(&id, entry->bytes.data(), sizeof id);
+    return id < pieces;
+  }
+  const std::int64_t id = metadata.integer(key, INT64_MIN, INT64_MAX);
+  return id >= 0 && static_cast<std::uint64_t>(id) < pieces;
+}
+
+/// Ids that end a text besides EOS, by llama.cpp's keys: the end of a turn, the end of a message.
+inline constexpr std::string_view gguf_end_keys[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+
+/// All of them in an array of this library's own, where they are more than llama.cpp has keys for.
+inline constexpr std::string_view gguf_eos_ids_key = "mistral.eos_token_ids";
 
 }  // namespace detail
 
@@ -83,16 +104,51 @@ inline SentencePieceModel gguf_tokenizer(const Gguf& file) {
   };
   name_control("tokenizer.ggml.bos_token_id", model.bos_piece);
   name_control("tokenizer.ggml.eos_token_id", model.eos_piece);
+  const auto in_range = [&](std::string_view key) { return detail::gguf_id_in_range(metadata, key, tokens.size()); };
   model.pad_piece.clear();
-  if (const auto* const pad = detail::gguf_special_piece(metadata, "tokenizer.ggml.padding_token_id", model)) {
-    model.pad_piece = pad->text;
+  if (constexpr std::string_view pad = "tokenizer.ggml.padding_token_id"; in_range(pad)) {
+    model.pad_piece = detail::gguf_special_piece(metadata, pad, model)->text;
   }
-  if (auto* const unknown = detail::gguf_special_piece(metadata, "tokenizer.ggml.unknown_token_id", model)) {
-    if (unknown->type != PieceType::unknown) {
-      throw metadata.unexpected("tokenizer.ggml.unknown_token_id", "the id of a piece of type 2 (unknown)");
+  if (constexpr std::string_view unknown = "tokenizer.ggml.unknown_token_id"; in_range(unknown)) {
+    if (detail::gguf_special_piece(metadata, unknown, model)->type != PieceType::unknown) {
+      throw metadata.unexpected(unknown, "the id of a piece of type 2 (unknown)");
     }
   }
+  for (const std::string_view key : detail::gguf_end_keys) {
+    if (!in_range(key)) continue;
+    SentencePieceModel::Piece* const piece = detail::gguf_special_piece(metadata, key, model);
+    if (piece->type == PieceType::user_defined) piece->type = PieceType::control;
+    model.eos_ids.push_back(static_cast<TokenId>(piece - model.pieces.data()));
+  }
+  if (metadata.has(detail::gguf_eos_ids_key)) {
+    for (const std::int64_t id : metadata.integers(detail::gguf_eos_ids_key, 0, INT32_MAX)) {
+      model.eos_ids.push_back(static_cast<TokenId>(id));
+    }
+  }
+  constexpr std::string_view add_bos = "tokenizer.ggml.add_bos_token";
+  if (metadata.has(add_bos)) model.add_bos = metadata.boolean(add_bos);
+  constexpr std::string_view add_eos = "tokenizer.ggml.add_eos_token";
+  if (metadata.has(add_eos)) model.add_eos = metadata.boolean(add_eos);
+  constexpr std::string_view chat_template = "tokenizer.chat_template";
+  if (metadata.has(chat_template)) model.chat_template = metadata.string(chat_template);
   return model;
+}
+
+/// What is odd about the tokenizer in a GGUF file but keeps nobody from using it: a line for each special id, unused,
+/// that is out of range.
+inline std::vector<std::string> gguf_tokenizer_warnings(const Gguf& file) {
+  std::vector<std::string> warnings;
+  const GgufMetadata& metadata = file.metadata();
+  const GgufEntry* const tokens = metadata.find("tokenizer.ggml.tokens");
+  if (tokens == nullptr || tokens->type != GgufType::array) return warnings;
+  for (const GgufEntry& entry : metadata.entries()) {
+    if (!entry.key.starts_with("tokenizer.ggml.") || !entry.key.ends_with("_token_id")) continue;
+    if (entry.type == GgufType::array || entry.type == GgufType::string) continue;
+    if (detail::gguf_id_in_range(metadata, entry.key, static_cast<std::size_t>(tokens->count))) continue;
+    const std::string what = metadata.unexpected(entry.key, "an id below " + std::to_string(tokens->count)).what();
+    warnings.push_back(what + "; nothing uses it");
+  }
+  return warnings;
 }
 
 }  // namespace mistral::inline MISTRAL_ABI

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,15 +11,34 @@
 #include <mistral/core/error.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/gguf_writer.hpp>
+#include <mistral/io/printable.hpp>
+#include <mistral/text/gguf_tokenizer.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
+namespace detail {
+
+/// Pads a tokenizer up to a model's vocabulary; throws Error where it is larger.
+inline void fit_pieces(SentencePieceModel& model, std::string_view name, std::size_t vocab_size) {
+  if (model.pieces.size() > vocab_size) {
+    throw Error("tokenizer", std::string(name) + ": the vocabulary",
+                "at most the model's " + std::to_string(vocab_size) + " pieces", std::to_string(model.pieces.size()));
+  }
+  pad_pieces(model, vocab_size);
+}
+
+}  // namespace detail
+
 /// A SentencePiece model as GGUF metadata (`tokenizer.ggml.*`), from which gguf_tokenizer makes the same tokenizer,
-/// save for what an unknown piece is decoded to, which GGUF has no key for. BOS is to be put in front, EOS isn't to
-/// follow: what Llama's and Mistral's models expect. Throws Error
-/// `[tokenizer] name: ...` where the model has rules that GGUF has no key for.
-inline GgufMetadataWriter gguf_tokenizer_metadata(const SentencePieceModel& model, std::string_view name) {
+/// save for what an unknown piece is decoded to, which GGUF has no key for.
+///   vocab_size  of the model whose tokenizer it is: readers of GGUF want as many pieces, so that a vocabulary that is
+///               padded past its tokenizer's has pieces `[PAD510]` of type unused; 0: not known, none are added
+/// Throws Error `[tokenizer] name: ...` where the model has rules that GGUF has no key for, and for more pieces than
+/// vocab_size.
+inline GgufMetadataWriter gguf_tokenizer_metadata(SentencePieceModel model, std::string_view name,
+                                                  std::size_t vocab_size = 0) {
+  if (vocab_size != 0) detail::fit_pieces(model, name, vocab_size);
   if (!model.escape_whitespaces || model.treat_whitespace_as_suffix) {
     throw Error("tokenizer", name, "spaces that are put in front of words as U+2581", "other rules, which GGUF lacks");
   }
@@ -49,8 +69,17 @@ inline GgufMetadataWriter gguf_tokenizer_metadata(const SentencePieceModel& mode
   special("tokenizer.ggml.padding_token_id", control(model.pad_piece));
   special("tokenizer.ggml.unknown_token_id",
           [](const SentencePieceModel::Piece& p) { return p.type == PieceType::unknown; });
-  metadata.boolean("tokenizer.ggml.add_bos_token", true);
-  metadata.boolean("tokenizer.ggml.add_eos_token", false);
+  std::vector<std::int32_t> ends;
+  for (const TokenId id : model.eos_ids) {
+    if (static_cast<std::size_t>(id) < model.pieces.size()) ends.push_back(id);
+  }
+  for (std::size_t i = 0; i < ends.size() && i < std::size(detail::gguf_end_keys); ++i) {
+    metadata.u32(detail::gguf_end_keys[i], static_cast<std::uint32_t>(ends[i]));
+  }
+  if (ends.size() > std::size(detail::gguf_end_keys)) metadata.integers(detail::gguf_eos_ids_key, ends);
+  metadata.boolean("tokenizer.ggml.add_bos_token", model.add_bos);
+  metadata.boolean("tokenizer.ggml.add_eos_token", model.add_eos);
+  if (!model.chat_template.empty()) metadata.string("tokenizer.chat_template", model.chat_template);
   metadata.boolean("tokenizer.ggml.add_space_prefix", model.add_dummy_prefix);
   // the default of readers, ours among them, is that runs of spaces and all characters stay as they are
   if (model.remove_extra_whitespaces) metadata.boolean("tokenizer.ggml.remove_extra_whitespaces", true);
@@ -60,11 +89,18 @@ inline GgufMetadataWriter gguf_tokenizer_metadata(const SentencePieceModel& mode
   return metadata;
 }
 
-/// The metadata of a GGUF file's own tokenizer, as it stands there.
-inline GgufMetadataWriter gguf_tokenizer_metadata(const Gguf& file) {
+/// The metadata of a GGUF file's own tokenizer, as it stands there; for a model of a larger vocabulary, padded up to it
+/// (see above), and none for the tokenizer of a file that has none.
+inline GgufMetadataWriter gguf_tokenizer_metadata(const Gguf& file, std::size_t vocab_size = 0) {
   GgufMetadataWriter metadata;
+  if (vocab_size != 0 && has_tokenizer(file)) {
+    const GgufEntry* const tokens = file.metadata().find("tokenizer.ggml.tokens");
+    if (tokens == nullptr || tokens->count != vocab_size) {
+      return gguf_tokenizer_metadata(gguf_tokenizer(file), printable(file.file(), 1000), vocab_size);
+    }
+  }
   for (const GgufEntry& entry : file.metadata().entries()) {
-    if (entry.key.starts_with("tokenizer.")) metadata.copy(entry);
+    if (entry.key.starts_with("tokenizer.") || entry.key == detail::gguf_eos_ids_key) metadata.copy(entry);
   }
   return metadata;
 }

@@ -5,10 +5,12 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/token.hpp>
 #include <mistral/text/protobuf.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
@@ -45,7 +47,36 @@ struct SentencePieceModel {
   std::string bos_piece = "<s>";
   std::string eos_piece = "</s>";
   std::string pad_piece = "<pad>";
+
+  // What isn't in a tokenizer.model, but beside it or in a GGUF file: see read_text_fields and gguf_tokenizer.
+  bool add_bos = true;             ///< BOS goes in front of a text
+  bool add_eos = false;            ///< EOS goes behind a text
+  std::vector<TokenId> eos_ids{};  ///< ids that end a text, besides that of eos_piece
+  std::string chat_template{};     ///< the model maker's, in Jinja; empty: none
 };
+
+namespace detail {
+
+/// The score of a piece that no merge gives, as llama.cpp's converter has it.
+inline constexpr float padding_score = -10000.0f;
+
+/// Whether a piece stands for an id that a vocabulary is only padded with: `[PAD510]`.
+inline bool is_padding(std::string_view text) noexcept {
+  return text.starts_with("[PAD") && text.ends_with("]") && text.size() > 5 &&
+         text.substr(4, text.size() - 5).find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+/// Pieces `[PAD<id>]` of type unused behind the others, until there are `count`: what llama.cpp's converter calls the
+/// ids of a vocabulary that is padded past its tokenizer's.
+inline void pad_pieces(SentencePieceModel& model, std::size_t count) {
+  while (model.pieces.size() < count) {
+    std::string text = "[PAD";
+    text += std::to_string(model.pieces.size()) + "]";
+    model.pieces.push_back({std::move(text), padding_score, PieceType::unused});
+  }
+}
+
+}  // namespace detail
 
 /// No tokenizer.model in use is larger than 5 MB. Tables built from a file are up to 40 times its size.
 inline constexpr std::size_t max_sentencepiece_model_bytes = std::size_t{16} << 20;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <initializer_list>
 #include <memory>
@@ -13,6 +14,8 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/core/utf8.hpp>
+#include <mistral/io/file_kind.hpp>
+#include <mistral/io/folder_content.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/mapped_file.hpp>
 #include <mistral/io/packed_file.hpp>
@@ -22,13 +25,15 @@
 #include <mistral/text/prefix_trie.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 #include <mistral/text/stream_decoder.hpp>
+#include <mistral/text/text_fields.hpp>
 #include <mistral/text/vocabulary.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 
 /// How a text becomes ids.
 struct EncodeOptions {
-  /// BOS in front, where the tokenizer has one and the text (with parse_special) doesn't begin with it.
+  /// What the model's maker has added to a text (adds_bos(), adds_eos()): BOS in front, where the text (with
+  /// parse_special) doesn't begin with it, and EOS behind.
   bool add_special = false;
   /// Control pieces that stand in the text, such as `<s>` and `[INST]`, become their ids. What stands between two of
   /// them is encoded as a text of its own; a space behind a control piece is the one that encoding puts in front, and
@@ -41,12 +46,29 @@ struct EncodeOptions {
 /// and share the vocabulary.
 class Tokenizer {
  public:
-  /// Reads a SentencePiece `tokenizer.model`, or the tokenizer in a GGUF or packed file. Throws Error
-  /// `[tokenizer] path: ...` (or `[gguf]`, `[packed]`) where the file cannot be read, is no such model, contradicts
-  /// itself, or is of another type than BPE.
+  /// Reads a SentencePiece `tokenizer.model`, a folder's, or the tokenizer in a GGUF or packed file. What the files
+  /// beside a tokenizer.model say of texts counts too: see read_text_fields. Throws Error `[tokenizer] path: ...` (or
+  /// `[gguf]`, `[packed]`) where the file cannot be read, is no such model, contradicts itself, or is of another type
+  /// than BPE.
   static Tokenizer load(const std::string& path) {
+    const std::string name = printable(path, 1000);
+    if (!path_exists(path)) {
+      if (const std::string remedy = hub_remedy(path); !remedy.empty()) {
+        throw Error("tokenizer", name + ": " + remedy, "a tokenizer.model, or a .gguf or packed file",
+                    "the name of a model on a hub");
+      }
+    }
+    if (is_folder(path)) {
+      const TokenizerInFolder found = find_tokenizer(path);
+      if (!found.readable.empty()) return load(found.readable);
+      throw Error("tokenizer", name, "a folder with tokenizer.model", found.other.empty() ? "neither" : found.other);
+    }
     const MappedFile file = MappedFile::open(path, "tokenizer");
-    return from_bytes(file.bytes(), printable(path, 1000));
+    if (starts_as_packed(file.bytes()) || starts_as_gguf(file.bytes())) return from_bytes(file.bytes(), name);
+    check_kind(file.bytes(), name);
+    SentencePieceModel model = parse_sentencepiece_model(file.bytes(), name);
+    read_text_fields(model, folder_of(path));
+    return Tokenizer(model, name);
   }
 
   /// The same from memory. `name` stands for the path in messages.
@@ -58,6 +80,7 @@ class Tokenizer {
       return from_bytes(own, name);
     }
     if (starts_as_gguf(bytes)) return Tokenizer(gguf_tokenizer(Gguf::from_bytes(bytes, std::string(name))), name);
+    check_kind(bytes, name);
     return Tokenizer(parse_sentencepiece_model(bytes, name), name);
   }
 
@@ -66,7 +89,8 @@ class Tokenizer {
   Tokenizer(const SentencePieceModel& model, std::string_view name)
       : vocabulary_(std::make_shared<const Vocabulary>(model, name)),
         encoder_(std::make_shared<const Encoder>(model, *vocabulary_)),
-        decoding_rules_(std::make_shared<const detail::DecodingRules>(model)) {}
+        decoding_rules_(std::make_shared<const detail::DecodingRules>(model)),
+        text_rules_(std::make_shared<const TextRules>(model, *vocabulary_)) {}
 
   /// The ids of a text, without BOS and EOS. Bytes that are no UTF-8 are encoded as U+FFFD each. Text that looks like a
   /// control piece (`<s>`) is text: no control id ever comes out. Takes time in proportion to the text's length.
@@ -82,7 +106,8 @@ class Tokenizer {
   std::vector<TokenId> encode(std::string_view text, EncodeOptions options) const {
     std::vector<TokenId> ids = options.parse_special ? encode_special(text) : encode(text);
     const bool lacks_bos = ids.empty() || ids.front() != bos_id();
-    if (options.add_special && bos_id() >= 0 && lacks_bos) ids.insert(ids.begin(), bos_id());
+    if (options.add_special && adds_bos() && lacks_bos) ids.insert(ids.begin(), bos_id());
+    if (options.add_special && adds_eos()) ids.push_back(eos_id());
     return ids;
   }
 
@@ -109,6 +134,38 @@ class Tokenizer {
   TokenId unk_id() const noexcept { return vocabulary_->unk_id(); }
   TokenId pad_id() const noexcept { return vocabulary_->pad_id(); }
   ///@}
+
+  /// Whether BOS goes in front of a text, and EOS behind it: what the model's maker says (`add_bos_token`,
+  /// `add_eos_token`), BOS alone where nothing is said. False where there is no such piece. encode() adds neither.
+  ///@{
+  bool adds_bos() const noexcept { return text_rules_->add_bos && bos_id() >= 0; }
+  bool adds_eos() const noexcept { return text_rules_->add_eos && eos_id() >= 0; }
+  ///@}
+
+  /// The ids that end a text that is generated: eos_id(), where there is one, and those that the model's maker names
+  /// beside it (`eos_token_id` of generation_config.json or config.json; a GGUF file's EOT and EOM).
+  std::span<const TokenId> eos_ids() const noexcept { return text_rules_->eos_ids; }
+
+  /// Whether an id is one of eos_ids().
+  bool ends_text(TokenId id) const noexcept {
+    return std::find(eos_ids().begin(), eos_ids().end(), id) != eos_ids().end();
+  }
+
+  /// The same tokenizer, with more ids that end a text.
+  Tokenizer with_eos_ids(std::span<const TokenId> more) const {
+    auto rules = std::make_shared<TextRules>(*text_rules_);
+    for (const TokenId id : more) rules->add_eos_id(id);
+    Tokenizer copy = *this;
+    copy.text_rules_ = std::move(rules);
+    return copy;
+  }
+
+  /// The chat template of the model's maker, in Jinja; empty where there is none. It is for whoever runs it:
+  /// encode_chat goes by Mistral's own.
+  const std::string& jinja_template() const noexcept { return text_rules_->chat_template; }
+
+  /// Ids below may be generated: those behind pad the vocabulary (pieces of type unused, `[PAD510]`).
+  std::size_t used_size() const noexcept { return text_rules_->used_size; }
 
   /// The text of a piece as the model holds it, with U+2581 for a space; it lives as long as a copy of the tokenizer.
   /// Throws Error where the id is out of range, as do the questions below.
@@ -200,9 +257,45 @@ class Tokenizer {
     return ids;
   }
 
+  /// What is said of texts, beside the pieces.
+  struct TextRules {
+    TextRules(const SentencePieceModel& model, const Vocabulary& vocabulary)
+        : add_bos(model.add_bos),
+          add_eos(model.add_eos),
+          chat_template(model.chat_template),
+          used_size(model.pieces.size()) {
+      add_eos_id(vocabulary.eos_id());
+      for (const TokenId id : model.eos_ids) add_eos_id(id);
+      while (used_size > 0 && model.pieces[used_size - 1].type == PieceType::unused) --used_size;
+    }
+
+    void add_eos_id(TokenId id) {
+      if (id >= 0 && std::find(eos_ids.begin(), eos_ids.end(), id) == eos_ids.end()) eos_ids.push_back(id);
+    }
+
+    bool add_bos;
+    bool add_eos;
+    std::string chat_template;
+    std::size_t used_size;
+    std::vector<TokenId> eos_ids;
+  };
+
+  static void check_kind(std::span<const std::byte> bytes, std::string_view name) {
+    const std::optional<FileKind> kind = file_kind(bytes);
+    if (!kind || *kind == FileKind::sentencepiece) return;
+    if (*kind == FileKind::json) {
+      throw Error("tokenizer", name, "a SentencePiece model (tokenizer.model)", "JSON, as a tokenizer.json is");
+    }
+    if (*kind == FileKind::safetensors) {
+      throw Error("tokenizer", name, "a SentencePiece model (tokenizer.model)", "a model's weights in safetensors");
+    }
+    throw foreign_file(bytes, *kind, "tokenizer", name, "a SentencePiece model (tokenizer.model)");
+  }
+
   std::shared_ptr<const Vocabulary> vocabulary_;
   std::shared_ptr<const Encoder> encoder_;
   std::shared_ptr<const detail::DecodingRules> decoding_rules_;
+  std::shared_ptr<const TextRules> text_rules_;
 };
 
 inline StreamDecoder::StreamDecoder(const Tokenizer& tokenizer)
