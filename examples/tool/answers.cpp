@@ -48,7 +48,7 @@ void answer(const AnyModel& model, const Tokenizer& tokenizer, std::size_t max_t
   GenerateOptions options;
   options.sampling.temperature = 0.0f;
   options.max_tokens = max_tokens;
-  options.stop_ids = {tokenizer.eos_id()};
+  options.stop_ids.assign(tokenizer.eos_ids().begin(), tokenizer.eos_ids().end());
   for (std::size_t i = 0; i < samples.size() && !stopped(); ++i) {
     session->clear();
     samples[i].*to = session

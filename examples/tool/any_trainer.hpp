@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -51,6 +52,7 @@ class AnyTunable : public AnyModel {
  public:
   virtual std::size_t add_adapter(const AdapterOptions& options) = 0;
   virtual std::size_t load_adapter(const std::string& folder) = 0;
+  virtual std::optional<bool> trained_beside(const std::string& folder) const = 0;
   virtual void use_adapter(std::size_t adapter) noexcept = 0;
   virtual void save_adapter(const std::string& folder, const SaveAdapterOptions& options) const = 0;
 

@@ -101,7 +101,7 @@ class Talk {
     options_.sampling.seed = arguments.seed ? *arguments.seed : random_seed();
     options_.max_tokens = arguments.max_tokens;
     options_.own_text = true;
-    options_.stop_ids = {tokenizer_.eos_id()};
+    options_.stop_ids.assign(tokenizer_.eos_ids().begin(), tokenizer_.eos_ids().end());
     set_system(well_formed(arguments.system));
     if (!arguments.load.empty()) load(arguments.load);
   }

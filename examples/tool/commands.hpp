@@ -160,6 +160,7 @@ struct QuantizeArguments {
   bool packed = false;    // rather than GGUF
   std::string preset;     // of a packed file; empty: the one that fits and has that format
   std::string tokenizer;  // empty: the checkpoint's own, where it has one
+  bool without_tokenizer = false;
   std::size_t threads = 0;
   bool json = false;
 };
@@ -212,6 +213,7 @@ struct MergeArguments {
   std::string out;
   std::string weights;    // empty: the checkpoint's own, where the output can have it
   std::string tokenizer;  // empty: the checkpoint's own, where it has one
+  bool without_tokenizer = false;
   std::size_t threads = 0;
   bool json = false;
 };

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -19,7 +20,9 @@
 #include "any_trainer.hpp"
 #include "commands.hpp"
 #include "console.hpp"
+#include "generation.hpp"
 #include "load.hpp"
+#include "model_files.hpp"
 #include "presets.hpp"
 #include "run_folder.hpp"
 #include "run_trainer.hpp"
@@ -61,6 +64,7 @@ struct Data {
 Data read_data(const FinetuneArguments& a, const Tokenizer& tokenizer, std::size_t sequence) {
   DatasetOptions options{.max_tokens = sequence, .train_on_prompt = a.train_on_prompt, .skip_bad = a.skip_bad};
   if (!a.chat_template.empty()) options.chat_template = a.chat_template == "v3" ? ChatTemplate::v3 : ChatTemplate::v1;
+  say_template(tokenizer, options.chat_template.value_or(chat_template_of(tokenizer)));
   Dataset all = read_dataset(a.data, tokenizer, options);
   Data data{{}, lost_text(a.data, all.counts)};
   if (a.validation.empty()) {
@@ -256,17 +260,14 @@ const AnyPreset& preset_of(const FinetuneArguments& a) {
 }
 
 std::unique_ptr<AnyTunable> load_tunable(const FinetuneArguments& a, const AnyPreset& preset) {
+  say_context(a.model.folder, preset.info());
   Progress progress("loading " + bytes_text(preset.info().weight_bytes) + " of weights", 1);
   return preset.training()->load(a.model.folder,
                                  {.allow_different_window = !a.model.preset.empty(),
+                                  .allow_longer_context = true,
                                   .check_memory = a.model.check_memory,
                                   .progress = progress.hook()},
                                  a.full ? Train::all : Train::adapter);
-}
-
-std::string model_tokenizer(const ModelArguments& model) {
-  const std::string path = model.tokenizer.empty() ? path_in(model.folder, "tokenizer.model") : model.tokenizer;
-  return path_exists(path) && !is_gguf_file(path) ? read_all(path, "tokenizer") : std::string();
 }
 
 }  // namespace
@@ -281,6 +282,11 @@ void run_finetune(const FinetuneArguments& a) {
   const DatasetSplit& split = data.split;
   if (a.patience > 0 && split.validation.empty()) {
     throw UsageError("--patience: expected examples for validation, got none");
+  }
+
+  std::vector<std::pair<std::string, std::string>> tokenizer_files;
+  if (a.full) {
+    tokenizer_files = TokenizerToWrite(a.model.tokenizer, a.model.folder, info.config.vocab_size, false).files();
   }
 
   RunFolder folder(a.out, a.resume);
@@ -338,8 +344,10 @@ void run_finetune(const FinetuneArguments& a) {
 
   RunTrainer run(*model, *trainer, folder,
                  {.base_model = a.model.folder,
-                  .checkpoint = {.bos_id = tokenizer.bos_id(), .eos_id = tokenizer.eos_id()},
-                  .tokenizer = a.full ? model_tokenizer(a.model) : std::string(),
+                  .checkpoint = {.bos_id = tokenizer.bos_id(),
+                                 .eos_id = tokenizer.eos_id(),
+                                 .eos_ids = {tokenizer.eos_ids().begin(), tokenizer.eos_ids().end()}},
+                  .tokenizer = std::move(tokenizer_files),
                   .full = a.full,
                   .validated = !split.validation.empty()},
                  std::move(settings));

@@ -103,7 +103,9 @@ Command add_merge(CLI::App& parent) {
                   "f32 or bf16 for a folder; f32, f16, bf16, q8_0, q6_k, q4_k, iq4_nl or q4_0 for GGUF. The "
                   "checkpoint's own unless said, where the output can have it, or else f32")
       ->type_name("FORMAT");
-  add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
+  CLI::Option* const tokenizer =
+      add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
+  app->add_flag("--without-tokenizer", a.without_tokenizer, "write the model without a tokenizer")->excludes(tokenizer);
   add_whole(*app, "--threads", a.threads, 1, 1024, "threads to run on; all processors unless said");
   app->add_flag("--json", a.json, "print what was written as a JSON object");
   return {app, [arguments] { run_merge(*arguments); }};

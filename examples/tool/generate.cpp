@@ -122,7 +122,7 @@ void run_generate(const GenerateArguments& arguments) {
       throw Error("state", printable(arguments.state, 1000), "the session's tokens", "none");
     }
   }
-  if (!arguments.ignore_eos && tokenizer.eos_id() >= 0) options.stop_ids.push_back(tokenizer.eos_id());
+  if (!arguments.ignore_eos) options.stop_ids.assign(tokenizer.eos_ids().begin(), tokenizer.eos_ids().end());
 
   const Threads threads(arguments.model.threads);
   const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);

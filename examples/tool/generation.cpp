@@ -2,6 +2,8 @@
 
 #include <random>
 
+#include "console.hpp"
+
 namespace mistral::tool {
 
 std::uint64_t random_seed() {
@@ -26,8 +28,22 @@ const char* name_of(StopReason reason) {
 }
 
 ChatTemplate chat_template_named(const std::string& name, const Tokenizer& tokenizer) {
-  if (name.empty()) return chat_template_of(tokenizer);
-  return name == "v1" ? ChatTemplate::v1 : ChatTemplate::v3;
+  const ChatTemplate chosen = name.empty()   ? chat_template_of(tokenizer)
+                              : name == "v1" ? ChatTemplate::v1
+                                             : ChatTemplate::v3;
+  say_template(tokenizer, chosen);
+  return chosen;
+}
+
+void say_template(const Tokenizer& tokenizer, ChatTemplate used) {
+  const std::string& own = tokenizer.jinja_template();
+  if (own.empty() || chat_template_in(own) == used) return;
+  std::string line =
+      "mistral: note: the model comes with a chat template of its own, which isn't used: conversations are written "
+      "down "
+      "by Mistral's ";
+  line.append(used == ChatTemplate::v1 ? "v1\n" : "v3\n");
+  note(line);
 }
 
 }  // namespace mistral::tool

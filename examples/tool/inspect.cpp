@@ -3,6 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include <mistral/io/checkpoint.hpp>
+#include <mistral/text/chat_template.hpp>
+#include <mistral/text/gguf_tokenizer.hpp>
+#include <mistral/text/text_fields.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"
@@ -85,7 +88,8 @@ bool finds_tokenizer(const InspectArguments& arguments, const Checkpoint& checkp
   if (!arguments.tokenizer.empty()) return true;
   if (checkpoint.gguf() != nullptr) return has_tokenizer(*checkpoint.gguf());
   if (checkpoint.packed() != nullptr) return !checkpoint.packed()->tokenizer().empty();
-  return path_exists(path_in(arguments.folder, "tokenizer.model"));
+  const TokenizerInFolder found = find_tokenizer(arguments.folder);
+  return !found.readable.empty() || !found.other.empty();
 }
 
 // What the tokenizer is; or why it cannot be used, where it is the checkpoint's own: the weights still can.
@@ -100,6 +104,22 @@ Json tokenizer_json(const InspectArguments& arguments, const CheckpointConfig& c
     if (!arguments.tokenizer.empty()) throw;
     return {{"error", error.what()}};
   }
+}
+
+// What is odd about a checkpoint, though it can be used.
+Json warnings_json(const InspectArguments& arguments, const Checkpoint& checkpoint) {
+  Json warnings = Json::array();
+  if (checkpoint.gguf() != nullptr) {
+    for (const std::string& warning : gguf_tokenizer_warnings(*checkpoint.gguf())) warnings.push_back(warning);
+  }
+  try {
+    const std::string& jinja = load_tokenizer(arguments.tokenizer, arguments.folder).jinja_template();
+    if (!jinja.empty() && !chat_template_in(jinja)) {
+      warnings.push_back("a chat template of the model's maker, which isn't used: conversations go by Mistral's own");
+    }
+  } catch (const Error&) {  // said where the tokenizer is
+  }
+  return warnings;
 }
 
 std::string tokenizer_text(const Json& tokenizer) {
@@ -136,6 +156,8 @@ void run_inspect(const InspectArguments& arguments) {
     json["tokenizer"] = tokenizer_json(arguments, config);
   }
 
+  json["warnings"] = warnings_json(arguments, checkpoint);
+
   const std::string only = only_format(arguments.folder);
   const AnyPreset* const preset = fitting_preset(arguments.folder, config, only);
   json["preset"] = nullptr;
@@ -166,6 +188,7 @@ void run_inspect(const InspectArguments& arguments) {
       line("tensors", json["tensors"]["count"].dump() + " (" + dtypes + "), " + json["tensors"]["parameters"].dump() +
                           " parameters, " + bytes_text(json["tensors"]["bytes"].get<std::size_t>()));
   text += line("tokenizer", tokenizer_text(json["tokenizer"]));
+  for (const auto& warning : json["warnings"]) text += line("warning", warning.get<std::string>());
   if (preset == nullptr) {
     print(text + line("preset", json["why"].get<std::string>()));
   } else {

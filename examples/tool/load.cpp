@@ -4,7 +4,9 @@
 #include <new>
 #include <vector>
 
+#include <mistral/io/adapter_base.hpp>
 #include <mistral/nn/adapter_rows.hpp>
+#include <mistral/text/text_fields.hpp>
 
 #include "any_trainer.hpp"
 #include "console.hpp"
@@ -13,20 +15,36 @@
 
 namespace mistral::tool {
 
+namespace {
+
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return text;
+}
+
+}  // namespace
+
 Tokenizer load_tokenizer(const std::string& path, const std::string& folder) {
-  if (!path.empty()) return Tokenizer::load(path);
+  if (!path.empty()) return Tokenizer::load(path).with_eos_ids(eos_ids_of(folder));
   if (is_gguf_file(folder) || is_packed_file(folder)) {
     const bool holds_one =
         is_gguf_file(folder) ? has_tokenizer(Gguf::open(folder)) : !PackedFile::open(folder).tokenizer().empty();
     if (holds_one) return Tokenizer::load(folder);
     throw Error("tokenizer", printable(folder, 1000), "a tokenizer in the file, or another by --tokenizer", "neither");
   }
-  const std::string standard = path_in(folder, "tokenizer.model");
-  if (!path_exists(standard)) {
-    throw Error("tokenizer", printable(folder, 1000), "tokenizer.model in the folder, or another file by --tokenizer",
-                "neither");
+  const TokenizerInFolder found = find_tokenizer(folder);
+  if (!found.readable.empty()) return Tokenizer::load(found.readable);
+  if (!path_exists(folder)) {
+    if (const std::string remedy = hub_remedy(folder); !remedy.empty()) {
+      throw Error("tokenizer", printable(folder, 1000) + ": " + remedy, "a folder with tokenizer.model",
+                  "the name of a model on a hub");
+    }
+  } else if (!is_folder(folder)) {
+    return Tokenizer::load(folder);  // which says what it is
   }
-  return Tokenizer::load(standard);
+  throw Error("tokenizer", printable(folder, 1000), "tokenizer.model in the folder, or another file by --tokenizer",
+              found.other.empty() ? "neither" : found.other);
 }
 
 Tokenizer load_tokenizer(const ModelArguments& arguments, const PresetInfo& info) {
@@ -35,7 +53,7 @@ Tokenizer load_tokenizer(const ModelArguments& arguments, const PresetInfo& info
     const std::string path = !arguments.tokenizer.empty() ? arguments.tokenizer
                              : is_gguf_file(arguments.folder) || is_packed_file(arguments.folder)
                                  ? arguments.folder
-                                 : path_in(arguments.folder, "tokenizer.model");
+                                 : find_tokenizer(arguments.folder).readable;
     throw Error("tokenizer", printable(path, 1000) + ": the vocabulary",
                 "at most the model's " + std::to_string(info.config.vocab_size) + " pieces",
                 std::to_string(tokenizer.vocab_size()));
@@ -43,9 +61,10 @@ Tokenizer load_tokenizer(const ModelArguments& arguments, const PresetInfo& info
   return tokenizer;
 }
 
-std::vector<TokenId> prompt_ids(const Tokenizer& tokenizer, std::string_view text, bool no_bos) {
+std::vector<TokenId> prompt_ids(const Tokenizer& tokenizer, std::string_view text, bool no_bos, bool whole) {
   std::vector<TokenId> ids = tokenizer.encode(text);
-  if (!no_bos && tokenizer.bos_id() >= 0) ids.insert(ids.begin(), tokenizer.bos_id());
+  if (!no_bos && tokenizer.adds_bos()) ids.insert(ids.begin(), tokenizer.bos_id());
+  if (whole && tokenizer.adds_eos()) ids.push_back(tokenizer.eos_id());
   return ids;
 }
 
@@ -92,11 +111,32 @@ std::size_t chosen_adapter(const ModelArguments& arguments) {
                    printable(name, 200) + "'");
 }
 
+void say_base(std::optional<bool> same, const std::string& adapter, const std::string& folder) {
+  const std::string name = adapter_base(adapter).name;
+  const std::string what = printable(adapter, 1000) + " was trained beside ";
+  if (same == false) {
+    note("mistral: warning: " + what + (name.empty() ? "other weights" : "'" + printable(name, 200) + "'") +
+         ", whose weights are others than those of " + printable(folder, 1000) + "\n");
+  } else if (!same && !name.empty() && lower(last_part(name)) != lower(last_part(folder))) {
+    note("mistral: note: " + what + "'" + printable(name, 200) + "', by its name alone: make sure that " +
+         printable(folder, 1000) + " is that\n");
+  }
+}
+
+void say_context(const std::string& folder, const PresetInfo& info) {
+  const std::optional<std::int64_t> said = CheckpointConfig::read(folder).context_len;
+  if (!said || static_cast<std::size_t>(*said) >= info.config.context_len) return;
+  note("mistral: note: " + printable(folder, 1000) + " names a context of " + std::to_string(*said) +
+       " tokens; preset " + std::string(info.name) + " goes on to " + std::to_string(info.config.context_len) + "\n");
+}
+
 std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyPreset& preset) {
   const PresetInfo& info = preset.info();
+  say_context(arguments.folder, info);
   Progress progress("loading " + bytes_text(info.weight_bytes) + " of weights", info.weight_bytes);
   try {
     const LoadOptions options{.allow_different_window = !arguments.preset.empty(),
+                              .allow_longer_context = true,
                               .check_memory = arguments.check_memory,
                               .progress = progress.hook(),
                               .refuse_not_finite = arguments.refuse_not_finite};
@@ -106,7 +146,10 @@ std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyP
                   "one that is not");
     }
     std::unique_ptr<AnyTunable> model = preset.training()->load(arguments.folder, options, Train::adapter);
-    for (const std::string& adapter : arguments.adapters) model->load_adapter(adapter);
+    for (const std::string& adapter : arguments.adapters) {
+      model->load_adapter(adapter);
+      say_base(model->trained_beside(adapter), adapter, arguments.folder);
+    }
     model->use_adapter(chosen_adapter(arguments));
     return model;
   } catch (const std::bad_alloc&) {

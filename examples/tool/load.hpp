@@ -24,14 +24,15 @@ class Threads {
   std::optional<parallel::ThreadLimit> limit_;
 };
 
-/// The tokenizer at `path`; where that is empty, tokenizer.model in the folder, or the GGUF file's own.
+/// The tokenizer at `path`; where that is empty, the folder's, or the GGUF or packed file's own.
 Tokenizer load_tokenizer(const std::string& path, const std::string& folder);
 
 /// The same for a model of that config: throws Error where the tokenizer has ids that the model hasn't.
 Tokenizer load_tokenizer(const ModelArguments& arguments, const PresetInfo& info);
 
-/// The ids of a prompt, BOS first unless told otherwise.
-std::vector<TokenId> prompt_ids(const Tokenizer& tokenizer, std::string_view text, bool no_bos);
+/// The ids of a prompt, BOS first where the tokenizer adds one, unless told otherwise.
+///   whole  a text that ends there, rather than one that is to go on: EOS follows where the tokenizer adds one
+std::vector<TokenId> prompt_ids(const Tokenizer& tokenizer, std::string_view text, bool no_bos, bool whole = false);
 
 /// What a session would refuse, before the weights are loaded: no tokens, ids outside of the vocabulary, more than the
 /// context of a model without a window. Throws Error.
@@ -44,6 +45,14 @@ const AnyPreset& choose_preset(const ModelArguments& arguments);
 /// The number of the adapter that the arguments choose: by its path as they have it, by the last name of a path, where
 /// no other ends in it, or by its number; no_adapter for `none`. Throws UsageError for another name.
 std::size_t chosen_adapter(const ModelArguments& arguments);
+
+/// Says a line where an adapter was trained beside another base than the one in `folder`, or where nobody can tell but
+/// the names differ.
+///   same  what trained_beside says
+void say_base(std::optional<bool> same, const std::string& adapter, const std::string& folder);
+
+/// Says a line where a preset's context is longer than the checkpoint's.
+void say_context(const std::string& folder, const PresetInfo& info);
 
 /// Loads the weights, and all adapters, of which sessions go through the chosen one, with a word about it on a
 /// terminal.

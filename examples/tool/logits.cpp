@@ -23,7 +23,7 @@ std::vector<TokenId> tokens_of(const LogitsArguments& arguments, const PresetInf
   if (arguments.tokens) return parse_ids(*arguments.tokens);
   if (!arguments.tokens_file.empty()) return parse_ids(read_all(arguments.tokens_file, "tokens"));
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
-  return prompt_ids(tokenizer, prompt_of(arguments.prompt), arguments.no_bos);
+  return prompt_ids(tokenizer, prompt_of(arguments.prompt), arguments.no_bos, true);
 }
 
 }  // namespace

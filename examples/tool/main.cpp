@@ -249,7 +249,9 @@ Command add_quantize(CLI::App& parent) {
          "gguf: for any program that reads GGUF (unless said); packed: as this one has it in memory, to start at once")
       ->check(CLI::IsMember({"gguf", "packed"}))
       ->type_name("gguf|packed");
-  add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
+  CLI::Option* const tokenizer =
+      add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
+  app->add_flag("--without-tokenizer", a.without_tokenizer, "write the model without a tokenizer")->excludes(tokenizer);
   app->add_option("--preset", a.preset, "the preset to pack it for, where it isn't the one that fits")
       ->type_name("NAME");
   add_whole(*app, "--threads", a.threads, 1, 1024, "threads to run on; all processors unless said");

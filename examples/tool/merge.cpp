@@ -15,7 +15,6 @@
 #include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
 #include <mistral/io/merge_checkpoint.hpp>
-#include <mistral/text/tokenizer.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"
@@ -65,16 +64,6 @@ bool same_place(const std::string& a, const std::string& b) {
   return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-// Beside the weights; a file that is no tokenizer isn't passed on.
-SaveCheckpointOptions options_of(const std::string& tokenizer, const Format& format) {
-  SaveCheckpointOptions options{.type = format.name == "F32" ? DType::f32 : DType::bf16};
-  if (tokenizer.empty()) return options;
-  const Tokenizer checked = Tokenizer::load(tokenizer);
-  options.bos_id = checked.bos_id();
-  options.eos_id = checked.eos_id();
-  return options;
-}
-
 }  // namespace
 
 void run_merge(const MergeArguments& a) {
@@ -85,23 +74,25 @@ void run_merge(const MergeArguments& a) {
   for (const std::string& source : {a.folder, a.adapter}) {
     if (same_place(source, a.out)) throw UsageError("--out: expected another place than " + printable(source, 1000));
   }
-  const std::string tokenizer = own_tokenizer(a.tokenizer, a.folder);
+  const TokenizerToWrite tokenizer(a.tokenizer, a.folder, static_cast<std::size_t>(checkpoint.config().vocab_size),
+                                   a.without_tokenizer);
+  if (checkpoint.packed() == nullptr) say_base(trained_beside(checkpoint, a.adapter), a.adapter, a.folder);
   MergeLoss loss;
   {
     Progress progress("merging into " + std::string(format.name), 1);
     if (to_file) {
-      loss =
-          format.merge(checkpoint, a.adapter, a.out, last_part(a.folder), gguf_tokenizer_of(tokenizer), progress.hook())
-              .loss;
+      loss = format.merge(checkpoint, a.adapter, a.out, last_part(a.folder), tokenizer.gguf(), progress.hook()).loss;
     } else {
-      SaveCheckpointOptions options = options_of(tokenizer, format);
-      options.progress = progress.hook();
-      loss = merge_checkpoint(checkpoint, a.adapter, a.out, options);
-      if (!tokenizer.empty() && !is_gguf_file(tokenizer)) {
-        AtomicFile file(path_in(a.out, "tokenizer.model"), "tokenizer");
-        file.write(read_all(tokenizer, "tokenizer"));
-        file.commit();
+      const auto files = tokenizer.files();  // whatever can be wrong with them is, before anything is written
+      SaveCheckpointOptions options{.type = format.name == "F32" ? DType::f32 : DType::bf16,
+                                    .progress = progress.hook()};
+      if (!tokenizer.empty()) {
+        options.bos_id = tokenizer.bos_id();
+        options.eos_id = tokenizer.eos_id();
+        options.eos_ids = tokenizer.eos_ids();
       }
+      loss = merge_checkpoint(checkpoint, a.adapter, a.out, options);
+      write_files(a.out, files);
     }
   }
   if (loss.relative > 0.0) {

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include <mistral/core/token.hpp>
 #include <mistral/io/gguf_writer.hpp>
 
 namespace mistral::tool {
@@ -9,10 +13,51 @@ namespace mistral::tool {
 /// The last part of a path: what a model is called that has no other name.
 std::string last_part(std::string path);
 
-/// Where the tokenizer of a folder is, or the one that was asked for; empty for none, and for a file's own.
-std::string own_tokenizer(const std::string& asked_for, const std::string& checkpoint);
+/// The ids that end a text by what a checkpoint says beside its tokenizer: see Tokenizer::eos_ids. None for an empty
+/// path.
+std::vector<TokenId> eos_ids_of(const std::string& checkpoint);
 
-/// A tokenizer's file as metadata of GGUF; none for an empty path. Throws Error where it isn't one.
-GgufMetadataWriter gguf_tokenizer_of(const std::string& path);
+/// A tokenizer that goes with a model that is written.
+class TokenizerToWrite {
+ public:
+  ///   asked_for   the file that --tokenizer names; empty: the checkpoint's own
+  ///   vocab_size  of the model
+  ///   without     --without-tokenizer: none goes with it
+  /// Throws Error, before anything is written, where the tokenizer has more pieces than the model has ids, or is no
+  /// tokenizer; and where the checkpoint has one of a kind that can't be written, unless `without` says so.
+  TokenizerToWrite(const std::string& asked_for, const std::string& checkpoint, std::size_t vocab_size, bool without);
+
+  /// Metadata of a GGUF file, padded to the model's vocabulary. None where the checkpoint is a GGUF file whose own
+  /// stays.
+  GgufMetadataWriter gguf() const;
+
+  /// What a packed file carries: the bytes of a tokenizer.model, or a GGUF file of metadata alone; empty for none.
+  std::string packed() const;
+
+  /// The files to be put beside the weights in a folder, by their names.
+  std::vector<std::pair<std::string, std::string>> files() const;
+
+  /// Ids of the special pieces, -1 where there is no tokenizer.
+  TokenId bos_id() const noexcept { return bos_id_; }
+  TokenId eos_id() const noexcept { return eos_id_; }
+
+  /// All that end a text, eos_id first.
+  const std::vector<TokenId>& eos_ids() const noexcept { return eos_ids_; }
+
+  /// Whether there is one.
+  bool empty() const noexcept { return path_.empty(); }
+
+ private:
+  std::string checkpoint_;
+  std::string path_;  // of the file that holds it; empty: none
+  std::size_t vocab_size_;
+  bool without_;
+  bool own_ = false;  // the checkpoint's
+  TokenId bos_id_ = -1, eos_id_ = -1;
+  std::vector<TokenId> eos_ids_;
+};
+
+/// Writes files into a folder, each whole or not at all.
+void write_files(const std::string& folder, const std::vector<std::pair<std::string, std::string>>& files);
 
 }  // namespace mistral::tool

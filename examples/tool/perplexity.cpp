@@ -166,7 +166,7 @@ void run_perplexity(const PerplexityArguments& arguments) {
               : std::vector<const AnyPreset*>{&preset};
   const PresetInfo& info = compared.front()->info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
-  const std::vector<TokenId> tokens = prompt_ids(tokenizer, text_of(arguments.text, "text"), arguments.no_bos);
+  const std::vector<TokenId> tokens = prompt_ids(tokenizer, text_of(arguments.text, "text"), arguments.no_bos, true);
   (void)text_pieces(tokens.size(), info.config, arguments.stride);  // refused before the weights are loaded
 
   const Threads threads(arguments.model.threads);

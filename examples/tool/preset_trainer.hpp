@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -53,6 +54,10 @@ class TunableOf final : public ModelOf<AnyTunable, Model, KV> {
   }
   std::size_t load_adapter([[maybe_unused]] const std::string& folder) override {
     if constexpr (has_adapters) return mistral::load_adapter(this->model_, folder);
+    throw no_adapters();
+  }
+  std::optional<bool> trained_beside([[maybe_unused]] const std::string& folder) const override {
+    if constexpr (has_adapters) return mistral::trained_beside(this->model_, folder);
     throw no_adapters();
   }
   void use_adapter(std::size_t adapter) noexcept override { adapter_ = adapter; }

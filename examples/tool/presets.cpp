@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <utility>
 
 #include <mistral/core/number_text.hpp>
 
@@ -85,11 +86,15 @@ std::string only_format(const std::string& folder) {
 const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfig& checkpoint, std::string_view weights,
                                 bool trainable) {
   std::vector<const AnyPreset*> fitting;
+  std::vector<const AnyPreset*> longer;  // that differ in a longer context alone: load_model says so
   for (const AnyPreset* preset : presets()) {
     if (!weights.empty() && preset->info().weights != weights) continue;
     if (trainable && preset->training() == nullptr) continue;
-    if (differences(preset->info().config, checkpoint).empty()) fitting.push_back(preset);
+    const std::vector<Difference> found = differences(preset->info().config, checkpoint);
+    if (found.empty()) fitting.push_back(preset);
+    if (found.size() == 1 && found[0].field == context_field) longer.push_back(preset);
   }
+  if (fitting.empty()) fitting = std::move(longer);
   if (fitting.size() > 1) {
     const std::string type = main_type(Checkpoint::open(folder));
     for (const AnyPreset* preset : fitting) {

@@ -10,7 +10,6 @@
 #include <mistral/format/q6_k.hpp>
 #include <mistral/io/write_gguf.hpp>
 #include <mistral/model.hpp>
-#include <mistral/text/gguf_tokenizer_writer.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"
@@ -45,17 +44,6 @@ const Format& format_of(std::string name) {
   throw UsageError("--weights: expected one of " + names + ", got '" + printable(name, 40) + "'");
 }
 
-// As a packed file carries it: the bytes of a tokenizer.model, or a GGUF file of metadata alone.
-std::string tokenizer_bytes(const std::string& path, const std::string& folder) {
-  const std::string& holder = path.empty() && is_gguf_file(folder) ? folder : path;
-  if (holder.empty()) return {};
-  if (is_gguf_file(holder)) {
-    const Gguf file = Gguf::open(holder);
-    return has_tokenizer(file) ? gguf_tokenizer_metadata(file).header({}) : std::string();
-  }
-  return read_all(holder, "tokenizer");
-}
-
 void report(const QuantizeArguments& arguments, std::string_view format, std::uint64_t bytes,
             const std::vector<std::string>& in_f16) {
   if (arguments.json) {
@@ -80,7 +68,6 @@ void report(const QuantizeArguments& arguments, std::string_view format, std::ui
 void run_quantize(const QuantizeArguments& arguments) {
   const Format& format = format_of(arguments.weights);
   const Threads threads(arguments.threads);
-  const std::string tokenizer = own_tokenizer(arguments.tokenizer, arguments.folder);
   if (!arguments.packed) {
     if (!arguments.preset.empty()) throw UsageError("--preset: expected --to packed with it");
     if (format.write == nullptr) {
@@ -88,7 +75,10 @@ void run_quantize(const QuantizeArguments& arguments) {
                        ": expected --to packed with it, for GGUF has no such type, got --to gguf");
     }
     const Checkpoint checkpoint = Checkpoint::open(arguments.folder);
-    const GgufMetadataWriter metadata = gguf_tokenizer_of(tokenizer);
+    const GgufMetadataWriter metadata =
+        TokenizerToWrite(arguments.tokenizer, arguments.folder,
+                         static_cast<std::size_t>(checkpoint.config().vocab_size), arguments.without_tokenizer)
+            .gguf();
     Progress progress("writing " + std::string(format.name), 1);
     const GgufWritten written =
         format.write(checkpoint, arguments.out, last_part(arguments.folder), metadata, progress.hook());
@@ -104,11 +94,9 @@ void run_quantize(const QuantizeArguments& arguments) {
     throw UsageError("--preset: expected one in " + std::string(format.name) + ", got '" + std::string(info.name) +
                      "', in " + std::string(info.weights));
   }
-  const std::string carried = tokenizer_bytes(tokenizer, arguments.folder);
-  if (!carried.empty()) {
-    const Tokenizer checked = Tokenizer::from_bytes(std::as_bytes(std::span(carried)),
-                                                    printable(tokenizer.empty() ? arguments.folder : tokenizer, 1000));
-  }
+  const std::string carried =
+      TokenizerToWrite(arguments.tokenizer, arguments.folder, info.config.vocab_size, arguments.without_tokenizer)
+          .packed();
   ModelArguments source;
   source.folder = arguments.folder;
   source.preset = arguments.preset;

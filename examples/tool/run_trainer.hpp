@@ -4,11 +4,12 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
-#include <mistral/io/atomic_file.hpp>
 #include <mistral/io/safetensors.hpp>
 
 #include "any_trainer.hpp"
+#include "model_files.hpp"
 #include "run_folder.hpp"
 
 namespace mistral::tool {
@@ -20,7 +21,7 @@ class RunTrainer {
   struct Saved {
     std::string base_model;  // for PEFT
     SaveCheckpointOptions checkpoint;
-    std::string tokenizer;  // bytes of tokenizer.model, which go beside all weights
+    std::vector<std::pair<std::string, std::string>> tokenizer;  // files that go beside all weights
     bool full;
     bool validated;  // there is a best state; otherwise the last is the best
   };
@@ -69,10 +70,7 @@ class RunTrainer {
   void save_model_to(const std::string& folder) const {
     if (!saved_.full) return model_.save_adapter(folder, {.base_model = saved_.base_model});
     model_.save_checkpoint(folder, saved_.checkpoint);
-    if (saved_.tokenizer.empty()) return;
-    AtomicFile file(path_in(folder, "tokenizer.model"), "finetune");
-    file.write(saved_.tokenizer);
-    file.commit();
+    write_files(folder, saved_.tokenizer);
   }
 
   AnyTunable& model_;

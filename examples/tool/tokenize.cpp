@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <mistral/io/json_lines.hpp>
 #include <mistral/text/chat_json.hpp>
 
 #include "commands.hpp"
@@ -38,6 +39,8 @@ void print_chats(const Tokenizer& tokenizer, const TokenizeArguments& arguments)
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    // a file of another form is at fault as a whole
+    if (lines.empty()) refuse_json_over_lines(line, "chat", name + ": line " + std::to_string(number));
     std::optional<ChatRequest> request;
     try {
       request = parse_chat(line, name + ": line " + std::to_string(number));
