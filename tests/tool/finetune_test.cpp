@@ -390,6 +390,8 @@ TEST_CASE("an adapter that doesn't fit, and a merge that can't be, end in one li
                             "lora_A.weight': expected [5, 64], got [4, 64]\n";
   CHECK(error({"generate", "--model", stories(), "--adapter", adapter, "--prompt", "a"}, 1) == shape);
   CHECK(error({"merge", "--model", stories(), "--adapter", adapter, "--out", merged}, 1) == shape);
-  CHECK(error({"logits", "--model", stories(), "--adapter", scratch.path("none"), "--prompt", "a", "--out", merged}, 1)
-            .find("none/adapter_config.json: cannot open: No such file or directory") != std::string::npos);
+  CHECK(
+      error({"logits", "--model", stories(), "--adapter", scratch.path("none"), "--prompt", "a", "--out", merged}, 1)
+          .find("none: expected a folder with adapter_config.json and adapter_model.safetensors (PEFT), got nothing at "
+                "that path") != std::string::npos);
 }

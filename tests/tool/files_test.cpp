@@ -1,0 +1,298 @@
+// What files say of a model, and what they are instead of one, as the commands take them.
+#include <doctest/doctest.h>
+
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <mistral/io/safetensors.hpp>
+#include <mistral/io/safetensors_writer.hpp>
+#include <mistral/text/gguf_tokenizer_writer.hpp>
+#include <mistral/text/sentencepiece_writer.hpp>
+#include <mistral/text/tokenizer.hpp>
+
+#include "tool.hpp"
+
+using mistral::test::golden;
+using mistral::test::Run;
+using mistral::test::run_tool;
+using mistral::test::Scratch;
+using nlohmann::json;
+
+namespace {
+
+bool missing() { return mistral::test::tool_path() == nullptr || mistral::test::stories().empty(); }
+
+// A copy of the stories' checkpoint, whose files a test may change.
+std::string copy_of_stories(const Scratch& scratch, const std::string& name) {
+  std::filesystem::create_directory(scratch.path(name));
+  for (const char* const file : {"config.json", "model.safetensors", "tokenizer.model"}) {
+    std::filesystem::copy(mistral::test::stories() + "/" + file, scratch.path(name));
+  }
+  return scratch.path(name);
+}
+
+Run generate(const std::string& model, std::vector<std::string> more = {}) {
+  std::vector<std::string> arguments{"generate", "--model",       model, "--prompt",     "Once upon a time",
+                                     "--json",   "--temperature", "0",   "--max-tokens", "200"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return run_tool(arguments);
+}
+
+// The stories' tokenizer, two pieces short.
+std::string cut_tokenizer() {
+  auto model = mistral::read_sentencepiece_model(mistral::test::stories() + "/tokenizer.model");
+  model.pieces.resize(model.pieces.size() - 2);
+  return mistral::serialize_sentencepiece_model(model);
+}
+
+}  // namespace
+
+TEST_CASE("a vocabulary that is padded past its tokenizer's is written so that it opens again, and never generated") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string folder = copy_of_stories(scratch, "padded");
+  scratch.write("padded/tokenizer.model", cut_tokenizer());
+  const Run told = generate(folder);
+  REQUIRE(told.exit_code == 0);
+  const json expected = json::parse(told.out);
+  for (const std::string kind : {"gguf", "packed"}) {
+    const std::string out = scratch.path(kind);
+    REQUIRE(run_tool({"quantize", folder, "--weights", "f32", "--to", kind, "--out", out}).exit_code == 0);
+    const json made = json::parse(generate(out).out);
+    CHECK(made["tokens"] == expected["tokens"]);
+    CHECK(made["text"] == expected["text"]);
+    const json tokenizer = json::parse(run_tool({"inspect", "--model", out, "--json"}).out)["tokenizer"];
+    CHECK(tokenizer["vocab_size"] == (kind == "gguf" ? 512 : 510));
+  }
+  const std::string pieces =
+      run_tool({"tokenize", "--model", scratch.path("gguf"), "--decode", "--text", "510 511"}).out;
+  CHECK(mistral::Tokenizer::load(scratch.path("gguf")).piece(511) == "[PAD511]");
+  CHECK(mistral::Tokenizer::load(scratch.path("gguf")).is_unused(510));
+}
+
+TEST_CASE("a tokenizer of more pieces than the model has ids ends in a line before anything is written") {
+  const std::string other = golden("tokenizer/bpe600.model").string();
+  if (missing() || other.empty()) return;
+  const Scratch scratch;
+  const std::string out = scratch.path("out");
+  const std::string line =
+      "mistral: error: [tokenizer] " + other + ": the vocabulary: expected at most the model's 512 pieces, got 600\n";
+  for (const std::string kind : {"gguf", "packed"}) {
+    const Run run = run_tool(
+        {"quantize", mistral::test::stories(), "--tokenizer", other, "--weights", "f32", "--to", kind, "--out", out});
+    CHECK(run.exit_code == 1);
+    CHECK(run.err == line);
+    CHECK_FALSE(std::filesystem::exists(out));
+  }
+}
+
+TEST_CASE("a model is written without a tokenizer where its folder has none that can be, only if that is said") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string folder = copy_of_stories(scratch, "m");
+  std::filesystem::rename(scratch.path("m/tokenizer.model"), scratch.path("m/tokenizer.model.v3"));
+  const std::string out = scratch.path("v3.gguf");
+  REQUIRE(run_tool({"quantize", folder, "--weights", "f32", "--out", out}).exit_code == 0);
+  CHECK(generate(out).exit_code == 0);
+  CHECK(generate(folder).exit_code == 0);
+  std::filesystem::remove(scratch.path("m/tokenizer.model.v3"));
+  for (const char* const name : {"tekken.json", "tokenizer.json"}) {
+    scratch.write("m/" + std::string(name), "{}");
+    const std::string json_out = scratch.path("json.gguf");
+    std::vector<std::string> arguments{"quantize", folder, "--weights", "f32", "--out", json_out};
+    const Run run = run_tool(arguments);
+    CHECK(run.exit_code == 1);
+    CHECK(run.err == "mistral: error: [tokenizer] " + folder +
+                         ": name a tokenizer.model by --tokenizer, or write the model without any by "
+                         "--without-tokenizer: expected a tokenizer that can be written, got " +
+                         name + "\n");
+    CHECK_FALSE(std::filesystem::exists(json_out));
+    arguments.push_back("--without-tokenizer");
+    CHECK(run_tool(arguments).exit_code == 0);
+    CHECK(json::parse(run_tool({"inspect", "--model", json_out, "--json"}).out)["tokenizer"].is_null());
+    std::filesystem::remove(json_out);
+  }
+  CHECK(generate(folder).err.ends_with("or another file by --tokenizer, got tokenizer.json\n"));
+}
+
+TEST_CASE("generation ends at any id that the model's files name, in every form that they are written to") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string folder = copy_of_stories(scratch, "m");
+  const json before = json::parse(generate(folder).out);
+  const std::vector<int> tokens = before["tokens"];
+  REQUIRE(tokens.size() > 30);
+  const int end = tokens[20];
+  std::size_t first = 0;
+  while (tokens[first] != end) ++first;
+  scratch.write("m/generation_config.json", json{{"eos_token_id", {2, end}}}.dump());
+  const auto check = [&](const std::string& model, const std::vector<std::string>& more = {}) {
+    const json made = json::parse(generate(model, more).out);
+    CHECK(made["tokens"].size() == first);
+    CHECK(made["stop_reason"] == "stop_id");
+  };
+  check(folder);
+  CHECK(json::parse(generate(folder, {"--ignore-eos"}).out)["tokens"].size() == 200);
+  // the list is the model's, whoever's tokenizer is used
+  check(folder, {"--tokenizer", mistral::test::stories() + "/tokenizer.model"});
+  for (const std::string kind : {"gguf", "packed"}) {
+    const std::string out = scratch.path(kind);
+    REQUIRE(run_tool({"quantize", folder, "--weights", "f32", "--to", kind, "--out", out}).exit_code == 0);
+    check(out);
+  }
+  const std::string task =
+      scratch.write("t.jsonl", R"({"prompt": "Once upon a time", "answer": "x", "stop": []})" + std::string("\n"));
+  const Run evaluated = run_tool({"evaluate", "--model", folder, "--task", task, "--json"});
+  REQUIRE(evaluated.exit_code == 0);
+  const std::string given = json::parse(evaluated.out)["outcomes"][0]["given"];
+  CHECK(given.size() < before["text"].get<std::string>().size() / 2);
+}
+
+TEST_CASE("whether BOS goes in front of a prompt, and EOS behind a text, is what the model's files say") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string folder = copy_of_stories(scratch, "m");
+  const auto ids = [&](const std::string& command, const std::string& model) {
+    std::vector<std::string> arguments{command, "--model", model, "--prompt", "Once", "--json"};
+    if (command == "logits") arguments.insert(arguments.end(), {"--out", "/dev/null"});
+    if (command == "generate") arguments.insert(arguments.end(), {"--max-tokens", "1"});
+    const json made = json::parse(run_tool(arguments).out);
+    return made[command == "logits" ? "tokens" : "prompt_tokens"].get<std::vector<int>>();
+  };
+  const std::vector<int> usual = ids("generate", folder);
+  REQUIRE(usual[0] == 1);
+  const std::vector<int> bare(usual.begin() + 1, usual.end());
+  scratch.write("m/tokenizer_config.json", R"({"add_bos_token": false, "add_eos_token": true})");
+  for (const std::string kind : {"folder", "gguf", "packed"}) {
+    const std::string model = kind == "folder" ? folder : scratch.path(kind);
+    if (kind != "folder") {
+      REQUIRE(run_tool({"quantize", folder, "--weights", "f32", "--to", kind, "--out", model}).exit_code == 0);
+    }
+    CHECK(ids("generate", model) == bare);
+    std::vector<int> whole = bare;
+    whole.push_back(2);
+    CHECK(ids("logits", model) == whole);
+  }
+}
+
+TEST_CASE("a chat template of the model's maker that isn't used is said in a line, and Mistral's own isn't") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string folder = copy_of_stories(scratch, "m");
+  const auto chat = [&](const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments{"chat", "--model", folder, "--max-tokens", "2", "--temperature", "0"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_tool(arguments, {.in = "Hi\n"}).err;
+  };
+  CHECK(chat() == "");
+  scratch.write("m/chat_template.jinja", "{{ bos_token }}<|im_start|>user");
+  const std::string note =
+      "mistral: note: the model comes with a chat template of its own, which isn't used: conversations are written "
+      "down "
+      "by Mistral's v1\n";
+  CHECK(chat() == note);
+  scratch.write("c.jsonl", R"({"messages": [{"role": "user", "content": "Hi"}]})");
+  CHECK(run_tool({"tokenize", "--model", folder, "--chat", scratch.path("c.jsonl")}).err == note);
+  CHECK(run_tool({"inspect", "--model", folder}).out.find("\nwarning       a chat template of the model's maker") !=
+        std::string::npos);
+  const auto own = golden("chat_templates/templates/mistral_instruct_v0.2.jinja");
+  if (own.empty()) return;
+  std::filesystem::copy(own, scratch.path("m/chat_template.jinja"), std::filesystem::copy_options::overwrite_existing);
+  CHECK(chat() == "");
+}
+
+TEST_CASE("an adapter that is used beside another base than its own is said in a line") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string folder = copy_of_stories(scratch, "m");
+  const std::string data = scratch.write("d.jsonl", "{\"prompt\": \"a\", \"completion\": \" b\"}\n");
+  REQUIRE(run_tool({"finetune", "--model", folder, "--data", data, "--validation-share", "0", "--out",
+                    scratch.path("ft"), "--max-steps", "1", "--samples", "0", "--rank", "2"})
+              .exit_code == 0);
+  const auto said = [&](const std::string& model) {
+    return run_tool(
+               {"logits", "--model", model, "--adapter", scratch.path("ft"), "--tokens", "1,2", "--out", "/dev/null"})
+        .err;
+  };
+  CHECK(said(folder) == "");
+  CHECK(said(mistral::test::stories()) == "");  // the same weights, wherever they are
+  const auto merge = [&](const std::string& model, const std::string& out) {
+    return run_tool({"merge", "--model", model, "--adapter", scratch.path("ft"), "--out", scratch.path(out)});
+  };
+  CHECK(merge(folder, "merged").err == "");
+  // the sum is another base; and it has the tokenizer's files beside it
+  const std::string warning = "mistral: warning: " + scratch.path("ft") + " was trained beside '" + folder +
+                              "', whose weights are others than those of " + scratch.path("merged") + "\n";
+  CHECK(said(scratch.path("merged")) == warning);
+  CHECK(merge(scratch.path("merged"), "twice").err == warning);
+  auto config = json::parse(scratch.read("ft/adapter_config.json"));
+  config["base_model_name_or_path"] = "someone/else";
+  scratch.write("ft/adapter_config.json", config.dump());
+  CHECK(said(folder) == "");
+}
+
+TEST_CASE("a merge of a GGUF file into a folder takes its tokenizer, and all that it says, along") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string folder = copy_of_stories(scratch, "m");
+  scratch.write("m/generation_config.json", R"({"eos_token_id": [2, 13]})");
+  scratch.write("m/tokenizer_config.json", R"({"add_bos_token": false})");
+  const std::string data = scratch.write("d.jsonl", "{\"prompt\": \"a\", \"completion\": \" b\"}\n");
+  REQUIRE(run_tool({"finetune", "--model", folder, "--data", data, "--validation-share", "0", "--out",
+                    scratch.path("ft"), "--max-steps", "1", "--samples", "0", "--rank", "2"})
+              .exit_code == 0);
+  REQUIRE(run_tool({"quantize", folder, "--weights", "f32", "--out", scratch.path("m.gguf")}).exit_code == 0);
+  for (const std::string& source : {folder, scratch.path("m.gguf")}) {
+    CAPTURE(source);
+    const std::string out = scratch.path(source == folder ? "a" : "b");
+    REQUIRE(run_tool({"merge", "--model", source, "--adapter", scratch.path("ft"), "--out", out}).exit_code == 0);
+    const auto before = mistral::Tokenizer::load(folder);
+    const auto after = mistral::Tokenizer::load(out);
+    CHECK(after.vocab_size() == before.vocab_size());
+    CHECK(after.encode("Once upon a time") == before.encode("Once upon a time"));
+    CHECK(after.ends_text(13));
+    CHECK(after.ends_text(2));
+    CHECK_FALSE(after.adds_bos());
+  }
+}
+
+TEST_CASE("files of other kinds are named by every command that is given one") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 14483464192\n";
+  const std::string folder = copy_of_stories(scratch, "m");
+  scratch.write("m/model.safetensors", pointer);
+  const auto error = [](const std::vector<std::string>& arguments) {
+    const Run run = run_tool(arguments);
+    CHECK(run.exit_code == 1);
+    CHECK(run.err.find('\n') == run.err.size() - 1);
+    return run.err;
+  };
+  const std::string pull = "run `git lfs pull` in its repository to download the file itself: expected ";
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"generate", "--model", folder, "--prompt", "a"},
+        {"logits", "--model", folder, "--tokens", "1", "--out", scratch.path("x")},
+        {"inspect", "--model", folder},
+        {"quantize", folder, "--weights", "q8_0", "--out", scratch.path("x")}}) {
+    CHECK(error(arguments).find("model.safetensors: " + pull + "a safetensors file, got a git-lfs pointer") !=
+          std::string::npos);
+  }
+  scratch.write("pointer.gguf", pointer);
+  CHECK(error({"generate", "--model", scratch.path("pointer.gguf"), "--prompt", "a"}).find(pull + "a GGUF file") !=
+        std::string::npos);
+  CHECK(error({"tokenize", "--tokenizer", scratch.path("pointer.gguf"), "--text", "a"}).find(pull) !=
+        std::string::npos);
+  CHECK(error({"generate", "--model", "mistralai/Mistral-7B-v0.1", "--prompt", "a"}).find("download it first") !=
+        std::string::npos);
+  const std::string stories = mistral::test::stories();
+  const std::string array = scratch.write("a.json", "[\n{\"prompt\": \"a\", \"text\": \"b\"}\n]\n");
+  const std::string lines = "write the array's objects a line each (jq -c '.[]' FILE): expected a JSON object a line";
+  CHECK(error({"evaluate", "--model", stories, "--task", array}).find(lines) != std::string::npos);
+  CHECK(error({"moderate", "--model", stories, "--file", array}).find(lines) != std::string::npos);
+  CHECK(error({"tokenize", "--model", stories, "--chat", array}).find(lines) != std::string::npos);
+}
