@@ -25,6 +25,7 @@
 #include "console.hpp"
 #include "load.hpp"
 #include "presets.hpp"
+#include "suggest.hpp"
 
 namespace mistral::tool {
 
@@ -44,8 +45,9 @@ const AnyPreset& preset_for(const BenchArguments& a) {
     const bool named = info.name == a.config || info.name == a.config + "-" + lower(info.weights);
     if (named && (weights.empty() || lower(info.weights) == weights)) return *preset;
   }
-  throw UsageError("--config " + a.config + (weights.empty() ? "" : " --weights " + a.weights) +
-                   ": no such preset is compiled in (there are " + preset_names() + ")");
+  throw UsageError(
+      "--config " + printable(a.config, 100) + (weights.empty() ? "" : " --weights " + printable(a.weights, 40)) +
+      ": no such preset is compiled in (see: mistral presets)" + did_you_mean(a.config, all_preset_names()));
 }
 
 // 0 where the system doesn't say.

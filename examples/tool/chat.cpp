@@ -79,11 +79,19 @@ std::string dump(const nlohmann::ordered_json& json) {
   return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
+// A line as it was meant: without the CR of a CR LF, and without the byte order mark of a file's first.
+std::string_view line_in(std::string_view line, bool first) {
+  constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+  if (first && line.starts_with(byte_order_mark)) line.remove_prefix(byte_order_mark.size());
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  return line;
+}
+
 // The next message or command: a line, and those behind it that it goes on in.
-std::optional<std::string> read_message() {
+std::optional<std::string> read_message(bool first) {
   std::string message;
-  for (std::string line; std::getline(std::cin, line);) {
-    message += line;
+  for (std::string line; std::getline(std::cin, line); first = false) {
+    message += line_in(line, first);
     if (!message.ends_with('\\')) return message;
     message.back() = '\n';
   }
@@ -93,8 +101,9 @@ std::optional<std::string> read_message() {
 
 class Talk {
  public:
-  Talk(const ChatArguments& arguments, Tokenizer tokenizer)
+  Talk(const ChatArguments& arguments, const PresetInfo& info, Tokenizer tokenizer)
       : arguments_(arguments),
+        info_(info),
         tokenizer_(std::move(tokenizer)),
         chat_(tokenizer_, chat_template_named(arguments.chat_template, tokenizer_)) {
     options_.sampling = arguments.sampling;
@@ -109,9 +118,9 @@ class Talk {
   // Until the input ends. What goes wrong ends it only where nobody is there to be told.
   void run(AnySession& session) {
     if (at_terminal_) note("Ctrl-C ends an answer, /help says what else there is.\n");
-    while (true) {
+    for (bool first = true;; first = false) {
       if (at_terminal_) note("> ");
-      const std::optional<std::string> message = read_message();
+      const std::optional<std::string> message = read_message(first);
       if (!message) break;
       try {
         if (!take(session, well_formed(*message))) return;
@@ -137,11 +146,17 @@ class Talk {
   }
 
   bool obey(const std::string& line) {
-    const std::string name = line.substr(0, line.find_first_of(" \t"));
-    const std::size_t begin = line.find_first_not_of(" \t", name.size());
+    std::string name = line.substr(0, line.find_first_of(" \t"));
+    const std::size_t name_end = name.size();
+    const std::size_t begin = line.find_first_not_of(" \t", name_end);
     const std::string rest = begin == std::string::npos ? "" : line.substr(begin);
+    // what other programs call them
+    if (name == "/quit" || name == "/bye") name = "/exit";
+    if (name == "/clear") name = "/reset";
+    if (name == "/?") name = "/help";
     const auto file = [&]() -> const std::string& {
       if (rest.empty()) throw Error("chat", name, "a file", "none");
+      if (rest == "-") throw Error("chat", name, "a file, for messages come and go by standard input and output", "-");
       return rest;
     };
     if (name == "/exit") return false;
@@ -187,7 +202,33 @@ class Talk {
     if (arguments_.guardrail) set_system(chat_.system());
   }
 
+  // Without a window: has the question fit into the context, or says what can be done. Returns how many turns the model
+  // isn't shown any more.
+  std::size_t make_room(const std::string& question) {
+    if (info_.config.window_size != 0) return 0;
+    const std::size_t context = info_.config.context_len;
+    if (arguments_.context_shift) {
+      const std::size_t turns = chat_.make_room(question, context, arguments_.max_tokens);
+      if (turns > 0) {
+        note("mistral: the context of " + std::to_string(context) + " tokens is full: the oldest " +
+             (turns == 1 ? "turn is" : std::to_string(turns) + " turns are") + " left out from here on" +
+             (chat_.system().empty() ? "\n" : ", the system prompt stays\n"));
+      }
+      return turns;
+    }
+    const std::size_t tokens = chat_.prompt_tokens(question);
+    if (tokens <= context) return 0;
+    Chat alone = chat_;
+    alone.reset();
+    alone.make_room(question, context, 0);  // throws for a question that no reset would help
+    throw Error("chat", "begin anew by /reset, or start with --context-shift, which leaves out the oldest turns",
+                "a conversation of at most the " + std::to_string(context) + " tokens of the context of " +
+                    std::string(info_.name) + ", which has no window",
+                std::to_string(tokens));
+  }
+
   void answer(AnySession& session, std::string question) {
+    const std::size_t left_out = make_room(question);
     const InterruptsAnswer interrupts(at_terminal_);
     const auto on_text = [&](std::string_view text) {
       if (!arguments_.json) print(text);
@@ -212,11 +253,14 @@ class Talk {
     json["text"] = made.text;
     json["stop_reason"] = name_of(made.reason);
     json["position"] = session.position();
+    if (arguments_.context_shift) json["left_out_turns"] = left_out;
     print(arguments_.json ? dump(json) : "\n");
     if (arguments_.verbose) {
       note(described(prompt_tokens, made, begin, prefilled.value_or(begin), session.position()));
     } else if (at_terminal_ && made.reason != StopReason::stop_id) {
-      note(std::string("(ended by: ") + name_of(made.reason) + ")\n");
+      const bool full = made.reason == StopReason::context && !arguments_.context_shift;
+      note(std::string("(ended by: ") + name_of(made.reason) +
+           (full ? "; /reset begins anew, --context-shift leaves out the oldest turns)\n" : ")\n"));
     }
   }
 
@@ -234,6 +278,7 @@ class Talk {
   }
 
   const ChatArguments& arguments_;
+  const PresetInfo& info_;
   Tokenizer tokenizer_;
   Chat chat_;
   GenerateOptions options_;
@@ -245,7 +290,7 @@ class Talk {
 void run_chat(const ChatArguments& arguments) {
   // All that can be wrong is looked at before the weights, which take long, are.
   const AnyPreset& preset = choose_preset(arguments.model);
-  Talk talk(arguments, load_tokenizer(arguments.model, preset.info()));
+  Talk talk(arguments, preset.info(), load_tokenizer(arguments.model, preset.info()));
   const Threads threads(arguments.model.threads);
   const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
   // enough for most questions and answers; without a window, all can be taken back anyway

@@ -43,8 +43,9 @@ struct GenerateArguments {
   std::vector<std::string> stop;
   bool ignore_eos = false;
   bool no_bos = false;
-  std::string state;       // a file that the session is taken from, where it is there, and saved to; empty: none
-  std::size_t lookup = 0;  // tokens that are drafted at most
+  bool parse_special = false;  // control pieces in the prompt become control tokens
+  std::string state;           // a file that the session is taken from, where it is there, and saved to; empty: none
+  std::size_t lookup = 0;      // tokens that are drafted at most
   bool json = false;
   bool verbose = false;
 };
@@ -55,7 +56,8 @@ struct ChatArguments {
   std::string chat_template;  // "v1", "v3"; empty: the tokenizer's
   std::string system;
   bool guardrail = false;
-  std::string load;  // a conversation to go on from; empty: none
+  std::string load;            // a conversation to go on from; empty: none
+  bool context_shift = false;  // without a window, leave out the oldest turns where the context is full
   std::size_t max_tokens = 512;
   SamplingOptions sampling{.temperature = 0.7f};
   std::optional<std::uint64_t> seed;  // none: a random one
@@ -72,6 +74,7 @@ struct TokenizeArguments {
   std::string chat_template;  // "v1", "v3"; empty: the tokenizer's
   bool decode = false;
   bool bos = false;
+  bool parse_special = false;
   bool pieces = false;
   bool json = false;
 };
@@ -82,8 +85,9 @@ struct LogitsArguments {
   std::optional<std::string> tokens;
   std::string tokens_file;
   TextArguments prompt;
-  std::string out;
+  std::string out;  // - for standard output
   bool no_bos = false;
+  bool parse_special = false;
   bool json = false;
 };
 void run_logits(const LogitsArguments& arguments);
@@ -94,6 +98,7 @@ struct PerplexityArguments {
   std::size_t stride = 0;  // 0: half of the context
   std::string against;     // formats, with commas between them, or all; empty: none
   bool no_bos = false;
+  bool parse_special = false;
   bool json = false;
 };
 void run_perplexity(const PerplexityArguments& arguments);
@@ -154,9 +159,9 @@ struct BenchArguments {
 void run_bench(const BenchArguments& arguments);
 
 struct QuantizeArguments {
-  std::string folder;   // or a .gguf file
-  std::string weights;  // the format, as the command line says it
-  std::string out;
+  std::string folder;     // or a .gguf file
+  std::string weights;    // the format, as the command line says it
+  std::string out;        // - for standard output
   bool packed = false;    // rather than GGUF
   std::string preset;     // of a packed file; empty: the one that fits and has that format
   std::string tokenizer;  // empty: the checkpoint's own, where it has one
@@ -168,7 +173,7 @@ void run_quantize(const QuantizeArguments& arguments);
 
 struct FinetuneArguments {
   ModelArguments model;
-  std::string data;                     // a JSON object a line
+  std::string data;                     // a JSON object a line, or an array of them
   std::string validation;               // the same; empty: a share of `data`
   float validation_share = 0.1f;        // of the examples
   std::string out;                      // a folder
@@ -176,6 +181,7 @@ struct FinetuneArguments {
   std::string chat_template;            // "v1", "v3"; empty: the tokenizer's
   std::optional<std::size_t> sequence;  // tokens; none: 512, or the context where that is shorter
   bool train_on_prompt = false;
+  bool parse_special = false;  // control pieces in the data become control tokens
   bool skip_bad = false;
   bool full = false;  // train all weights, rather than an adapter
   std::size_t rank = 32;

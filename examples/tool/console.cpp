@@ -109,13 +109,48 @@ std::string read_all(const std::string& path, std::string_view where) {
   }
 }
 
-std::string text_of(const TextArguments& arguments, std::string_view where) {
-  if (arguments.text) return *arguments.text;
+std::string read_text(const std::string& path, std::string_view where) {
+  constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+  std::string text = read_all(path, where);
+  std::size_t kept = 0;
+  for (std::size_t i = text.starts_with(byte_order_mark) ? byte_order_mark.size() : 0; i < text.size(); ++i) {
+    const bool ends_line = text[i] == '\r' && i + 1 < text.size() && text[i + 1] == '\n';
+    if (!ends_line) text[kept++] = text[i];
+  }
+  text.resize(kept);
+  return text;
+}
+
+namespace {
+
+// What is read where the command line holds no text.
+std::string file_of(const TextArguments& arguments) {
   // a person who forgot the option would look at a program that waits
   if (arguments.file.empty() && ::isatty(STDIN_FILENO) == 1) {
     throw UsageError("expected a text, by an option or on standard input, got none");
   }
-  return read_all(arguments.file.empty() ? "-" : arguments.file, where);
+  return arguments.file.empty() ? "-" : arguments.file;
+}
+
+}  // namespace
+
+std::string text_of(const TextArguments& arguments, std::string_view where) {
+  return arguments.text ? *arguments.text : read_text(file_of(arguments), where);
+}
+
+std::string bytes_of(const TextArguments& arguments, std::string_view where) {
+  return arguments.text ? *arguments.text : read_all(file_of(arguments), where);
+}
+
+std::string input_path(const std::string& path) { return path == "-" ? "/dev/stdin" : path; }
+
+std::string output_path(const std::string& out, bool json) {
+  if (out != "-") return out;
+  if (json) throw UsageError("--json: expected a file by --out with it, got -, where nothing else is printed");
+  if (::isatty(STDOUT_FILENO) == 1) {
+    throw UsageError("--out: expected a file, or - with standard output sent to a file or a pipe, got a terminal");
+  }
+  return "/dev/stdout";
 }
 
 std::string prompt_of(const TextArguments& arguments) {

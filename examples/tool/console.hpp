@@ -51,9 +51,24 @@ class Progress {
 /// The whole of a file, or of standard input for "-". Throws Error `[where] path: ...`.
 std::string read_all(const std::string& path, std::string_view where);
 
-/// The text that is meant. A prompt's file has one newline at its end taken off, which editors and echo put there.
+/// The same of a text: without a byte order mark, and with LF alone at the ends of its lines, so that a file of Windows
+/// gives what it gives elsewhere.
+std::string read_text(const std::string& path, std::string_view where);
+
+/// The text that is meant: from the command line as it stands there, else as read_text has it. A prompt's file has one
+/// newline at its end taken off, which editors and echo put there.
 std::string text_of(const TextArguments& arguments, std::string_view where);
 std::string prompt_of(const TextArguments& arguments);
+
+/// The same, byte by byte.
+std::string bytes_of(const TextArguments& arguments, std::string_view where);
+
+/// Where a file of lines is read from: `-` is standard input.
+std::string input_path(const std::string& path);
+
+/// Where an output that is a stream of bytes goes: `-` is standard output, on which nothing else may then be printed.
+/// Throws UsageError where that is a terminal, and where `json` is to be printed there.
+std::string output_path(const std::string& out, bool json);
 
 /// Token ids from text such as `1, 2 3`, separated by commas and white space. Throws Error for what is no id.
 std::vector<TokenId> parse_ids(std::string_view text);

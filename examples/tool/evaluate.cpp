@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,7 @@
 
 #include <mistral/generate/evaluate.hpp>
 #include <mistral/generate/program_results.hpp>
+#include <mistral/text/markup.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"
@@ -93,8 +95,29 @@ Report evaluate(const EvaluateArguments& arguments, const Task& task, const Task
   return report;
 }
 
+// A plain text has no control tokens, whatever it looks like: a task that was written with a template's markup would be
+// asked in a way that the model doesn't know.
+void warn_of_control_text(const Task& task, const Tokenizer& tokenizer) {
+  const MarkupFinder control(tokenizer, MarkupFinder::Kind::control);
+  std::set<std::string> found;
+  std::size_t count = 0;
+  for (const TaskItem& item : task.items) {
+    std::set<std::string> here;
+    control.find(item.prompt, here);
+    control.find(item.text, here);
+    if (here.empty()) continue;
+    ++count;
+    found.merge(here);
+  }
+  if (count == 0) return;
+  std::string list;
+  for (const std::string& piece : found) list.append(list.empty() ? "" : ", ").append(piece);
+  note("mistral: warning: " + std::to_string(count) + " of " + std::to_string(task.items.size()) + " questions hold " +
+       printable(list, 400) + " as text, not as control tokens; --template asks in conversations\n");
+}
+
 void evaluate_results(const EvaluateArguments& arguments) {
-  const std::vector<ProgramResult> results = read_program_results(arguments.results);
+  const std::vector<ProgramResult> results = read_program_results(input_path(arguments.results));
   std::vector<Figure> figures;
   for (const std::size_t k : arguments.pass_at) {
     figures.push_back(figure("pass@" + std::to_string(k), mean_pass_at(results, k)));
@@ -109,7 +132,7 @@ void evaluate_results(const EvaluateArguments& arguments) {
 void run_evaluate(const EvaluateArguments& arguments) {
   if (!arguments.results.empty()) return evaluate_results(arguments);
   // All that can be wrong is looked at before the weights, which take long, are.
-  const Task task = read_task(arguments.task);
+  const Task task = read_task(input_path(arguments.task));
   if (arguments.shots > 0 && task.kind == TaskKind::texts) {
     throw UsageError("--shots: expected a task of choices or answers, got one of texts");
   }
@@ -122,6 +145,7 @@ void run_evaluate(const EvaluateArguments& arguments) {
   std::optional<ChatTemplate> chat_template;
   if (!arguments.chat_template.empty()) chat_template = chat_template_named(arguments.chat_template, tokenizer);
   const TaskPrompts prompts(task, arguments.shots, tokenizer, chat_template);
+  if (!chat_template) warn_of_control_text(task, tokenizer);
   const Threads threads(arguments.model.threads);
   const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
   const std::unique_ptr<AnySession> session = model->session(task.kind == TaskKind::choices ? scoring_rollback : 0);

@@ -26,6 +26,7 @@
 #include "presets.hpp"
 #include "run_folder.hpp"
 #include "run_trainer.hpp"
+#include "suggest.hpp"
 
 namespace mistral::tool {
 
@@ -55,6 +56,23 @@ std::string lost_text(const std::string& file, const DatasetCounts& c) {
   return text.empty() ? text : printable(file, 1000) + ": " + text + "\n";
 }
 
+// Says which texts look like control tokens and stay text: a warning, where there are any.
+void warn_of_markup(const std::string& file, const DatasetCounts& c, const Tokenizer& tokenizer) {
+  if (c.with_markup == 0) return;
+  std::string found, control;
+  for (const auto& [text, count] : c.markup) {
+    found.append(found.empty() ? "" : ", ").append(text).append(" in ").append(std::to_string(count));
+    const auto id = tokenizer.find(text);
+    if (id && tokenizer.is_control(*id)) control.append(control.empty() ? "" : ", ").append(text);
+  }
+  note("mistral: warning: " + printable(file, 1000) + ": " + std::to_string(c.with_markup) + " of " +
+       std::to_string(c.lines - c.bad) +
+       " examples hold markup as text, not as control tokens: " + printable(found, 1000) + "; " +
+       (control.empty() ? "this tokenizer has no control token for it"
+                        : "--parse-special makes control tokens of " + printable(control, 400)) +
+       "\n");
+}
+
 // What there is to learn from, and to see what was learnt.
 struct Data {
   DatasetSplit split;
@@ -62,16 +80,24 @@ struct Data {
 };
 
 Data read_data(const FinetuneArguments& a, const Tokenizer& tokenizer, std::size_t sequence) {
-  DatasetOptions options{.max_tokens = sequence, .train_on_prompt = a.train_on_prompt, .skip_bad = a.skip_bad};
+  DatasetOptions options{.max_tokens = sequence,
+                         .train_on_prompt = a.train_on_prompt,
+                         .parse_special = a.parse_special,
+                         .skip_bad = a.skip_bad};
   if (!a.chat_template.empty()) options.chat_template = a.chat_template == "v3" ? ChatTemplate::v3 : ChatTemplate::v1;
+  if (a.data == "-" && a.validation == "-") {
+    throw UsageError("--validation: expected a file, got -, which is --data already");
+  }
   say_template(tokenizer, options.chat_template.value_or(chat_template_of(tokenizer)));
-  Dataset all = read_dataset(a.data, tokenizer, options);
+  Dataset all = read_dataset(input_path(a.data), tokenizer, options);
+  warn_of_markup(a.data, all.counts, tokenizer);
   Data data{{}, lost_text(a.data, all.counts)};
   if (a.validation.empty()) {
     data.split = split_dataset(std::move(all.examples), static_cast<double>(a.validation_share), a.seed + 3);
     return data;
   }
-  Dataset held_out = read_dataset(a.validation, tokenizer, options);
+  Dataset held_out = read_dataset(input_path(a.validation), tokenizer, options);
+  warn_of_markup(a.validation, held_out.counts, tokenizer);
   data.lost += lost_text(a.validation, held_out.counts);
   data.split = {std::move(all.examples), std::move(held_out.examples)};
   return data;
@@ -246,6 +272,14 @@ const AnyPreset& preset_of(const FinetuneArguments& a) {
       throw UsageError("--full: expected --weights f32 with it, got " + printable(a.weights, 40));
     }
     if (a.model.preset.empty()) weights = "F32";
+  }
+  const std::vector<std::string> formats{"F32",  "F16",  "BF16",   "Q8_0", "Q6_K",
+                                         "Q4_K", "Q4_0", "IQ4_NL", "NF4"};  // that a preset may hold its weights in
+  if (!weights.empty() && std::find(formats.begin(), formats.end(), weights) == formats.end()) {
+    std::string list;
+    for (const std::string& format : formats) list.append(list.empty() ? "" : ", ").append(format);
+    throw UsageError("--weights: expected one of " + list + ", got '" + printable(a.weights, 40) + "'" +
+                     did_you_mean(weights, formats));
   }
   const AnyPreset& preset = choose_trainable(a.model.folder, a.model.preset, weights);
   if (!weights.empty() && preset.info().weights != weights) {

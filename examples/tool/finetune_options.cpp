@@ -18,22 +18,27 @@ Command add_finetune(CLI::App& parent) {
   const auto arguments = std::make_shared<FinetuneArguments>();
   FinetuneArguments& a = *arguments;
   add_model(*app, a.model);
-  add_path(*app, "--data", a.data,
-           "examples, a JSON object a line: {messages}, {instruction, input, output}, {prompt, completion} or {text}")
+  add_path(
+      *app, "--data", a.data,
+      "examples, a JSON object a line or one array of them: {messages}, {conversations} of ShareGPT, {instruction, "
+      "input, output}, {prompt, completion} or {text}; - for standard input")
       ->required();
-  add_path(*app, "--out", a.out, "the folder for the adapter (as PEFT has it), checkpoints, losses and their plot")
+  add_place(*app, "-o,--out", a.out, "the folder for the adapter (as PEFT has it), checkpoints, losses and their plot")
       ->required();
   CLI::Option* const validation = add_path(*app, "--validation", a.validation, "examples to evaluate on, in a file");
   add_number_in(*app, "--validation-share", a.validation_share, 0.0f, 0.9f,
                 "the share of --data that is kept for that instead; 0.1 unless said, 0: no evaluation");
   app->get_option("--validation-share")->excludes(validation);
-  app->add_option("--weights", a.weights,
-                  "the format in which the base is held (q4_0, nf4, f32, ...); the first that is compiled unless said")
+  add_name(*app, "--weights", a.weights,
+           "the format in which the base is held (q4_0, nf4, f32, ...); the first that is compiled unless said")
       ->type_name("FORMAT");
   add_template(*app, a.chat_template, "how a conversation is written down");
   add_whole(*app, "--sequence", a.sequence, 2, 1'000'000,
             "tokens of an example at most, the rest is cut; 512 unless said");
   app->add_flag("--train-on-prompt", a.train_on_prompt, "learn the prompts too, not the answers alone");
+  app->add_flag("--parse-special", a.parse_special,
+                "have control pieces that stand in the data's texts, such as <s> and [INST], become control tokens; "
+                "they stay text unless said");
   app->add_flag("--skip-bad", a.skip_bad, "count lines that hold no example, and go on");
 
   CLI::Option* const full = app->add_flag("--full", a.full, "train all weights, in F32, rather than an adapter");
@@ -57,12 +62,12 @@ Command add_finetune(CLI::App& parent) {
   add_whole(*app, "--accumulation", a.accumulation, 1, 1'000'000, "so many of these for an update; 4 unless said");
   add_number_in(*app, "--learning-rate", a.learning_rate, 0.0f, 1000.0f, "2e-4 unless said");
   app->add_option("--schedule", a.schedule, "of the learning rate, down to 0; cosine unless said")
-      ->check(CLI::IsMember({"constant", "linear", "cosine"}))
+      ->transform(one_of({"constant", "linear", "cosine"}))
       ->type_name("NAME");
   add_number_in(*app, "--warmup", a.warmup, 0.0f, 1.0f,
                 "the share of the steps in which the rate rises; 0.03 unless said");
   app->add_option("--optimizer", a.optimizer, "adamw unless said")
-      ->check(CLI::IsMember({"adamw", "sgd"}))
+      ->transform(one_of({"adamw", "sgd"}))
       ->type_name("adamw|sgd");
   add_number_in(*app, "--weight-decay", a.weight_decay, 0.0f, 1000.0f, "0.01 unless said");
   add_number_in(*app, "--clip", a.clip, 0.0f, 1e9f,
@@ -77,7 +82,7 @@ Command add_finetune(CLI::App& parent) {
   app->get_option("--min-delta")->needs("--patience");
   add_number_in(*app, "--max-loss-rise", a.max_loss_rise, 0.0f, 1e9f,
                 "nats that the smoothed loss may rise above its lowest before the run gives up; 1 unless said, 0: any");
-  add_whole(*app, "--seed", a.seed, 0, INT64_MAX, "the same seed gives the same bits; 42 unless said");
+  add_whole(*app, "-s,--seed", a.seed, 0, INT64_MAX, "the same seed gives the same bits; 42 unless said");
   app->add_flag("--keep-activations", a.keep_activations, "more memory for more speed");
   app->add_flag("--resume", a.resume, "go on from the last checkpoint in --out, where there is one");
   add_whole(*app, "--samples", a.samples, 0, 1000,
@@ -92,21 +97,21 @@ Command add_merge(CLI::App& parent) {
   CLI::App* const app = parent.add_subcommand("merge", "Add an adapter to a checkpoint's weights, and write the sum");
   const auto arguments = std::make_shared<MergeArguments>();
   MergeArguments& a = *arguments;
-  add_path(*app, "--model", a.folder, "the checkpoint: a folder, or a .gguf file")->required();
+  add_path(*app, "-m,--model", a.folder, "the checkpoint: a folder, or a .gguf file")->required();
   add_path(*app, "--adapter", a.adapter, "the adapter: a folder as PEFT has it")->required();
-  add_path(
-      *app, "--out", a.out,
+  add_place(
+      *app, "-o,--out", a.out,
       "a folder of Hugging Face's layout; a GGUF file where the name ends in .gguf or --weights is no float format "
       "of folders")
       ->required();
-  app->add_option("--weights", a.weights,
-                  "f32 or bf16 for a folder; f32, f16, bf16, q8_0, q6_k, q4_k, iq4_nl or q4_0 for GGUF. The "
-                  "checkpoint's own unless said, where the output can have it, or else f32")
+  add_name(*app, "--weights", a.weights,
+           "f32 or bf16 for a folder; f32, f16, bf16, q8_0, q6_k, q4_k, iq4_nl or q4_0 for GGUF. The "
+           "checkpoint's own unless said, where the output can have it, or else f32")
       ->type_name("FORMAT");
   CLI::Option* const tokenizer =
       add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
   app->add_flag("--without-tokenizer", a.without_tokenizer, "write the model without a tokenizer")->excludes(tokenizer);
-  add_whole(*app, "--threads", a.threads, 1, 1024, "threads to run on; all processors unless said");
+  add_whole(*app, "-t,--threads", a.threads, 1, 1024, "threads to run on; all processors unless said");
   app->add_flag("--json", a.json, "print what was written as a JSON object");
   return {app, [arguments] { run_merge(*arguments); }};
 }

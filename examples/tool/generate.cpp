@@ -105,7 +105,8 @@ void run_generate(const GenerateArguments& arguments) {
   const AnyPreset& preset = choose_preset(arguments.model);
   const PresetInfo& info = preset.info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
-  const std::vector<TokenId> prompt = prompt_ids(tokenizer, prompt_of(arguments.prompt), arguments.no_bos);
+  const std::vector<TokenId> prompt =
+      prompt_ids(tokenizer, prompt_of(arguments.prompt), {arguments.no_bos, arguments.parse_special});
   check_tokens(prompt, info);
 
   GenerateOptions options;

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <new>
+#include <set>
 #include <vector>
 
 #include <mistral/io/adapter_base.hpp>
 #include <mistral/nn/adapter_rows.hpp>
+#include <mistral/text/markup.hpp>
 #include <mistral/text/text_fields.hpp>
 
 #include "any_trainer.hpp"
@@ -61,11 +63,26 @@ Tokenizer load_tokenizer(const ModelArguments& arguments, const PresetInfo& info
   return tokenizer;
 }
 
-std::vector<TokenId> prompt_ids(const Tokenizer& tokenizer, std::string_view text, bool no_bos, bool whole) {
-  std::vector<TokenId> ids = tokenizer.encode(text);
-  if (!no_bos && tokenizer.adds_bos()) ids.insert(ids.begin(), tokenizer.bos_id());
-  if (whole && tokenizer.adds_eos()) ids.push_back(tokenizer.eos_id());
+std::vector<TokenId> prompt_ids(const Tokenizer& tokenizer, std::string_view text, PromptOptions options) {
+  if (!options.parse_special) {
+    if (const std::string found = control_text_in(tokenizer, text); !found.empty()) {
+      note("mistral: warning: the text holds " + printable(found, 400) +
+           " as text, not as control tokens; --parse-special makes them that\n");
+    }
+  }
+  std::vector<TokenId> ids = tokenizer.encode(text, {.parse_special = options.parse_special});
+  const bool begun = !ids.empty() && ids.front() == tokenizer.bos_id();
+  if (!options.no_bos && tokenizer.adds_bos() && !begun) ids.insert(ids.begin(), tokenizer.bos_id());
+  if (options.whole && tokenizer.adds_eos()) ids.push_back(tokenizer.eos_id());
   return ids;
+}
+
+std::string control_text_in(const Tokenizer& tokenizer, std::string_view text) {
+  std::set<std::string> found;
+  MarkupFinder(tokenizer, MarkupFinder::Kind::control).find(text, found);
+  std::string list;
+  for (const std::string& piece : found) list.append(list.empty() ? "" : ", ").append(piece);
+  return list;
 }
 
 void check_tokens(std::span<const TokenId> tokens, const PresetInfo& info) {

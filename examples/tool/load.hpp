@@ -30,9 +30,19 @@ Tokenizer load_tokenizer(const std::string& path, const std::string& folder);
 /// The same for a model of that config: throws Error where the tokenizer has ids that the model hasn't.
 Tokenizer load_tokenizer(const ModelArguments& arguments, const PresetInfo& info);
 
-/// The ids of a prompt, BOS first where the tokenizer adds one, unless told otherwise.
-///   whole  a text that ends there, rather than one that is to go on: EOS follows where the tokenizer adds one
-std::vector<TokenId> prompt_ids(const Tokenizer& tokenizer, std::string_view text, bool no_bos, bool whole = false);
+/// How a prompt becomes ids.
+struct PromptOptions {
+  bool no_bos = false;         // no BOS in front, where the tokenizer adds one
+  bool parse_special = false;  // control pieces in the text become control tokens
+  bool whole = false;  // a text that ends there, rather than one that goes on: EOS, where the tokenizer adds one
+};
+
+/// The ids of a prompt. Says on standard error which of the tokenizer's control pieces stay text in it, where they
+/// aren't asked for by `parse_special`.
+std::vector<TokenId> prompt_ids(const Tokenizer& tokenizer, std::string_view text, PromptOptions options);
+
+/// `<s>, [INST]`: the tokenizer's control pieces that stand in a text; empty where none does.
+std::string control_text_in(const Tokenizer& tokenizer, std::string_view text);
 
 /// What a session would refuse, before the weights are loaded: no tokens, ids outside of the vocabulary, more than the
 /// context of a model without a window. Throws Error.

@@ -21,14 +21,15 @@ volatile std::sig_atomic_t interrupted = 0;
 // The ids that the arguments name; `tokenizer` is loaded only where there is a text to encode.
 std::vector<TokenId> tokens_of(const LogitsArguments& arguments, const PresetInfo& info) {
   if (arguments.tokens) return parse_ids(*arguments.tokens);
-  if (!arguments.tokens_file.empty()) return parse_ids(read_all(arguments.tokens_file, "tokens"));
+  if (!arguments.tokens_file.empty()) return parse_ids(read_text(arguments.tokens_file, "tokens"));
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
-  return prompt_ids(tokenizer, prompt_of(arguments.prompt), arguments.no_bos, true);
+  return prompt_ids(tokenizer, prompt_of(arguments.prompt), {arguments.no_bos, arguments.parse_special, true});
 }
 
 }  // namespace
 
 void run_logits(const LogitsArguments& arguments) {
+  const std::string out = output_path(arguments.out, arguments.json);
   const AnyPreset& preset = choose_preset(arguments.model);
   const PresetInfo& info = preset.info();
   const std::vector<TokenId> tokens = tokens_of(arguments, info);
@@ -42,7 +43,7 @@ void run_logits(const LogitsArguments& arguments) {
     std::signal(SIGINT, SIG_DFL);  // a second one doesn't wait
   });
   {
-    NpyWriter file(arguments.out, tokens.size(), info.config.vocab_size, "logits");
+    NpyWriter file(out, tokens.size(), info.config.vocab_size, "logits");
     Progress progress("logits of " + std::to_string(tokens.size()) + " tokens", tokens.size());
     constexpr std::size_t chunk = 512;
     for (std::size_t done = 0; done < tokens.size() && interrupted == 0; done += chunk) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <memory_resource>
 #include <new>
+#include <span>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -22,6 +23,7 @@
 #include "commands.hpp"
 #include "console.hpp"
 #include "options.hpp"
+#include "suggest.hpp"
 
 namespace mistral::tool {
 
@@ -35,16 +37,17 @@ Command add_generate(CLI::App& parent) {
   GenerateArguments& a = *arguments;
   add_model(*app, a.model);
   add_adapter(*app, a.model);
-  add_text(*app, "--prompt", "--prompt-file", a.prompt,
+  add_text(*app, "-p,--prompt", "-f,--prompt-file", a.prompt,
            "the text to continue; standard input where neither is given. BOS is put in front of it");
-  add_whole(*app, "--max-tokens", a.max_tokens, 0, INT64_MAX, "tokens to generate at most; 256 unless said");
+  add_whole(*app, "-n,--max-tokens", a.max_tokens, 0, INT64_MAX, "tokens to generate at most; 256 unless said");
   add_sampling(*app, a.sampling, a.seed);
   app->add_option("--stop", a.stop, "a text that ends the output, and isn't part of it; may be given several times")
       ->type_name("TEXT")
       ->allow_extra_args(false);
   app->add_flag("--ignore-eos", a.ignore_eos, "go on after the token that ends a text");
   app->add_flag("--no-bos", a.no_bos, "don't put BOS in front of the prompt");
-  add_path(
+  add_parse_special(*app, a.parse_special, "the prompt");
+  add_place(
       *app, "--state", a.state,
       "a file that keeps what the model has read: what it holds of the prompt's beginning isn't computed again, and "
       "at the end it holds the prompt and its continuation");
@@ -73,8 +76,10 @@ Command add_chat(CLI::App& parent) {
   add_template(*app, a.chat_template, "how the conversation is written down");
   app->add_option("--system", a.system, "the system prompt")->type_name("TEXT");
   app->add_flag("--guardrail", a.guardrail, "put the system prompt of the paper in front, that has answers do no harm");
-  add_path(*app, "--load", a.load, "go on from a conversation that was saved");
-  add_whole(*app, "--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most; 512 unless said");
+  add_place(*app, "--load", a.load, "go on from a conversation that was saved");
+  app->add_flag("--context-shift", a.context_shift,
+                "where a model has no window, leave out the oldest turns when its context is full, and go on");
+  add_whole(*app, "-n,--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most; 512 unless said");
   add_sampling(*app, a.sampling, a.seed);
   app->add_flag("--json", a.json, "print a JSON object a line for each answer instead");
   app->add_flag("--verbose", a.verbose, "print speeds to standard error");
@@ -89,18 +94,19 @@ Command add_tokenize(CLI::App& parent) {
   const auto arguments = std::make_shared<TokenizeArguments>();
   TokenizeArguments& a = *arguments;
   CLI::Option* const tokenizer = add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model");
-  add_path(*app, "--model", a.folder, "a folder with a tokenizer.model, or a .gguf or packed file")
+  add_path(*app, "-m,--model", a.folder, "a folder with a tokenizer.model, or a .gguf or packed file")
       ->excludes(tokenizer);
-  add_text(*app, "--text", "--file", a.text, "the text, or the ids; standard input where neither is given");
+  add_text(*app, "--text", "-f,--file", a.text, "the text, or the ids; standard input where neither is given");
   CLI::Option* const decode = app->add_flag("--decode", a.decode, "take ids, print their text");
   app->add_flag("--bos", a.bos, "put BOS in front")->excludes(decode);
+  add_parse_special(*app, a.parse_special, "the text")->excludes(decode);
   app->add_flag("--pieces", a.pieces, "print a line for each token: its id, a tab, its piece")->excludes(decode);
   app->add_flag("--json", a.json, "print a JSON array, or a string with --decode");
   CLI::Option* const chat = add_path(*app, "--chat", a.chat_file,
                                      "a file of conversations, a JSON object a line: {\"messages\": [{\"role\": ..., "
                                      "\"content\": ...}, ...]}, - for standard input. Prints a line for each: the JSON "
                                      "array of its ids, or {\"error\": ...}");
-  for (const char* const other : {"--text", "--file", "--decode", "--bos", "--pieces"}) {
+  for (const char* const other : {"--text", "--file", "--decode", "--bos", "--pieces", "--parse-special"}) {
     chat->excludes(app->get_option(other));
   }
   add_template(*app, a.chat_template, "how --chat writes them down")->needs(chat);
@@ -123,14 +129,15 @@ Command add_logits(CLI::App& parent) {
       app->add_option("--tokens", a.tokens, "token ids, with commas between them")->type_name("IDS");
   CLI::Option* const tokens_file =
       add_path(*app, "--tokens-file", a.tokens_file, "a file that holds token ids, - for standard input");
-  add_text(*app, "--prompt", "--prompt-file", a.prompt, "a text instead. BOS is put in front of it");
+  add_text(*app, "-p,--prompt", "-f,--prompt-file", a.prompt, "a text instead. BOS is put in front of it");
   tokens->excludes(tokens_file);
   for (const char* const text : {"--prompt", "--prompt-file"}) {
     app->get_option(text)->excludes(tokens);
     app->get_option(text)->excludes(tokens_file);
   }
   app->add_flag("--no-bos", a.no_bos, "don't put BOS in front of the text");
-  add_path(*app, "--out", a.out, "the file to write")->required();
+  add_parse_special(*app, a.parse_special, "the text");
+  add_path(*app, "-o,--out", a.out, "the file to write, - for standard output")->required();
   app->add_flag("--json", a.json, "print what was written as a JSON object");
   return {app, [arguments] { run_logits(*arguments); }};
 }
@@ -142,17 +149,17 @@ Command add_perplexity(CLI::App& parent) {
   PerplexityArguments& a = *arguments;
   add_model(*app, a.model);
   add_adapter(*app, a.model);
-  add_text(*app, "--text", "--file", a.text,
+  add_text(*app, "--text", "-f,--file", a.text,
            "the text; standard input where neither is given. BOS is put in front of it");
-  app->add_option(
-         "--against", a.against,
-         "hold these formats of the weights, with commas between them, against F32: perplexities, and the mean "
-         "Kullback-Leibler divergence from its distributions; all: every one that the tool is compiled for")
+  add_name(*app, "--against", a.against,
+           "hold these formats of the weights, with commas between them, against F32: perplexities, and the mean "
+           "Kullback-Leibler divergence from its distributions; all: every one that the tool is compiled for")
       ->type_name("FORMATS");
   add_whole(*app, "--stride", a.stride, 1, INT32_MAX,
             "without a window, sequences of the context's length follow each other at this distance; half of the "
             "context unless said. With a window the text is one sequence");
   app->add_flag("--no-bos", a.no_bos, "don't put BOS in front of the text");
+  add_parse_special(*app, a.parse_special, "the text");
   app->add_flag("--json", a.json, "print one JSON object");
   return {app, [arguments] { run_perplexity(*arguments); }};
 }
@@ -174,14 +181,14 @@ Command add_evaluate(CLI::App& parent) {
   app->add_option("--pass-at", a.pass_at, "the k of pass@k, with commas between several; 1 unless said")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->check(CLI::Range(std::size_t{1}, std::size_t{1'000'000}))
+      ->check(whole_in(1, 1'000'000))
       ->type_name("K[,K...]")
       ->needs(results);
   add_whole(*app, "--shots", a.shots, 0, 1000, "examples of the file to show before each question; none unless said");
   add_template(*app, a.chat_template, "ask in conversations, as an Instruct model is to be", "plain texts");
   add_whole(*app, "--samples", a.samples, 1, 10000,
             "sample N answers to each question, and take that of the majority; the most probable one unless said");
-  add_whole(*app, "--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most; 256 unless said");
+  add_whole(*app, "-n,--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most; 256 unless said");
   add_sampling(*app, a.sampling, a.seed, 0);
   add_whole(*app, "--stride", a.stride, 1, INT32_MAX,
             "of texts longer than the context of a model without a window: see mistral perplexity");
@@ -205,16 +212,16 @@ Command add_moderate(CLI::App& parent) {
   add_model(*app, a.model);
   add_adapter(*app, a.model);
   add_template(*app, a.chat_template, "how the question is written down");
-  CLI::Option* const prompt = app->add_option("--prompt", a.prompt, "the prompt")->type_name("TEXT");
+  CLI::Option* const prompt = app->add_option("-p,--prompt", a.prompt, "the prompt")->type_name("TEXT");
   app->add_option("--answer", a.answer, "judge this answer to the prompt")->type_name("TEXT")->needs(prompt);
-  add_path(*app, "--file", a.file,
+  add_path(*app, "-f,--file", a.file,
            "texts instead, a JSON object a line: {\"prompt\": ..., \"answer\": ..., \"label\": ...}. With labels, says "
            "precision and recall")
       ->excludes(prompt);
   app->add_option("--threshold", a.threshold,
                   "hold a text for acceptable where that has at least this probability; where it is the most probable "
                   "unless said")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(CLI::Validator([](const std::string& text) { return why_not_number(text, 0.0, 1.0); }, ""))
       ->type_name("P");
   app->add_flag("--json", a.json, "print one JSON object, with what each text was found to be");
   return {app, [arguments] {
@@ -227,7 +234,7 @@ Command add_inspect(CLI::App& parent) {
   CLI::App* const app =
       parent.add_subcommand("inspect", "Say what a checkpoint is, which preset fits it, and the memory that it takes");
   const auto arguments = std::make_shared<InspectArguments>();
-  add_path(*app, "--model", arguments->folder, "the checkpoint: a folder, or a .gguf or packed file")->required();
+  add_path(*app, "-m,--model", arguments->folder, "the checkpoint: a folder, or a .gguf or packed file")->required();
   add_path(*app, "--tokenizer", arguments->tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
   app->add_flag("--verify", arguments->verify, "read a packed file whole, and hold it against its checksums");
   app->add_flag("--json", arguments->json, "print one JSON object");
@@ -238,23 +245,22 @@ Command add_quantize(CLI::App& parent) {
   CLI::App* const app = parent.add_subcommand("quantize", "Write a checkpoint's weights in another format");
   const auto arguments = std::make_shared<QuantizeArguments>();
   QuantizeArguments& a = *arguments;
-  add_path(*app, "model,--model", a.folder, "the checkpoint: a folder, or a .gguf file")->required();
+  add_path(*app, "model,-m,--model", a.folder, "the checkpoint: a folder, or a .gguf file")->required();
   app->add_option("--weights", a.weights,
                   "the format: f32, f16, bf16, q8_0, q6_k, q4_k, iq4_nl, q4_0, and, packed, nf4")
       ->required()
       ->type_name("FORMAT");
-  add_path(*app, "--out", a.out, "the file to write")->required();
+  add_path(*app, "-o,--out", a.out, "the file to write, - for standard output")->required();
   app->add_option_function<std::string>(
          "--to", [&a](const std::string& to) { a.packed = to == "packed"; },
          "gguf: for any program that reads GGUF (unless said); packed: as this one has it in memory, to start at once")
-      ->check(CLI::IsMember({"gguf", "packed"}))
+      ->transform(one_of({"gguf", "packed"}))
       ->type_name("gguf|packed");
   CLI::Option* const tokenizer =
       add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
   app->add_flag("--without-tokenizer", a.without_tokenizer, "write the model without a tokenizer")->excludes(tokenizer);
-  app->add_option("--preset", a.preset, "the preset to pack it for, where it isn't the one that fits")
-      ->type_name("NAME");
-  add_whole(*app, "--threads", a.threads, 1, 1024, "threads to run on; all processors unless said");
+  add_name(*app, "--preset", a.preset, "the preset to pack it for, where it isn't the one that fits");
+  add_whole(*app, "-t,--threads", a.threads, 1, 1024, "threads to run on; all processors unless said");
   app->add_flag("--json", a.json, "print what was written as a JSON object");
   return {app, [arguments] { run_quantize(*arguments); }};
 }
@@ -273,7 +279,7 @@ Command add_bench(CLI::App& parent) {
   BenchArguments& a = *arguments;
   const auto add_count = [app](const char* name, std::size_t& value, std::size_t least, const std::string& help) {
     app->add_option(name, value, help + "; " + std::to_string(value) + " unless said")
-        ->check(CLI::Range(least, std::size_t{100'000'000}))
+        ->check(whole_in(least, 100'000'000))
         ->type_name("N");
   };
   app->add_option("--config", a.config, "the preset (see: mistral presets)")->required()->type_name("NAME");
@@ -286,14 +292,14 @@ Command add_bench(CLI::App& parent) {
                   "timed in turn; 0 unless said")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->check(CLI::Range(std::size_t{0}, std::size_t{100'000'000}))
+      ->check(whole_in(0, 100'000'000))
       ->type_name("N[,N...]");
   CLI::Option* const sequences =
       app->add_option(
              "--sequences", a.sequences,
              "time forwards of a row of each of N sequences too, from depth 0; not timed unless said. With --finetune: "
              "sequences of a step")
-          ->check(CLI::Range(std::size_t{1}, std::size_t{512}))
+          ->check(whole_in(1, 512))
           ->type_name("N");
   CLI::Option* const finetune = app->add_flag(
       "--finetune", a.finetune,
@@ -311,12 +317,12 @@ Command add_bench(CLI::App& parent) {
           std::to_string(lookup_tokens) + " unless said) and without");
   lookup->excludes(finetune)->excludes(app->get_option("--depth"))->excludes(app->get_option("--sequences"));
   app->add_option("--rank", a.rank, "of the adapters beside all matrices; 32 unless said")
-      ->check(CLI::Range(std::size_t{1}, std::size_t{512}))
+      ->check(whole_in(1, 512))
       ->type_name("N")
       ->needs(finetune);
   add_count("--repeats", a.repeats, 1, "how often all are timed");
-  app->add_option("--threads", a.threads, "threads to run on; all processors unless said")
-      ->check(CLI::Range(std::size_t{1}, std::size_t{1024}))
+  app->add_option("-t,--threads", a.threads, "threads to run on; all processors unless said")
+      ->check(whole_in(1, 1024))
       ->type_name("N");
   app->add_flag("--json", a.json, "print one JSON object");
   return {app, [arguments] { run_bench(*arguments); }};
@@ -327,7 +333,7 @@ int fail(int code, std::string_view message) {
   return code;
 }
 
-// The arguments as CLI11 takes them: in reverse. It reads `--prompt=` as `--prompt` followed by its value.
+// The arguments as CLI11 is to have them: it reads `--prompt=` as `--prompt` followed by its value.
 std::vector<std::string> arguments_of(int argc, const char* const* argv) {
   std::vector<std::string> arguments;
   for (int i = 1; i < argc; ++i) {
@@ -338,32 +344,64 @@ std::vector<std::string> arguments_of(int argc, const char* const* argv) {
     arguments.push_back(std::move(argument));
     if (no_value) arguments.emplace_back();
   }
-  std::reverse(arguments.begin(), arguments.end());
   return arguments;
+}
+
+// `help` and `version` are asked for as commands too: what is asked for, as options.
+std::vector<std::string> without_habits(std::vector<std::string> arguments) {
+  if (arguments.empty()) return arguments;
+  if (arguments[0] == "version") arguments[0] = "--version";
+  if (arguments[0] != "help") return arguments;
+  if (arguments.size() == 1 || arguments[1].starts_with('-')) return {"--help"};
+  return {arguments[1], "--help"};
+}
+
+// What is to be said of a first argument that is no command: what probably was meant.
+std::string no_command(const std::string& name, std::span<const Command> commands) {
+  std::vector<std::string> names{"help", "version"};
+  for (const Command& command : commands) names.push_back(command.app->get_name());
+  constexpr std::pair<const char*, const char*> elsewhere[] = {
+      {"run", "generate"},     {"complete", "generate"}, {"completion", "generate"}, {"train", "finetune"},
+      {"lora", "finetune"},    {"sft", "finetune"},      {"eval", "evaluate"},       {"ppl", "perplexity"},
+      {"convert", "quantize"}, {"export", "quantize"},   {"info", "inspect"},        {"show", "inspect"},
+      {"encode", "tokenize"},  {"decode", "tokenize"},   {"list", "presets"},        {"models", "presets"},
+      {"benchmark", "bench"},  {"cli", "chat"}};
+  std::string line = "unknown command '" + printable(name, 40) + "'";
+  for (const auto& [theirs, ours] : elsewhere) {
+    if (name == theirs) return line + "; did you mean " + ours + "?";
+  }
+  return line + did_you_mean(name, names);
 }
 
 int run(int argc, const char* const* argv) {
   CLI::App app{"Mistral 7B, and models of its family, on the CPU", "mistral"};
-  app.set_version_flag("--version", "mistral " MISTRAL_TOOL_VERSION);
+  app.set_version_flag("-v,--version", "mistral " MISTRAL_TOOL_VERSION);
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
+  app.footer("mistral help COMMAND says what a command takes.");
   const Command commands[] = {add_generate(app),   add_chat(app),     add_tokenize(app), add_logits(app),
                               add_perplexity(app), add_evaluate(app), add_moderate(app), add_inspect(app),
                               add_quantize(app),   add_finetune(app), add_merge(app),    add_presets(app),
                               add_bench(app)};
+  const CLI::App* chosen = nullptr;
   const auto help_of = [&] {
-    std::string help = "mistral";
-    for (const CLI::App* parsed : app.get_subcommands()) help.append(" ").append(parsed->get_name());
-    return " (see: " + help + " --help)";
+    return " (see: mistral " + (chosen != nullptr ? chosen->get_name() + " " : "") + "--help)";
   };
+  const std::vector<std::string> arguments = without_habits(arguments_of(argc, argv));
   try {
-    const bool known = argc < 2 || argv[1][0] == '-' ||
-                       std::any_of(std::begin(commands), std::end(commands),
-                                   [&](const Command& command) { return command.app->check_name(argv[1]); });
-    if (!known) {
-      throw UsageError("unknown command '" + printable(argv[1], 40) + "'");
+    const std::string first = arguments.empty() ? std::string() : arguments[0];
+    if (!arguments.empty() && !first.starts_with('-')) {
+      for (const Command& command : commands) {
+        if (command.app->get_name() == first) chosen = command.app;
+      }
+      if (chosen == nullptr) throw UsageError(no_command(first, commands));
+      const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
+      const bool helps = std::find(rest.begin(), rest.end(), "--help") != rest.end() ||
+                         std::find(rest.begin(), rest.end(), "-h") != rest.end();
+      const std::string unknown = helps ? std::string() : unknown_option(*chosen, rest);
+      if (!unknown.empty()) throw UsageError(not_expected(*chosen, unknown));
     }
-    app.parse(arguments_of(argc, argv));
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // as CLI11 takes them: in reverse
     if (const std::string unused = simd::unused_instructions(); !unused.empty()) {
       std::fprintf(stderr, "built without %s, which this processor has (see: docs/instruction_sets.md)\n",
                    unused.c_str());
@@ -378,8 +416,17 @@ int run(int argc, const char* const* argv) {
     print(text.str());
     return 0;
   } catch (const CLI::RequiredError& error) {
-    if (!app.get_subcommands().empty()) return fail(2, error.what() + help_of());
-    return fail(2, "expected a command, got " + (argc < 2 ? "none" : "'" + printable(argv[1], 40) + "'") + help_of());
+    if (chosen != nullptr) return fail(2, error.what() + help_of());
+    std::string line =
+        "expected a command, got " + (arguments.empty() ? "none" : "'" + printable(arguments[0], 40) + "'");
+    if (arguments.empty()) return fail(2, line + help_of());
+    const std::string near = did_you_mean(arguments[0], {"--help", "--version"});
+    const bool of_generate = commands[0].app->get_option_no_throw(arguments[0]) != nullptr;
+    return fail(2,
+                line + (of_generate ? "; did you mean mistral generate " + arguments[0] + " ...?" : near) + help_of());
+  } catch (const CLI::ExtrasError& error) {
+    const std::vector<std::string> extras = chosen != nullptr ? chosen->remaining() : std::vector<std::string>();
+    return fail(2, (extras.empty() ? error.what() : not_expected(*chosen, extras[0])) + help_of());
   } catch (const CLI::ParseError& error) {
     return fail(2, error.what() + help_of());
   } catch (const UsageError& error) {

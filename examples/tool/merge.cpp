@@ -6,6 +6,7 @@
 #include <cctype>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -21,6 +22,7 @@
 #include "load.hpp"
 #include "model_files.hpp"
 #include "presets.hpp"
+#include "suggest.hpp"
 
 namespace mistral::tool {
 
@@ -50,9 +52,14 @@ const Format* find_format(std::string name) {
 const Format& format_of(const MergeArguments& a, const Checkpoint& checkpoint) {
   if (!a.weights.empty()) {
     if (const Format* const found = find_format(a.weights)) return *found;
-    std::string names;
-    for (const Format& f : formats) names.append(names.empty() ? "" : ", ").append(f.name);
-    throw UsageError("--weights: expected one of " + names + ", got '" + printable(a.weights, 40) + "'");
+    std::string list;
+    std::vector<std::string> names;
+    for (const Format& f : formats) {
+      list.append(list.empty() ? "" : ", ").append(f.name);
+      names.emplace_back(f.name);
+    }
+    throw UsageError("--weights: expected one of " + list + ", got '" + printable(a.weights, 40) + "'" +
+                     did_you_mean(a.weights, names));
   }
   const Format* const own = find_format(main_type(checkpoint));
   return own != nullptr && (own->in_folders || a.out.ends_with(".gguf")) ? *own : formats[0];

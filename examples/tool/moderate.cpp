@@ -108,7 +108,7 @@ void run_moderate(const ModerateArguments& arguments) {
   // All that can be wrong is looked at before the weights, which take long, are.
   const std::vector<LabelledText> texts =
       arguments.file.empty() ? std::vector<LabelledText>{{.text = {*arguments.prompt, arguments.answer}}}
-                             : read_labelled_texts(arguments.file);
+                             : read_labelled_texts(input_path(arguments.file));
   const AnyPreset& preset = choose_preset(arguments.model);
   const Tokenizer tokenizer = load_tokenizer(arguments.model, preset.info());
   const ChatTemplate chat_template = chat_template_named(arguments.chat_template, tokenizer);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -22,18 +23,32 @@ struct Command {
 
 CLI::Option* add_path(CLI::App& app, const std::string& name, std::string& path, const std::string& help);
 
+/// A path at which there is a file or a folder: `-`, which is standard input and output elsewhere, is none.
+CLI::Option* add_place(CLI::App& app, const std::string& name, std::string& path, const std::string& help);
+
+/// A name that may not be empty.
+CLI::Option* add_name(CLI::App& app, const std::string& name, std::string& value, const std::string& help);
+
+/// One of some names, in small or large letters: for Option::transform, which makes it that name.
+CLI::Validator one_of(std::vector<std::string> names);
+
 /// Why `text` is no whole number in [least, most]; empty where it is one.
 std::string why_not_whole(const std::string& text, std::uint64_t least, std::uint64_t most);
+
+/// That it is one.
+CLI::Validator whole_in(std::uint64_t least, std::uint64_t most);
 
 /// A whole number: CLI11 by itself takes -5 for one without a sign.
 template <class T>
 CLI::Option* add_whole(CLI::App& app, const std::string& name, T& value, std::uint64_t least, std::uint64_t most,
                        const std::string& help) {
-  const auto in_range = [=](const std::string& text) { return why_not_whole(text, least, most); };
-  return app.add_option(name, value, help)->check(CLI::Validator(in_range, ""))->type_name("N");
+  return app.add_option(name, value, help)->check(whole_in(least, most))->type_name("N");
 }
 
 CLI::Option* add_number(CLI::App& app, const std::string& name, float& value, const std::string& help);
+
+/// Why `text` is no number within [least, most]; empty where it is one.
+std::string why_not_number(const std::string& text, double least, double most);
 
 /// A number within bounds, both of them allowed.
 CLI::Option* add_number_in(CLI::App& app, const std::string& name, float& value, float least, float most,
@@ -62,6 +77,16 @@ CLI::Option* add_lookup(CLI::App& app, std::size_t& lookup, const std::string& h
 /// The chat template: "v1", "v3", or empty for the tokenizer's.
 CLI::Option* add_template(CLI::App& app, std::string& chat_template, const std::string& what,
                           const std::string& otherwise = "what the tokenizer is made for");
+
+/// `--parse-special`: control pieces that stand in `what` become control tokens.
+CLI::Option* add_parse_special(CLI::App& app, bool& parse_special, const std::string& what);
+
+/// The first of a command's arguments that looks like an option and is none of it; empty where there is none. CLI11
+/// would rather say that another option is missing.
+std::string unknown_option(const CLI::App& command, const std::vector<std::string>& arguments);
+
+/// What is to be said of an argument that a command doesn't take.
+std::string not_expected(const CLI::App& command, const std::string& argument);
 
 /// The commands that train, whose options are many (finetune_options.cpp).
 Command add_finetune(CLI::App& parent);

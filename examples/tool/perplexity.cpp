@@ -16,6 +16,7 @@
 #include "console.hpp"
 #include "load.hpp"
 #include "presets.hpp"
+#include "suggest.hpp"
 
 namespace mistral::tool {
 
@@ -90,7 +91,11 @@ std::vector<const AnyPreset*> compared_presets(const std::string& list, const Mo
   };
   const AnyPreset* const reference = find("F32");
   std::string names;
-  for (const AnyPreset* preset : known) names.append(names.empty() ? "" : ", ").append(preset->info().weights);
+  std::vector<std::string> formats{"all"};
+  for (const AnyPreset* preset : known) {
+    names.append(names.empty() ? "" : ", ").append(preset->info().weights);
+    formats.emplace_back(preset->info().weights);
+  }
   if (reference == nullptr) {
     throw UsageError("--against: expected a model that this tool is compiled for in F32, got one in " + names);
   }
@@ -108,7 +113,8 @@ std::vector<const AnyPreset*> compared_presets(const std::string& list, const Mo
     }
     const AnyPreset* const preset = find(format);
     if (preset == nullptr) {
-      throw UsageError("--against: expected all, or some of " + names + ", got '" + printable(format, 40) + "'");
+      throw UsageError("--against: expected all, or some of " + names + ", got '" + printable(format, 40) + "'" +
+                       did_you_mean(format, formats));
     }
     add(preset);
   }
@@ -166,7 +172,8 @@ void run_perplexity(const PerplexityArguments& arguments) {
               : std::vector<const AnyPreset*>{&preset};
   const PresetInfo& info = compared.front()->info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
-  const std::vector<TokenId> tokens = prompt_ids(tokenizer, text_of(arguments.text, "text"), arguments.no_bos, true);
+  const std::vector<TokenId> tokens =
+      prompt_ids(tokenizer, text_of(arguments.text, "text"), {arguments.no_bos, arguments.parse_special, true});
   (void)text_pieces(tokens.size(), info.config, arguments.stride);  // refused before the weights are loaded
 
   const Threads threads(arguments.model.threads);

@@ -8,6 +8,7 @@
 #include <mistral/core/number_text.hpp>
 
 #include "commands.hpp"
+#include "suggest.hpp"
 
 namespace mistral::tool {
 
@@ -39,9 +40,9 @@ const AnyPreset* find_preset(std::string_view name) {
   return nullptr;
 }
 
-std::string preset_names() {
-  std::string names;
-  for (const AnyPreset* preset : presets()) names.append(names.empty() ? "" : ", ").append(preset->info().name);
+std::vector<std::string> all_preset_names() {
+  std::vector<std::string> names;
+  for (const AnyPreset* preset : presets()) names.emplace_back(preset->info().name);
   return names;
 }
 
@@ -118,22 +119,29 @@ std::string why_none_fits(const CheckpointConfig& checkpoint, std::string_view w
   }
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.differences.size() < b.differences.size(); });
-  std::string line = "no preset fits:";
-  constexpr std::size_t few = 3;  // so many differences are shown with their values; of more, the fields alone
-  for (const Candidate& candidate : candidates) {
-    line.append(&candidate == candidates.data() ? " " : "; ")
-        .append(candidate.preset->info().name)
-        .append(" differs in");
-    for (const Difference& d : candidate.differences) {
-      line.append(&d == candidate.differences.data() ? " " : ", ").append(d.field);
-      if (candidate.differences.size() > few) continue;
-      line.append(" (").append(d.preset).append(", here ").append(d.checkpoint).append(")");
-    }
-  }
-  line.append("; to add a preset, add a line to examples/tool/presets.txt and build again");
   const Candidate& nearest = candidates[0];
+  std::string line = "no preset fits: ";
   if (nearest.differences.size() == 1 && nearest.differences[0].field == "window_size") {
-    line.append("; to go by another window, pass --preset ").append(nearest.preset->info().name);
+    line.append("pass --preset ").append(nearest.preset->info().name).append(" to go by its window instead, or ");
+  }
+  line += "add a line for it to examples/tool/presets.txt and build again; the nearest: ";
+  constexpr std::size_t few = 3;  // so many presets are named, and so many of a preset's differences
+  const auto described = [=](const std::vector<Difference>& all) {
+    std::string text = " differs in";
+    for (std::size_t i = 0; i < std::min(all.size(), few); ++i) {
+      text.append(i == 0 ? " " : ", ").append(all[i].field);
+      if (all.size() <= few) text.append(" (").append(all[i].preset).append(", here ").append(all[i].checkpoint) += ")";
+    }
+    if (all.size() > few) text.append(" and ").append(std::to_string(all.size() - few)).append(" more fields");
+    return text;
+  };
+  std::vector<std::string> said;
+  for (const Candidate& candidate : candidates) {
+    const std::string text = described(candidate.differences);
+    // another format of a shape says no more
+    if (said.size() == few || std::find(said.begin(), said.end(), text) != said.end()) continue;
+    line.append(said.empty() ? "" : "; ").append(candidate.preset->info().name).append(text);
+    said.push_back(text);
   }
   return line;
 }
@@ -141,7 +149,8 @@ std::string why_none_fits(const CheckpointConfig& checkpoint, std::string_view w
 const AnyPreset& choose_preset(const std::string& folder, const std::string& name, std::string_view weights) {
   if (!name.empty()) {
     if (const AnyPreset* preset = find_preset(name)) return *preset;
-    throw UsageError("--preset: expected one of " + preset_names() + ", got '" + printable(name) + "'");
+    throw UsageError("--preset: expected one of those that mistral presets lists, got '" + printable(name) + "'" +
+                     did_you_mean(name, all_preset_names()));
   }
   const CheckpointConfig checkpoint = CheckpointConfig::read(folder);
   const std::string format = weights.empty() ? only_format(folder) : std::string(weights);
@@ -157,13 +166,9 @@ const AnyPreset& choose_trainable(const std::string& folder, const std::string& 
     const AnyPreset* const other = fitting_preset(folder, CheckpointConfig::read(folder), format, true);
     if (other != nullptr) return *other;
   }
-  std::string names;
-  for (const AnyPreset* known : presets()) {
-    if (known->training() != nullptr) names.append(names.empty() ? "" : ", ").append(known->info().name);
-  }
   throw Error("trainer", "preset " + std::string(preset.info().name),
-              "one that is compiled for training (" + (names.empty() ? "there is none" : names) +
-                  "; its line in examples/tool/presets.txt says 'train')",
+              "one that is compiled for training (write 'train' in its line of examples/tool/presets.txt, and build "
+              "again)",
               "one that is not");
 }
 

@@ -19,8 +19,8 @@ std::span<const AnyPreset* const> presets();
 /// The preset of that name, null where there is none.
 const AnyPreset* find_preset(std::string_view name);
 
-/// `mistral-7b-v0.1, tiny`
-std::string preset_names();
+/// `mistral-7b-v0.1`, `tiny`, ...
+std::vector<std::string> all_preset_names();
 
 /// The fields of a config as text, by their names in ModelConfig.
 using Fields = std::vector<std::pair<std::string_view, std::string>>;
@@ -41,7 +41,7 @@ std::vector<Difference> differences(const ModelConfig& preset, const CheckpointC
 const AnyPreset* fitting_preset(const std::string& folder, const CheckpointConfig& checkpoint,
                                 std::string_view weights = "", bool trainable = false);
 
-/// Why none fits, and what to do about it: one line.
+/// That none fits, what to do about it, and in what the nearest ones differ: one line.
 std::string why_none_fits(const CheckpointConfig& checkpoint, std::string_view weights = "");
 
 /// The format that a checkpoint can be loaded in: a packed file's own, empty for others, which go into any.

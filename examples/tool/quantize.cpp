@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cctype>
 #include <iterator>
+#include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -16,6 +18,7 @@
 #include "load.hpp"
 #include "model_files.hpp"
 #include "presets.hpp"
+#include "suggest.hpp"
 
 namespace mistral::tool {
 
@@ -36,12 +39,15 @@ constexpr Format formats[] = {format<F32>,  format<F16>,    format<BF16>, format
 
 const Format& format_of(std::string name) {
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
-  std::string names;
+  std::string list;
+  std::vector<std::string> names;
   for (const Format& candidate : formats) {
     if (candidate.name == name) return candidate;
-    names.append(names.empty() ? "" : ", ").append(candidate.name);
+    list.append(list.empty() ? "" : ", ").append(candidate.name);
+    names.emplace_back(candidate.name);
   }
-  throw UsageError("--weights: expected one of " + names + ", got '" + printable(name, 40) + "'");
+  throw UsageError("--weights: expected one of " + list + ", got '" + printable(name, 40) + "'" +
+                   did_you_mean(name, names));
 }
 
 void report(const QuantizeArguments& arguments, std::string_view format, std::uint64_t bytes,
@@ -55,18 +61,20 @@ void report(const QuantizeArguments& arguments, std::string_view format, std::ui
     json["in_f16"] = in_f16;
     return print(json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
   }
-  std::string text = printable(arguments.out, 1000) + ": " + bytes_text(static_cast<std::size_t>(bytes)) +
-                     " of tensors in " + std::string(format);
+  std::string text = (arguments.out == "-" ? "standard output" : printable(arguments.out, 1000)) + ": " +
+                     bytes_text(static_cast<std::size_t>(bytes)) + " of tensors in " + std::string(format);
   std::string names;
   for (const std::string& name : in_f16) names.append(names.empty() ? "" : ", ").append(name);
   if (!names.empty()) text += "; in F16, for their rows are no whole blocks: " + names;
-  print(text + "\n");
+  // nothing but the file goes to standard output where that is the file
+  arguments.out == "-" ? note(text + "\n") : print(text + "\n");
 }
 
 }  // namespace
 
 void run_quantize(const QuantizeArguments& arguments) {
   const Format& format = format_of(arguments.weights);
+  const std::string out = output_path(arguments.out, arguments.json);
   const Threads threads(arguments.threads);
   if (!arguments.packed) {
     if (!arguments.preset.empty()) throw UsageError("--preset: expected --to packed with it");
@@ -80,8 +88,7 @@ void run_quantize(const QuantizeArguments& arguments) {
                          static_cast<std::size_t>(checkpoint.config().vocab_size), arguments.without_tokenizer)
             .gguf();
     Progress progress("writing " + std::string(format.name), 1);
-    const GgufWritten written =
-        format.write(checkpoint, arguments.out, last_part(arguments.folder), metadata, progress.hook());
+    const GgufWritten written = format.write(checkpoint, out, last_part(arguments.folder), metadata, progress.hook());
     return report(arguments, format.name, written.bytes, written.in_f16);
   }
 
@@ -104,7 +111,7 @@ void run_quantize(const QuantizeArguments& arguments) {
   const std::unique_ptr<AnyModel> model = load_model(source, preset);
   {
     Progress progress("packing " + bytes_text(info.weight_bytes), 1);
-    model->save_packed(arguments.out, std::as_bytes(std::span(carried)), progress.hook());
+    model->save_packed(out, std::as_bytes(std::span(carried)), progress.hook());
   }
   report(arguments, format.name, info.weight_bytes, {});
 }

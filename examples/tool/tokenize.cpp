@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -23,36 +24,61 @@ std::string dump(const nlohmann::json& json) {
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-// A line of output for every line of input. A conversation that its template refuses is a result; a line that holds no
-// conversation is a fault of the file, which all the lines behind it need not suffer from: the first is thrown at the
-// end.
+// A line of output for every conversation. One that its template refuses is a result; a line that holds no conversation
+// is a fault of the file, which all the lines behind it need not suffer from: the first is thrown at the end.
+class ChatPrinter {
+ public:
+  ChatPrinter(const Tokenizer& tokenizer, ChatTemplate chat_template)
+      : tokenizer_(tokenizer), template_(chat_template) {
+    encode_chat(tokenizer, chat_template, {{"user", ""}});  // a tokenizer that doesn't fit is no fault of a line's
+  }
+
+  template <class Parse>
+  void add(const Parse& parse) {
+    std::optional<ChatRequest> request;
+    try {
+      request = parse();
+      lines_ += dump(encode_chat(tokenizer_, template_, request->messages, request->options));
+    } catch (const Error& error) {
+      lines_ += dump({{"error", error.what()}});
+      if (!request && !fault_) fault_ = error;
+    }
+    if (lines_.size() >= std::size_t{1} << 16) print(std::exchange(lines_, {}));  // few writes, and little memory
+  }
+
+  void end() {
+    print(lines_);
+    if (fault_) throw *fault_;
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  ChatTemplate template_;
+  std::string lines_;
+  std::optional<Error> fault_;
+};
+
 void print_chats(const Tokenizer& tokenizer, const TokenizeArguments& arguments) {
-  const ChatTemplate chat_template = chat_template_named(arguments.chat_template, tokenizer);
-  encode_chat(tokenizer, chat_template, {{"user", ""}});  // a tokenizer that doesn't fit is no fault of a line's
+  ChatPrinter printer(tokenizer, chat_template_named(arguments.chat_template, tokenizer));
   const std::string name = arguments.chat_file == "-" ? "standard input" : printable(arguments.chat_file, 900);
-  const std::string file = read_all(arguments.chat_file, "chat");
-  std::string lines;
-  std::optional<Error> fault;
+  const std::string file = read_text(arguments.chat_file, "chat");
+  const std::size_t begin = file.find_first_not_of(" \t\r\n");
+  if (begin != std::string::npos && file[begin] == '[') {  // one array: as a field, whose name errors leave out
+    const std::string object = "{\"\": " + file + "}";
+    for (const JsonObject& chat : JsonObject::parse(std::as_bytes(std::span(object)), "chat", name).objects("")) {
+      printer.add([&] { return parse_chat(chat); });
+    }
+    return printer.end();
+  }
   std::size_t number = 0;
   for (std::string_view rest = file; !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    // a file of another form is at fault as a whole
-    if (lines.empty()) refuse_json_over_lines(line, "chat", name + ": line " + std::to_string(number));
-    std::optional<ChatRequest> request;
-    try {
-      request = parse_chat(line, name + ": line " + std::to_string(number));
-      lines += dump(encode_chat(tokenizer, chat_template, request->messages, request->options));
-    } catch (const Error& error) {
-      lines += dump({{"error", error.what()}});
-      if (!request && !fault) fault = error;
-    }
-    if (lines.size() >= std::size_t{1} << 16) print(std::exchange(lines, {}));  // few writes, and little memory
+    printer.add([&] { return parse_chat(line, name + ": line " + std::to_string(number)); });
   }
-  print(lines);
-  if (fault) throw *fault;
+  printer.end();
 }
 
 }  // namespace
@@ -60,17 +86,17 @@ void print_chats(const Tokenizer& tokenizer, const TokenizeArguments& arguments)
 void run_tokenize(const TokenizeArguments& arguments) {
   const Tokenizer tokenizer = load_tokenizer(arguments.tokenizer, arguments.folder);
   if (!arguments.chat_file.empty()) return print_chats(tokenizer, arguments);
-  const std::string text = text_of(arguments.text, "tokenize");
   if (arguments.decode) {
-    const std::string decoded = tokenizer.decode(parse_ids(text));
+    const std::string decoded = tokenizer.decode(parse_ids(text_of(arguments.text, "tokenize")));
     return print(arguments.json ? dump(decoded) : decoded + "\n");
   }
 
-  std::vector<TokenId> ids = tokenizer.encode(text);
-  if (arguments.bos) {
-    if (tokenizer.bos_id() < 0) throw Error("tokenizer", "--bos", "a tokenizer with a BOS piece", "one without");
-    ids.insert(ids.begin(), tokenizer.bos_id());
+  if (arguments.bos && tokenizer.bos_id() < 0) {
+    throw Error("tokenizer", "--bos", "a tokenizer with a BOS piece", "one without");
   }
+  std::vector<TokenId> ids =
+      tokenizer.encode(bytes_of(arguments.text, "tokenize"), {.parse_special = arguments.parse_special});
+  if (arguments.bos && (ids.empty() || ids.front() != tokenizer.bos_id())) ids.insert(ids.begin(), tokenizer.bos_id());
   if (!arguments.pieces) return print(arguments.json ? dump(ids) : ids_text(ids) + "\n");
   if (arguments.json) {
     nlohmann::json json = nlohmann::json::array();

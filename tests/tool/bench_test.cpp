@@ -121,7 +121,8 @@ TEST_CASE("bench refuses what a preset doesn't hold") {
       "mistral: error: --depth, --prompt-tokens: expected at most 512 tokens in all for a model without a window, got "
       "564 (see: mistral bench --help)\n");
   CHECK(error_of({"--config", "tiny", "--weights", "q1_0"})
-            .starts_with("mistral: error: --config tiny --weights q1_0: no such preset is compiled in (there are "));
+            .starts_with(
+                "mistral: error: --config tiny --weights q1_0: no such preset is compiled in (see: mistral presets)"));
   CHECK(error_of({"--config", "tiny", "--depth", "8,x"}).starts_with("mistral: error: --depth: "));
   CHECK(error_of({"--config", "stories-260k-bf16", "--finetune"})
             .starts_with("mistral: error: --finetune: preset stories-260k-bf16 isn't compiled for training"));

@@ -216,6 +216,8 @@ TEST_CASE("chat says what it can't do, by one line, and what is said in vain is 
   };
   check("/dance\n", {}, 1, "[chat] the command: expected /reset, /system, /save, /load, /help or /exit, got /dance");
   check("/save\n", {}, 1, "[chat] /save: expected a file, got none");
+  check("/save -\n", {}, 1,
+        "[chat] /save: expected a file, for messages come and go by standard input and output, got -");
   check("/load " + scratch.path("none") + "\n", {}, 1,
         "[chat] " + scratch.path("none") + ": cannot open: No such file or directory");
   check("", {"--load", scratch.write("bad", "{}")}, 1,
@@ -283,11 +285,130 @@ TEST_CASE("without a window a conversation ends with the context, and says so") 
   for (int i = 0; i < 40; ++i) in += "Tell me a story.\n";
   const Run run = run_tool({"chat", "--model", model, "--temperature", "0", "--max-tokens", "40"}, {.in = in});
   CHECK(run.exit_code == 1);
-  CHECK(run.err.starts_with("mistral: error: [session] full attention (window_size = 0) at position "));
+  CHECK(run.err.starts_with(
+      "mistral: error: [chat] begin anew by /reset, or start with --context-shift, which leaves out the oldest turns: "
+      "expected a conversation of at most the 512 tokens of the context of stories-260k, which has no window, got "));
   CHECK(run.err.find('\n') == run.err.size() - 1);
   const Run windowed = run_tool(
       {"chat", "--model", model, "--preset", "stories-260k-w24", "--temperature", "0", "--max-tokens", "40", "--json"},
       {.in = in});
   CHECK(windowed.exit_code == 0);
   CHECK(windowed.err == "");
+}
+
+TEST_CASE("with --context-shift a conversation goes on past the context, says so, and is saved whole") {
+  const std::string model = mistral::test::stories();
+  if (mistral::test::tool_path() == nullptr || model.empty()) return;
+  const Scratch scratch;
+  std::string in;
+  for (int i = 0; i < 30; ++i) in += "Tell me a story.\n";
+  const Run run = run_tool({"chat", "--model", model, "--temperature", "0", "--max-tokens", "40", "--json", "--system",
+                            "Be brief.", "--context-shift"},
+                           {.in = in + "/save " + scratch.path("all.json") + "\n"});
+  CHECK(run.exit_code == 0);
+  std::size_t shifts = 0, lines = 0;
+  json messages = json::array({message("system", "Be brief.")});
+  json shown = messages;  // what the model is still shown
+  std::istringstream answers_made(run.out);
+  for (std::string line; std::getline(answers_made, line); ++lines) {
+    const json answer = json::parse(line);
+    const auto left_out = answer["left_out_turns"].get<std::size_t>();
+    shown.erase(shown.begin() + 1, shown.begin() + 1 + static_cast<std::ptrdiff_t>(2 * left_out));
+    if (left_out > 0) ++shifts;
+    shown.push_back(message("user", "Tell me a story."));
+    messages.push_back(shown.back());
+    const Ids ids = template_ids(shown, model);
+    const auto seen = answer["seen"].get<std::size_t>();
+    REQUIRE(seen < ids.size());
+    CHECK(answer["prompt_tokens"] == Ids(ids.begin() + static_cast<std::ptrdiff_t>(seen), ids.end()));
+    CHECK(ids.size() + 40 <= 512);
+    shown.push_back(message("assistant", answer["text"].get<std::string>()));
+    messages.push_back(shown.back());
+  }
+  CHECK(lines == 30);
+  CHECK(shifts >= 2);
+  CHECK(json::parse(scratch.read("all.json")) == json{{"messages", messages}});
+  std::size_t notes = 0;
+  std::istringstream said(run.err);
+  for (std::string line; std::getline(said, line); ++notes) {
+    CHECK(line.starts_with("mistral: the context of 512 tokens is full: the oldest "));
+    CHECK(line.ends_with(" left out from here on, the system prompt stays"));
+  }
+  CHECK(notes == shifts);
+
+  // a question that is too long by itself is refused in either way, and says that no reset would help
+  std::string words;
+  for (int i = 0; i < 600; ++i) words += "cat ";
+  for (const Arguments& more : {Arguments{}, Arguments{"--context-shift"}}) {
+    const Run refused = run_tool(with({"chat", "--model", model}, more), {.in = words + "\n"});
+    CHECK(refused.exit_code == 1);
+    CHECK(refused.err.starts_with(
+        "mistral: error: [chat] the question: expected at most the 512 tokens of the context, "));
+  }
+  // where there is a window, there is nothing to shift
+  const std::vector<json> windowed = answers("She was\n", {"--context-shift"});
+  CHECK(windowed.at(0)["left_out_turns"] == 0);
+}
+
+TEST_CASE("lines that end in CR LF, behind a byte order mark, are those that end in LF") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Scratch scratch;
+  const auto talk = [&](const std::string& end, const std::string& begin, const std::string& file) {
+    std::string in = begin;
+    for (const std::string& line :
+         {std::string("/system Be kind."), std::string("She \\"), std::string("was"), "/save " + scratch.path(file),
+          std::string("/reset"), std::string("a\rb"), std::string("/exit")}) {
+      in += line + end;
+    }
+    return answers(in);
+  };
+  const std::vector<json> lf = talk("\n", "", "lf.json"), crlf = talk("\r\n", "\xef\xbb\xbf", "crlf.json");
+  REQUIRE(lf.size() == 2);
+  REQUIRE(crlf.size() == 2);
+  for (std::size_t i = 0; i < 2; ++i) {
+    CHECK(crlf[i]["prompt_tokens"] == lf[i]["prompt_tokens"]);
+    CHECK(crlf[i]["tokens"] == lf[i]["tokens"]);
+  }
+  CHECK(scratch.read("crlf.json") == scratch.read("lf.json"));
+  CHECK(json::parse(scratch.read("lf.json"))["messages"][1]["content"] == "She \nwas");
+}
+
+TEST_CASE("on a terminal a full context ends no chat: /reset begins anew") {
+  const std::string model = mistral::test::stories();
+  if (mistral::test::tool_path() == nullptr || model.empty()) return;
+  int terminal = -1;
+  const ::pid_t child = ::forkpty(&terminal, nullptr, nullptr, nullptr);
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::execl(mistral::test::tool_path(), "mistral", "chat", "--model", model.c_str(), "--temperature", "0",
+            "--max-tokens", "1000", static_cast<const char*>(nullptr));
+    ::_exit(127);
+  }
+  std::string shown;
+  const auto read_until = [&](const std::string& text) {
+    while (shown.find(text) == std::string::npos) {
+      ::pollfd ready{.fd = terminal, .events = POLLIN, .revents = 0};
+      char block[4096];
+      const auto count = ::poll(&ready, 1, 30'000) == 1 ? ::read(terminal, block, sizeof block) : -1;
+      if (count <= 0) return false;
+      shown.append(block, static_cast<std::size_t>(count));
+    }
+    shown.erase(0, shown.find(text) + text.size());
+    return true;
+  };
+  const auto type = [&](std::string_view text) {
+    return ::write(terminal, text.data(), text.size()) == static_cast<::ssize_t>(text.size());
+  };
+  CHECK(read_until("> "));
+  CHECK(type("Tell me a story.\n"));
+  CHECK(read_until("(ended by: context; /reset begins anew, --context-shift leaves out the oldest turns)"));
+  CHECK(type("More.\n"));
+  CHECK(read_until("mistral: error: [chat] begin anew by /reset, or start with --context-shift"));
+  CHECK(type("/reset\nMore.\n"));
+  CHECK(read_until("(ended by: context"));
+  CHECK(type("/exit\n"));
+  Run run;
+  mistral::test::wait_for(child, run);
+  CHECK(run.exit_code == 0);
+  ::close(terminal);
 }

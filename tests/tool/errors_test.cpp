@@ -50,7 +50,8 @@ TEST_CASE("a wrong command line") {
   check_error({"generate", "--model", "m", "--loud"}, 2,
               "The following argument was not expected: --loud (see: mistral generate --help)");
   check_error({"generate", "--model", "m", "text"}, 2,
-              "The following argument was not expected: text (see: mistral generate --help)");
+              "The following argument was not expected: text; a prompt is given by --prompt (see: mistral generate "
+              "--help)");
   check_error({"generate", "--model", "m", "--prompt", "a", "--prompt-file", "b"}, 2,
               "--prompt excludes --prompt-file (see: mistral generate --help)");
   check_error({"generate", "--model", "m", "--prompt", "a", "--preset", "none", "--prompt", "b"}, 2,
@@ -96,6 +97,92 @@ TEST_CASE("a wrong value of an option") {
               "--prompt-file: expected a path, got nothing" + help);
   check_error({"logits", "--model", "m", "--tokens", "1", "--out", ""}, 2,
               "--out: expected a path, got nothing (see: mistral logits --help)");
+}
+
+TEST_CASE("what is misspelt is named before what is missing, with what was probably meant") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const std::string unknown = "The following argument was not expected: ";
+  const auto check = [&](std::vector<std::string> arguments, const std::string& message) {
+    const std::string help = " (see: mistral " + arguments[0] + " --help)";
+    check_error(arguments, 2, message + help);
+  };
+  check({"generate", "--modle", "m", "--prompt", "x"}, unknown + "--modle; did you mean --model?");
+  check({"generate", "--modle=m", "--prompt", "x"}, unknown + "--modle; did you mean --model?");
+  check({"generate", "--prompt", "--modle", "--temprature", "0"},
+        unknown + "--temprature; did you mean --temperature?");
+  check({"generate", "-m", "m", "--max_tokens", "3"}, unknown + "--max_tokens; did you mean --max-tokens?");
+  check({"generate", "-m", "m", "--n-predict", "3"}, unknown + "--n-predict; did you mean --max-tokens?");
+  check({"generate", "-m", "m", "-n", "3", "-ngl", "99"}, unknown + "-ngl; all runs on the processor");
+  check({"generate", "-m", "m", "-c", "4096"}, unknown + "-c; the context is the model's, or its preset's");
+  check({"generate", "--xyzzy"}, unknown + "--xyzzy");
+  check({"chat", "--prompt", "hi"}, unknown + "--prompt");
+  check({"finetune", "--lr", "1e-4"}, unknown + "--lr; did you mean --learning-rate?");
+  check({"finetune", "--lora_r", "8"}, unknown + "--lora_r; did you mean --rank?");
+  check({"quantize", "m", "--outfile", "o"}, unknown + "--outfile; did you mean --out?");
+  check({"quantize", "m", "--weights", "q4_O", "--out", "o"},
+        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'Q4_O'; did you mean Q4_K "
+        "or Q4_0?");
+  check({"quantize", "m", "--weights", "q4_0", "--out", "o", "--to", "ggfu"},
+        "--to: ggfu not in {gguf,packed}; did you mean gguf?");
+  check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--weights", "nf5"},
+        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, Q4_0, IQ4_NL, NF4, got 'nf5'; did you mean NF4?");
+  check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--schedule", "cosin"},
+        "--schedule: cosin not in {constant,linear,cosine}; did you mean cosine?");
+  check({"generate", "-m", "m", "-p", "x", "--preset", "tinny"},
+        "--preset: expected one of those that mistral presets lists, got 'tinny'; did you mean tiny?");
+  check({"generate", "-m", "m", "-p", "x", "--preset", ""}, "--preset: expected a name, got nothing");
+  check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--weights="}, "--weights: expected a name, got nothing");
+  check({"generate", "-m", "m", "-p", "x", "--max-tokens", "64.0"},
+        "--max-tokens: expected a whole number of 0 ... 9223372036854775807, got '64.0'; did you mean 64?");
+  check({"generate", "-m", "m", "-p", "x", "--temperature", "0,7"},
+        "--temperature: expected a number, got '0,7'; did you mean 0.7?");
+  check({"moderate", "-m", "m", "-p", "x", "--threshold", "nan"},
+        "--threshold: expected a number of 0 ... 1, got 'nan'");
+
+  const std::string see = " (see: mistral --help)";
+  check_error({"genrate", "--model", "m"}, 2, "unknown command 'genrate'; did you mean generate?" + see);
+  check_error({"help", "genrate"}, 2, "unknown command 'genrate'; did you mean generate?" + see);
+  check_error({"train"}, 2, "unknown command 'train'; did you mean finetune?" + see);
+  check_error({"--vesion"}, 2, "expected a command, got '--vesion'; did you mean --version?" + see);
+  check_error({"-m", "m", "-p", "x"}, 2, "expected a command, got '-m'; did you mean mistral generate -m ...?" + see);
+}
+
+TEST_CASE("standard output is an output where bytes can stream to it, and no file is called - anywhere") {
+  const std::string tiny = mistral::test::tiny_model(), stories = mistral::test::stories();
+  if (missing(tiny)) return;
+  const std::string no_place =
+      ": expected a path, got -, and standard input and output can't be it (./- is a file of that name)";
+  check_error({"finetune", "-m", "m", "--data", "d", "--out", "-"}, 2,
+              "--out" + no_place + " (see: mistral finetune --help)");
+  check_error({"merge", "-m", "m", "--adapter", "a", "--out", "-"}, 2,
+              "--out" + no_place + " (see: mistral merge --help)");
+  check_error({"generate", "-m", "m", "-p", "x", "--state", "-"}, 2,
+              "--state" + no_place + " (see: mistral generate --help)");
+  check_error({"chat", "-m", "m", "--load", "-"}, 2, "--load" + no_place + " (see: mistral chat --help)");
+  check_error({"logits", "-m", tiny, "--tokens", "1", "--out", "-", "--json"}, 2,
+              "--json: expected a file by --out with it, got -, where nothing else is printed (see: mistral logits "
+              "--help)");
+  const Scratch scratch;
+  const std::vector<std::string> logits{"logits", "-m", tiny, "--tokens", "1,2,3", "-o"};
+  const auto to = [](std::vector<std::string> arguments, const std::string& out) {
+    arguments.push_back(out);
+    return run_tool(arguments);
+  };
+  REQUIRE(to(logits, scratch.path("l.npy")).exit_code == 0);
+  const Run streamed = to(logits, "-");
+  CHECK(streamed.exit_code == 0);
+  CHECK(streamed.err == "");
+  CHECK(streamed.out == scratch.read("l.npy"));
+  if (missing(stories)) return;
+  for (const std::string kind : {"gguf", "packed"}) {
+    const std::vector<std::string> quantize{"quantize", stories, "--weights", "f32", "--to", kind, "-o"};
+    REQUIRE(to(quantize, scratch.path("q")).exit_code == 0);
+    const Run run = to(quantize, "-");
+    CHECK(run.exit_code == 0);
+    CHECK(run.out == scratch.read("q"));
+    CHECK(run.err.starts_with("standard output: "));
+  }
+  CHECK_FALSE(std::filesystem::exists("-"));
 }
 
 TEST_CASE("a preset that there isn't") {
@@ -144,10 +231,14 @@ TEST_CASE("a checkpoint that no preset fits, or not the one that is named") {
     const Run run = run_tool(arguments);
     CHECK(run.exit_code == 1);
     CHECK(run.out == "");
-    CHECK(run.err.starts_with("mistral: error: [checkpoint] " + w1 + ": no preset fits: "));
-    CHECK(run.err.find("tiny differs in dim, n_layers, head_dim, ") != std::string::npos);
-    CHECK(run.err.find("; to add a preset, add a line to examples/tool/presets.txt and build again\n") !=
-          std::string::npos);
+    CHECK(run.err.starts_with("mistral: error: [checkpoint] " + w1 +
+                              ": no preset fits: add a line for it to examples/tool/presets.txt and build again; "));
+    CHECK(run.err.find(" more fields") != std::string::npos);
+    std::size_t named = 0;
+    for (std::size_t i = 0; (i = run.err.find(" differs in ", i)) != std::string::npos; ++i) ++named;
+    CHECK(named > 0);
+    CHECK(named <= 3);
+    CHECK(run.err.size() < w1.size() + 400);
     CHECK(run.err.find('\n') == run.err.size() - 1);
   }
   check_error({"logits", "--model", w1, "--preset", "tiny", "--tokens", "1", "--out", "/dev/null"}, 1,
@@ -161,8 +252,10 @@ TEST_CASE("a checkpoint that no preset fits, or not the one that is named") {
   std::vector<std::string> arguments{"logits", "--model", scratch.path("w9"), "--tokens", "1", "--out", "/dev/null"};
   const Run run = run_tool(arguments);
   CHECK(run.exit_code == 1);
-  CHECK(run.err.find(": no preset fits: tiny differs in window_size (8, here 9); ") != std::string::npos);
-  CHECK(run.err.ends_with("; to go by another window, pass --preset tiny\n"));
+  CHECK(run.err.find(": no preset fits: pass --preset tiny to go by its window instead, or add a line for it to ") !=
+        std::string::npos);
+  CHECK(run.err.find("; the nearest: tiny differs in window_size (8, here 9); ") != std::string::npos);
+  CHECK(run.err.find("tiny-bf16") == std::string::npos);  // the same shape again says no more
   arguments.insert(arguments.end(), {"--preset", "tiny"});
   CHECK(run_tool(arguments).exit_code == 0);
 }
@@ -304,6 +397,29 @@ TEST_CASE("help and the version are no errors") {
   const Run version = run_tool({"--version"});
   CHECK(version.exit_code == 0);
   CHECK(version.out.starts_with("mistral "));
+  for (const char* const other : {"version", "-v"}) {
+    const Run run = run_tool({other});
+    CHECK(run.exit_code == 0);
+    CHECK(run.out == version.out);
+  }
+  for (const char* const other : {"help", "-h"}) CHECK(run_tool({other}).out == run_tool({"--help"}).out);
+  CHECK(run_tool({"help", "chat"}).out == run_tool({"chat", "--help"}).out);
+  CHECK(run_tool({"help", "chat"}).exit_code == 0);
+}
+
+TEST_CASE("the short names of options are those that others have, and mean the long ones") {
+  const std::string stories = mistral::test::stories();
+  if (missing(stories)) return;
+  const Scratch scratch;
+  const Run wanted = run_tool({"generate", "--model", stories, "--prompt", "Once upon", "--temperature", "0.5",
+                               "--max-tokens", "7", "--threads", "1", "--seed", "3"});
+  CHECK(wanted.exit_code == 0);
+  CHECK(
+      run_tool({"generate", "-m", stories, "-p", "Once upon", "--temp", "0.5", "-n", "7", "-t", "1", "-s", "3"}).out ==
+      wanted.out);
+  CHECK(
+      run_tool({"generate", "-m" + stories, "-f", scratch.write("p", "Once upon\n"), "--temp=0.5", "-n7", "-t1", "-s3"})
+          .out == wanted.out);
 }
 
 TEST_CASE("the tool says once what it leaves unused of this processor, and nothing where it uses all") {

@@ -328,3 +328,34 @@ TEST_CASE("moderate takes the letters' probabilities behind the template's ids, 
   CHECK(table.find("\nrecall acceptable         0.000000 ") != std::string::npos);
   CHECK(table.find("1: ") == 0);
 }
+
+TEST_CASE("a task may be one array, and may have been written by a program that holds all numbers as doubles") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Scratch scratch;
+  const auto outcome = [](const std::string& task, const std::string& in = {}) {
+    const Run run = run_tool({"evaluate", "--model", breeze, "--task", task, "--json"}, {.in = in});
+    CHECK(run.exit_code == 0);
+    CHECK(run.err == "");
+    return json::parse(run.out)["outcomes"];
+  };
+  const std::string lines =
+      "{\"prompt\": \"And God\", \"choices\": [\" said\", \" dog\"], \"answer\": 0}\n"
+      "{\"prompt\": \"And the king\", \"choices\": [\" of\", \" xylophone\"], \"answer\": 1.0}\n";
+  const std::string array =
+      "[" + lines.substr(0, lines.find('\n')) + ",\r\n" + lines.substr(lines.find('\n') + 1) + "]";
+  const json wanted = outcome(scratch.write("t.jsonl", lines));
+  REQUIRE(wanted.size() == 2);
+  CHECK(outcome(scratch.write("t.json", array)) == wanted);
+  CHECK(outcome("-", lines) == wanted);
+
+  const Run warned = run_tool(
+      {"evaluate", "--model", breeze, "--task",
+       scratch.write("m.jsonl",
+                     "{\"prompt\": \"<s>[INST] a [/INST]\", \"answer\": \"b\"}\n{\"prompt\": \"a\", \"answer\": "
+                     "\"b\"}\n"),
+       "--max-tokens", "1"});
+  CHECK(warned.exit_code == 0);
+  CHECK(
+      warned.err ==
+      "mistral: warning: 1 of 2 questions hold <s> as text, not as control tokens; --template asks in conversations\n");
+}

@@ -395,3 +395,63 @@ TEST_CASE("an adapter that doesn't fit, and a merge that can't be, end in one li
           .find("none: expected a folder with adapter_config.json and adapter_model.safetensors (PEFT), got nothing at "
                 "that path") != std::string::npos);
 }
+
+TEST_CASE("markup in the data is warned of with counts, and --parse-special makes control tokens of it") {
+  if (missing()) return;
+  const Scratch scratch;
+  std::string lines;
+  for (int i = 0; i < 4; ++i)
+    lines += R"({"text": "<s>[INST] Who? [/INST] Tom saw a dog.</s>"})"
+             "\n";
+  lines += R"({"text": "Tom saw a dog."})"
+           "\n"
+           R"({"instruction": "Who <|im_start|> ?", "output": "Tom."})"
+           "\n";
+  const std::string data = scratch.write("d.jsonl", lines);
+  const auto run = [&](const std::string& out, std::vector<std::string> more) {
+    more.insert(more.begin(), {"--samples", "0", "--max-steps", "1", "--validation-share", "0", "--json"});
+    return run_tool(finetune(data, scratch.path(out), more));
+  };
+  const Run warned = run("a", {});
+  CHECK(warned.exit_code == 0);
+  CHECK(warned.err == "mistral: warning: " + data +
+                          ": 5 of 6 examples hold markup as text, not as control tokens: </s> in 4, <s> in 4, "
+                          "<|im_start|> in 1; --parse-special makes control tokens of </s>, <s>\n");
+  const Run special = run("b", {"--parse-special"});
+  CHECK(special.exit_code == 0);
+  CHECK(special.err == "mistral: warning: " + data +
+                           ": 1 of 6 examples hold markup as text, not as control tokens: <|im_start|> in 1; this "
+                           "tokenizer has no control token for it\n");
+  CHECK(json::parse(special.out)["tokens"].get<int>() < json::parse(warned.out)["tokens"].get<int>());
+  // a run that is gone on with has to be given the same
+  CHECK(run("a", {"--resume", "--parse-special"}).exit_code == 1);
+}
+
+TEST_CASE("data come as one array, with Windows' ends of lines, and from standard input") {
+  if (missing()) return;
+  const Scratch scratch;
+  std::string crlf = "\xef\xbb\xbf";
+  json array = json::array();
+  std::istringstream lines(examples(8));
+  for (std::string line; std::getline(lines, line);) {
+    crlf += line + "\r\n";
+    array.push_back(json::parse(line));
+  }
+  const std::vector<std::string> more{"--samples", "0", "--max-steps", "2", "--json"};
+  const auto loss_of = [&](const std::string& data, const std::string& out, const std::string& in = {}) {
+    const Run run = run_tool(finetune(data, scratch.path(out), more), {.in = in});
+    CHECK(run.err == "");
+    REQUIRE(run.exit_code == 0);
+    return json::parse(run.out)["validation_loss_after"];
+  };
+  const json wanted = loss_of(scratch.write("d.jsonl", examples(8)), "a");
+  CHECK(loss_of(scratch.write("crlf.jsonl", crlf), "b") == wanted);
+  CHECK(loss_of(scratch.write("d.json", array.dump(4)), "c") == wanted);
+  CHECK(loss_of(scratch.write("one.json", array.dump()), "d") == wanted);
+  CHECK(loss_of("-", "e", crlf) == wanted);
+  const Run bad =
+      run_tool(finetune(scratch.write("bad.json", "[\n" + array[0].dump() + ",\n{\"text\": 5}]"), scratch.path("f")));
+  CHECK(bad.exit_code == 1);
+  CHECK(bad.err == "mistral: error: [dataset] " + scratch.path("bad.json") +
+                       ":3 (element 2): field 'text': expected a string, got 5\n");
+}

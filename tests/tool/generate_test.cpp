@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <string>
@@ -126,6 +127,70 @@ TEST_CASE("a prompt comes from the command line, a file, or standard input, less
   CHECK(ids({"--prompt", "[a,b]"}) == ids({}, "[a,b]"));
   REQUIRE(expected.starts_with("[1,"));
   CHECK(ids({"--prompt", "Once upon", "--no-bos"}) == "[" + expected.substr(3));
+}
+
+TEST_CASE(
+    "a prompt's file of Windows is the prompt that it is elsewhere, and what the command line says is taken as it is") {
+  const Stories stories;
+  if (stories.missing) return;
+  const Scratch scratch;
+  const std::vector<std::string> common{"generate",     "--model", stories.folder, "--temperature", "0",
+                                        "--max-tokens", "2",       "--json"};
+  const auto ids = [&](const std::vector<std::string>& more, const std::string& in = {}) {
+    return json_of(run_tool(with(common, more), {.in = in}))["prompt_tokens"].dump();
+  };
+  const std::string one = ids({"--prompt", "Once upon"}), two = ids({"--prompt", "Once\nupon\n"});
+  CHECK(ids({"--prompt-file", scratch.write("p", "Once upon\r\n")}) == one);
+  CHECK(ids({"--prompt-file", scratch.write("p", "\xef\xbb\xbfOnce upon")}) == one);
+  CHECK(ids({"--prompt-file", scratch.write("p", "\xef\xbb\xbfOnce\r\nupon\r\n\r\n")}) == two);
+  CHECK(ids({}, "Once\r\nupon\r\n\r\n") == two);
+  const std::string lone = ids({"--prompt", "Once\rupon\r"});
+  CHECK(ids({}, "Once\rupon\r") == lone);  // a lone CR ends no line
+  CHECK(ids({}, "Once\rupon\r\r\n") == lone);
+  CHECK(ids({"--prompt", "Once\r\nupon"}) != ids({"--prompt", "Once\nupon"}));
+}
+
+TEST_CASE("control pieces in a prompt stay text with a warning, or become control tokens where that is asked for") {
+  const Stories stories;
+  if (stories.missing) return;
+  const std::vector<std::string> command{"generate",     "--model", stories.folder, "--temperature", "0",
+                                         "--max-tokens", "1",       "--json"};
+  const std::string prompt = "<s> a question</s>";
+  const Run run = run_tool(with(command, {"--prompt", prompt}));
+  CHECK(run.exit_code == 0);
+  CHECK(run.err ==
+        "mistral: warning: the text holds </s>, <s> as text, not as control tokens; --parse-special makes them that\n");
+  const json as_text = json::parse(run.out)["prompt_tokens"];
+  CHECK(std::count(as_text.begin(), as_text.end(), 1) == 1);
+  const json special = json_of(run_tool(with(command, {"--prompt", prompt, "--parse-special"})));
+  json wanted = json_of(run_tool(with(command, {"--prompt", "a question"})))["prompt_tokens"];
+  wanted.push_back(2);
+  CHECK(special["prompt_tokens"] == wanted);
+  CHECK(json_of(run_tool(with(command, {"--prompt", prompt, "--parse-special", "--no-bos"})))["prompt_tokens"] ==
+        wanted);
+  // what is no control piece of the tokenizer is text without a word: v1 has [INST] so
+  CHECK(run_tool(with(command, {"--prompt", "[INST] a question [/INST] <|im_start|>"})).err == "");
+
+  const std::string ids =
+      json_of(run_tool({"tokenize", "--model", stories.folder, "--text", prompt, "--bos", "--parse-special", "--json"}))
+          .dump();
+  CHECK(ids == wanted.dump());
+  const Run perplexity = run_tool({"perplexity", "--model", stories.folder, "--text", "<s> a question"});
+  CHECK(perplexity.exit_code == 0);
+  CHECK(perplexity.err.starts_with("mistral: warning: the text holds <s> as text, "));
+  CHECK(run_tool({"perplexity", "--model", stories.folder, "--text", "<s> a question", "--parse-special"}).err == "");
+}
+
+TEST_CASE("with a tokenizer of v3 a prompt with --parse-special has the ids that its template has") {
+  const Stories stories;
+  const std::string v3 = mistral::test::golden("tokenizer/mistral_v3.model").string();
+  if (stories.missing || v3.empty()) return;
+  const Run chat = run_tool({"tokenize", "--tokenizer", v3, "--chat", "-"},
+                            {.in = R"({"messages": [{"role": "user", "content": "a question"}]})"});
+  const Run text = run_tool(
+      {"tokenize", "--tokenizer", v3, "--text", "[INST] a question [/INST]", "--bos", "--parse-special", "--json"});
+  CHECK(chat.exit_code == 0);
+  CHECK(json::parse(text.out) == json::parse(chat.out));
 }
 
 TEST_CASE("generate ends at a stop string, which it doesn't print") {

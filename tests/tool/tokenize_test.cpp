@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstddef>
 #include <fstream>
 #include <sstream>
@@ -167,4 +168,26 @@ TEST_CASE("tokenize --chat takes a long conversation") {
   const auto ids = nlohmann::json::parse(output({"--chat", "-"}, line)).get<std::vector<int>>();
   CHECK(ids.size() > 1000);
   CHECK(ids.front() == 1);
+}
+
+TEST_CASE("conversations come a line each, with Windows' ends of lines, or all in one array") {
+  if (mistral::test::tool_path() == nullptr || model_file().empty()) return;
+  const std::string one = R"({"messages": [{"role": "user", "content": "a cat"}]})";
+  const std::string two = R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "b"}]}]})";
+  const std::string wanted = output({"--chat", "-"}, one + "\n" + two + "\n");
+  CHECK(std::count(wanted.begin(), wanted.end(), '\n') == 2);
+  CHECK(output({"--chat", "-"}, "\xef\xbb\xbf\r\n" + one + "\r\n" + two + "\r\n") == wanted);
+  CHECK(output({"--chat", "-"}, "[" + one + ",\n" + two + "]\n") == wanted);
+  CHECK(output({"--chat", "-"}, "[]") == "");
+  const Run run = run_tool({"tokenize", "--tokenizer", model_file(), "--chat", "-"}, {.in = "[" + one + ", {}]"});
+  CHECK(run.exit_code == 1);
+  CHECK(run.err == "mistral: error: [chat] standard input: [1]: field 'messages' is missing\n");
+}
+
+TEST_CASE("tokenize takes a text byte by byte, and ids as lines of text") {
+  if (mistral::test::tool_path() == nullptr || model_file().empty()) return;
+  const Scratch scratch;
+  CHECK(output({"--file", scratch.write("t", "a\r\nb")}) == output({"--text", "a\r\nb"}));
+  const std::string ids = output({"--text", "a cat"});
+  CHECK(output({"--decode"}, "\xef\xbb\xbf" + ids.substr(0, ids.size() - 1) + "\r\n") == "a cat\n");
 }
