@@ -40,7 +40,7 @@ Tokenizer load_tokenizer(const std::string& path, const std::string& folder) {
   if (!path_exists(folder)) {
     if (const std::string remedy = hub_remedy(folder); !remedy.empty()) {
       throw Error("tokenizer", printable(folder, 1000) + ": " + remedy, "a folder with tokenizer.model",
-                  "the name of a model on a hub");
+                  "no such folder, but what reads as a name on a hub");
     }
   } else if (!is_folder(folder)) {
     return Tokenizer::load(folder);  // which says what it is

@@ -83,7 +83,6 @@ void run_merge(const MergeArguments& a) {
   }
   const TokenizerToWrite tokenizer(a.tokenizer, a.folder, static_cast<std::size_t>(checkpoint.config().vocab_size),
                                    a.without_tokenizer);
-  if (checkpoint.packed() == nullptr) say_base(trained_beside(checkpoint, a.adapter), a.adapter, a.folder);
   MergeLoss loss;
   {
     Progress progress("merging into " + std::string(format.name), 1);
@@ -102,6 +101,7 @@ void run_merge(const MergeArguments& a) {
       write_files(a.out, files);
     }
   }
+  say_base(trained_beside(checkpoint, a.adapter), a.adapter, a.folder);
   if (loss.relative > 0.0) {
     char text[200];
     std::snprintf(text, sizeof text,

@@ -301,6 +301,8 @@ TEST_CASE("an OLoRA adapter stands beside the base less the part of it that PEFT
 
 TEST_CASE("a matrix of zeros has a first part too, and it is nothing") {
   LoraMatrices m{Panels<F32>(1, 3), Panels<F32>(2, 1), 1.0f, 1.0f};
+  detail::pack_all(m.a, std::vector<float>(3));
+  detail::pack_all(m.b, std::vector<float>(2));
   const LoraMatrices out = detail::take_out_olora(
       m, "w", [](std::size_t, std::span<float> row) { std::fill(row.begin(), row.end(), 0.0f); });
   CHECK((dense(out.b) * dense(out.a)).cwiseAbs().maxCoeff() == 0.0);
@@ -385,10 +387,13 @@ TEST_CASE("an adapter's folder tells whether a model is the base that it was tra
   // in another format the norms alone can be told, which are the same floats
   using Narrow = Transformer<test::tiny, Lora<BF16>>;
   auto narrow = test::random_model<Narrow>(1);
-  narrow.norm = model.norm;
+  const auto copy = [](const auto& from, auto& to) {
+    std::copy(from.weight.span().begin(), from.weight.span().end(), to.weight.span().begin());
+  };
+  copy(model.norm, narrow.norm);
   for (std::size_t i = 0; i < narrow.layers.size(); ++i) {
-    narrow.layers[i].attention_norm = model.layers[i].attention_norm;
-    narrow.layers[i].ffn_norm = model.layers[i].ffn_norm;
+    copy(model.layers[i].attention_norm, narrow.layers[i].attention_norm);
+    copy(model.layers[i].ffn_norm, narrow.layers[i].ffn_norm);
   }
   CHECK(trained_beside(narrow, scratch.path("a")) == true);
   // a base that something was merged into has other rows

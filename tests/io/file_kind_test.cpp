@@ -102,7 +102,7 @@ TEST_CASE("a checkpoint that is none is named as what it is") {
     CHECK(line.ends_with(", got " + found));
   };
   check("mistralai/Mistral-7B-v0.1", "download it first (`hf download mistralai/Mistral-7B-v0.1 --local-dir FOLDER`)",
-        "the name of a model on a hub");
+        "no such folder, but what reads as a name on a hub");
   check(scratch.path("nowhere"), "expected", "nothing at that path");
   check(scratch.write("empty", ""), "expected", "an empty file");
   check(scratch.write("consolidated.00.pth", "PK\x03\x04....archive/data.pkl"),
@@ -140,7 +140,7 @@ TEST_CASE("an adapter that is none is named as what it is") {
   CHECK(error("someone/lora") ==
         "[adapter] someone/lora: download it first (`hf download someone/lora --local-dir FOLDER`)"
         " and give the folder" +
-            wanted + "the name of an adapter on a hub");
+            wanted + "no such folder, but what reads as a name on a hub");
   CHECK(error(scratch.path("no")) == "[adapter] " + scratch.path("no") + wanted + "nothing at that path");
   const std::string file = scratch.write("adapter_model.safetensors", "\x10\0\0\0\0\0\0\0{\"a\":1}"s);
   CHECK(error(file) == "[adapter] " + file + ": give the folder of an adapter" + wanted + "a safetensors file");
@@ -188,8 +188,8 @@ TEST_CASE("JSON that goes over the lines of a file is named where an object a li
         ":1: write each object on a line of its own (jq -c . FILE): expected a JSON object a line, got an object over "
         "several lines");
   CHECK(error("{\"a\": 1}\n{\"a\": 2}\n") == "no error");
-  CHECK(
-      error_of([&] { LineReader("someone/data-set", "task", 100); }) ==
-      "[task] someone/data-set: download it first, and give the file: expected a file, got the name of a data set on a "
-      "hub");
+  CHECK(error_of([&] { LineReader reader("someone/data-set", "task", 100); }) ==
+        "[task] someone/data-set: download it first, and give the file: expected a file, got no such file, but what "
+        "reads "
+        "as a name on a hub");
 }

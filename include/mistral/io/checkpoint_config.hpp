@@ -153,7 +153,9 @@ struct CheckpointConfig {
   static CheckpointConfig from_hugging_face(const JsonObject& json) {
     const std::string& type = json.string("model_type");
     if (type != "mistral" && type != "llama") throw json.unexpected("model_type", "'mistral' or 'llama'");
-    if (json.has("hidden_act") && json.string("hidden_act") != "silu") throw json.unexpected("hidden_act", "'silu'");
+    if (json.has("hidden_act") && json.string("hidden_act") != "silu" && json.string("hidden_act") != "swish") {
+      throw json.unexpected("hidden_act", "'silu'");
+    }
     for (const detail::RefusedField& field : detail::hugging_face_refused) detail::refuse(json, field);
     if (json.has("architectures")) check_architectures(json);
 

@@ -53,7 +53,7 @@ inline Error no_checkpoint(const std::string& path, bool exists, bool is_file) {
                                 : "neither config.json nor params.json in it";
   if (!exists) {
     remedy = hub_remedy(path);
-    if (!remedy.empty()) found = "the name of a model on a hub";
+    if (!remedy.empty()) found = "no such folder, but what reads as a name on a hub";
   } else if (is_file) {
     if (const std::optional<FileKind> kind = file_kind_at(path)) {
       remedy = remedy_of(*kind);

@@ -59,7 +59,7 @@ inline bool begins_like(std::string_view text, std::string_view start) noexcept 
 }
 
 inline bool is_plain_text(std::string_view text) noexcept {
-  return text.size() >= 8 && std::all_of(text.begin(), text.end(), [](char c) {
+  return text.size() >= 12 && std::all_of(text.begin(), text.end(), [](char c) {
            const auto byte = static_cast<unsigned char>(c);
            return (byte >= 0x20 && byte < 0x7f) || byte == '\n' || byte == '\r' || byte == '\t';
          });

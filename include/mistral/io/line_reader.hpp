@@ -40,7 +40,7 @@ class LineReader {
       const int reason = errno;
       if (is_hub_name(path_)) {
         throw Error(where_, printable(path_, 1000) + ": download it first, and give the file", "a file",
-                    "the name of a data set on a hub");
+                    "no such file, but what reads as a name on a hub");
       }
       throw error("open", std::generic_category().message(reason));
     }

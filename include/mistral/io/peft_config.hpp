@@ -275,7 +275,8 @@ struct PeftConfig {
     std::string what = printable(folder, 1000);
     if (!path_exists(folder)) {
       const std::string remedy = hub_remedy(folder);
-      if (!remedy.empty()) return Error("adapter", what + ": " + remedy, expected, "the name of an adapter on a hub");
+      if (!remedy.empty())
+        return Error("adapter", what + ": " + remedy, expected, "no such folder, but what reads as a name on a hub");
       return Error("adapter", what, expected, "nothing at that path");
     }
     if (!is_folder(folder)) {

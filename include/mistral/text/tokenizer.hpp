@@ -55,7 +55,7 @@ class Tokenizer {
     if (!path_exists(path)) {
       if (const std::string remedy = hub_remedy(path); !remedy.empty()) {
         throw Error("tokenizer", name + ": " + remedy, "a tokenizer.model, or a .gguf or packed file",
-                    "the name of a model on a hub");
+                    "no such file, but what reads as a name on a hub");
       }
     }
     if (is_folder(path)) {
