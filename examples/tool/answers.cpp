@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <memory>
 
+#include <mistral/io/printable.hpp>
+
 #include "console.hpp"
 
 namespace mistral::tool {
@@ -11,7 +13,7 @@ namespace {
 
 std::string indented(const std::string& text) {
   std::string out = "    ";
-  for (const char c : text) {
+  for (const char c : printable_lines(text)) {  // a report, also where it goes to a file
     out += c;
     if (c == '\n') out += "    ";
   }

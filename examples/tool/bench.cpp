@@ -464,7 +464,7 @@ void run_bench(const BenchArguments& a) {
     model = preset.random(1);
   }
   const Figures figures = Bench(info, a, threads, *model).run();
-  print(a.json ? json_of(info, a, threads, figures).dump(2) + "\n" : text_of(info, a, threads, figures));
+  print(a.json ? json_text(json_of(info, a, threads, figures), 2) : text_of(info, a, threads, figures));
 }
 
 }  // namespace mistral::tool

@@ -131,7 +131,7 @@ void run_bench_finetune(const AnyPreset& preset, const BenchArguments& a) {
         {"limits", {{std::string(peak_name(info)) + "_peak", to_json(f.peaks)}, {"fp32_peak", to_json(f.fp32_peaks)}}},
         {"weight_bytes", info.weight_bytes},
         {"peak_rss_bytes", f.peak_rss_bytes}};
-    return print(json.dump(2) + "\n");
+    return print(json_text(json, 2));
   }
   const auto name = [](std::string_view text) { return std::string(text); };
   const Spread tps = spread(f.tps);

@@ -141,7 +141,7 @@ void run_bench_lookup(const AnyPreset& preset, const BenchArguments& a) {
                                         {"drafted", counts.drafted},
                                         {"accepted", counts.accepted},
                                         {"acceptance", acceptance}};
-    print(out.dump(2) + "\n");
+    print(json_text(out, 2));
     return;
   }
   const auto line = [](const char* what, const Spread& s, const char* unit) {

@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <iostream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,8 +24,10 @@
 
 #include "commands.hpp"
 #include "console.hpp"
+#include "endings.hpp"
 #include "generation.hpp"
 #include "load.hpp"
+#include "model_files.hpp"
 #include "presets.hpp"
 
 namespace mistral::tool {
@@ -46,22 +47,25 @@ constexpr std::string_view help =
 
 volatile std::sig_atomic_t interrupted = 0;
 
-// While it lives, Ctrl-C ends the answer rather than the program.
+// While it lives, Ctrl-C ends the answer rather than the program, and a second one the program.
 class InterruptsAnswer {
  public:
   explicit InterruptsAnswer(bool wanted) : wanted_(wanted) {
     interrupted = 0;
-    if (wanted_) previous_ = std::signal(SIGINT, [](int) { interrupted = 1; });
+    if (!wanted_) return;
+    std::signal(SIGINT, [](int) {
+      interrupted = 1;
+      std::signal(SIGINT, end_by);  // a second one doesn't wait for the next token
+    });
   }
   InterruptsAnswer(const InterruptsAnswer&) = delete;
   InterruptsAnswer& operator=(const InterruptsAnswer&) = delete;
   ~InterruptsAnswer() {
-    if (wanted_) std::signal(SIGINT, previous_);
+    if (wanted_) std::signal(SIGINT, end_by);
   }
 
  private:
   bool wanted_;
-  void (*previous_)(int) = SIG_DFL;
 };
 
 // With U+FFFD for bytes that belong to no character, which no JSON could save.
@@ -75,10 +79,6 @@ std::string well_formed(std::string_view text) {
   return out;
 }
 
-std::string dump(const nlohmann::ordered_json& json) {
-  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-}
-
 // A line as it was meant: without the CR of a CR LF, and without the byte order mark of a file's first.
 std::string_view line_in(std::string_view line, bool first) {
   constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
@@ -90,8 +90,11 @@ std::string_view line_in(std::string_view line, bool first) {
 // The next message or command: a line, and those behind it that it goes on in.
 std::optional<std::string> read_message(bool first) {
   std::string message;
-  for (std::string line; std::getline(std::cin, line); first = false) {
+  for (std::string line; read_line(line); first = false) {
     message += line_in(line, first);
+    if (message.size() > max_prompt_bytes) {
+      throw Error("chat", "standard input", "a message of at most 64 MiB", "a longer one");
+    }
     if (!message.ends_with('\\')) return message;
     message.back() = '\n';
   }
@@ -118,10 +121,13 @@ class Talk {
   // Until the input ends. What goes wrong ends it only where nobody is there to be told.
   void run(AnySession& session) {
     if (at_terminal_) note("Ctrl-C ends an answer, /help says what else there is.\n");
+    std::size_t blank = 0;  // messages in a row, which nobody types for ever
     for (bool first = true;; first = false) {
       if (at_terminal_) note("> ");
       const std::optional<std::string> message = read_message(first);
       if (!message) break;
+      blank = message->find_first_not_of(" \t\r\n") == std::string::npos ? blank + 1 : 0;
+      if (blank == 1'000'000) throw Error("chat", "standard input", "a message within 1000000 lines", "none");
       try {
         if (!take(session, well_formed(*message))) return;
       } catch (const Error& error) {
@@ -184,12 +190,14 @@ class Talk {
   }
 
   void save(const std::string& path) const {
+    const std::string reason = why_not_output(path, sources_of(arguments_.model));
+    if (!reason.empty()) throw Error("chat", printable(path, 900) + ": cannot save: " + reason);
     nlohmann::ordered_json messages = nlohmann::ordered_json::array();
     for (const Message& message : chat_.messages()) {
       messages.push_back({{"role", message.role}, {"content", message.content}});
     }
     AtomicFile file(path, "chat");
-    file.write(dump({{"messages", messages}}));
+    file.write(json_text(nlohmann::ordered_json{{"messages", messages}}));
     file.commit();
   }
 
@@ -254,7 +262,7 @@ class Talk {
     json["stop_reason"] = name_of(made.reason);
     json["position"] = session.position();
     if (arguments_.context_shift) json["left_out_turns"] = left_out;
-    print(arguments_.json ? dump(json) : "\n");
+    print(arguments_.json ? json_text(json) : "\n");
     if (arguments_.verbose) {
       note(described(prompt_tokens, made, begin, prefilled.value_or(begin), session.position()));
     } else if (at_terminal_ && made.reason != StopReason::stop_id) {

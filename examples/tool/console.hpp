@@ -14,14 +14,28 @@
 
 namespace mistral::tool {
 
-/// Writes to standard output at once. Throws Error where that fails, as on a full disk.
+/// Writes to standard output at once: to a terminal with what would drive it made visible (see printable_lines),
+/// elsewhere as it is. Throws Error where that fails, as on a full disk.
 void print(std::string_view text);
+
+/// What JSON has for characters that printable() doesn't show: `text`, which is JSON, means the same with them escaped.
+std::string with_escapes(std::string_view text);
+
+/// A line of JSON that a terminal, or a reader of lines, takes no harm from; in several lines with an indent. Bytes
+/// that are no UTF-8 become U+FFFD: a vocabulary may hold such pieces, and JSON may not.
+template <class Json>
+std::string json_text(const Json& json, int indent = -1) {
+  return with_escapes(json.dump(indent, ' ', false, Json::error_handler_t::replace)) + "\n";
+}
 
 /// Whether standard error is a terminal: where progress and statistics go.
 bool on_terminal();
 
-/// Writes to standard error; what it cannot write is lost.
+/// Writes to standard error, with what would drive a terminal made visible; what it cannot write is lost.
 void note(std::string_view text);
+
+/// Takes the line on the terminal away that a Progress shows, until it shows it again.
+void clear_progress() noexcept;
 
 /// A line on the terminal about work that takes long; gone when the object goes. Does nothing elsewhere.
 class Progress {
@@ -48,16 +62,25 @@ class Progress {
   int shown_ = -1;
 };
 
-/// The whole of a file, or of standard input for "-". Throws Error `[where] path: ...`.
-std::string read_all(const std::string& path, std::string_view where);
+/// How much of a text is read. What a prompt holds goes through a model token by token; what is measured or only cut in
+/// pieces may be a corpus.
+inline constexpr std::size_t max_prompt_bytes = std::size_t{64} << 20;
+inline constexpr std::size_t max_text_bytes = std::size_t{256} << 20;
+
+/// The whole of a file, or of standard input for "-". Throws Error `[where] path: ...`, also for one of more than
+/// `most` bytes, of which no more is read.
+std::string read_all(const std::string& path, std::string_view where, std::size_t most = max_prompt_bytes);
+
+/// The next line of standard input, without its newline; false at its end. Throws Error for one that doesn't end.
+bool read_line(std::string& line);
 
 /// The same of a text: without a byte order mark, and with LF alone at the ends of its lines, so that a file of Windows
 /// gives what it gives elsewhere.
-std::string read_text(const std::string& path, std::string_view where);
+std::string read_text(const std::string& path, std::string_view where, std::size_t most = max_prompt_bytes);
 
 /// The text that is meant: from the command line as it stands there, else as read_text has it. A prompt's file has one
 /// newline at its end taken off, which editors and echo put there.
-std::string text_of(const TextArguments& arguments, std::string_view where);
+std::string text_of(const TextArguments& arguments, std::string_view where, std::size_t most = max_text_bytes);
 std::string prompt_of(const TextArguments& arguments);
 
 /// The same, byte by byte.

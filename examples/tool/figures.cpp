@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "console.hpp"
+
 namespace mistral::tool {
 
 Figure figure(std::string name, const Proportion& proportion) {
@@ -34,6 +36,6 @@ void add_figures(Json& json, const std::vector<Figure>& figures) {
   }
 }
 
-std::string dump(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
+std::string dump(const Json& json) { return json_text(json, 2); }
 
 }  // namespace mistral::tool

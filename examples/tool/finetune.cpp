@@ -20,6 +20,7 @@
 #include "any_trainer.hpp"
 #include "commands.hpp"
 #include "console.hpp"
+#include "endings.hpp"
 #include "generation.hpp"
 #include "load.hpp"
 #include "model_files.hpp"
@@ -32,15 +33,16 @@ namespace mistral::tool {
 
 namespace {
 
-// Set by Ctrl-C or a request to end: the step that runs is finished, and the state is saved.
+// Set by Ctrl-C, a request to end or a terminal that is closed: the step that runs is finished, and the state is saved.
 volatile std::sig_atomic_t interruption = 0;
 
 void watch_for_interruptions() {
-  for (const int signal : {SIGINT, SIGTERM}) {
-    std::signal(signal, [](int received) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    const auto previous = std::signal(signal, [](int received) {
       interruption = received;
-      std::signal(received, SIG_DFL);  // a second one doesn't wait
+      std::signal(received, end_by);  // a second one doesn't wait
     });
+    if (signal == SIGHUP && previous == SIG_IGN) std::signal(signal, SIG_IGN);  // nohup
   }
 }
 
@@ -200,7 +202,7 @@ class Hooks {
 
  private:
   static void say(const std::string& line) {
-    if (on_terminal()) note("\r\x1b[K");  // the bar comes again with the next step
+    clear_progress();  // the bar comes again with the next step
     print(line);
   }
 
@@ -260,7 +262,7 @@ std::string result_json(const Outcome& o, const RunFolder& folder, const std::ve
     json["samples"].push_back(
         {{"prompt", s.prompt_text}, {"expected", s.expected}, {"base", s.base}, {"tuned", s.tuned}});
   }
-  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  return json_text(json);
 }
 
 const AnyPreset& preset_of(const FinetuneArguments& a) {
@@ -309,6 +311,10 @@ std::unique_ptr<AnyTunable> load_tunable(const FinetuneArguments& a, const AnyPr
 void run_finetune(const FinetuneArguments& a) {
   // All that can be wrong is looked at before the weights, which take long, are.
   const LoraTargets targets = targets_of(a.targets);
+  std::vector<std::string> sources = sources_of(a.model);
+  sources.insert(sources.end(), {a.data, a.validation});
+  check_output("--out", a.out, sources);
+  for (const std::string& name : RunFolder::files()) check_output("--out", path_in(a.out, name), sources);
   const AnyPreset& preset = preset_of(a);
   const PresetInfo& info = preset.info();
   const Tokenizer tokenizer = load_tokenizer(a.model, info);

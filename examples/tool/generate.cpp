@@ -10,6 +10,7 @@
 #include "console.hpp"
 #include "generation.hpp"
 #include "load.hpp"
+#include "model_files.hpp"
 #include "presets.hpp"
 
 namespace mistral::tool {
@@ -79,8 +80,7 @@ std::string to_json(const Statistics& s, const Generated& made, const PresetInfo
     json["lookup"] = {{"forwards", counts.forwards}, {"drafted", counts.drafted}, {"accepted", counts.accepted}};
     json["lookup"]["acceptance"] = static_cast<double>(counts.accepted) / static_cast<double>(counts.drafted);
   }
-  // A vocabulary may hold pieces that are no UTF-8: JSON may not.
-  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return json_text(json);
 }
 
 // Puts a session where what the state's file holds agrees with the prompt, less a token, whose logits are needed; at
@@ -102,6 +102,9 @@ std::size_t resume(AnySession& session, const SessionFile& state, std::span<cons
 
 void run_generate(const GenerateArguments& arguments) {
   // All that can be wrong is looked at before the weights, which take long, are.
+  std::vector<std::string> sources = sources_of(arguments.model);
+  sources.push_back(arguments.prompt.file);
+  if (!arguments.state.empty()) check_output("--state", arguments.state, sources);
   const AnyPreset& preset = choose_preset(arguments.model);
   const PresetInfo& info = preset.info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
@@ -156,7 +159,7 @@ void run_generate(const GenerateArguments& arguments) {
                               .prefill_seconds = seconds_between(begin, prefilled.value_or(end)),
                               .decode_seconds = seconds_between(prefilled.value_or(end), end),
                               .wraps = session->wraps()};
-  print(arguments.json ? to_json(statistics, made, info, options.sampling.seed, prompt, arguments) + "\n" : "\n");
+  print(arguments.json ? to_json(statistics, made, info, options.sampling.seed, prompt, arguments) : "\n");
   if (arguments.verbose || on_terminal()) note(describe(statistics, made, info, options.sampling.seed));
 }
 

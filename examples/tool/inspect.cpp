@@ -26,7 +26,7 @@ Json memory_json(const PresetInfo& info) {
           {"total", info.weight_bytes + info.cache_bytes + info.workspace_bytes}};
 }
 
-void print_json(const Json& json) { print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"); }
+void print_json(const Json& json) { print(json_text(json)); }
 
 std::string memory_text(const Json& memory) {
   std::string text = bytes_text(memory["total"].get<std::size_t>());

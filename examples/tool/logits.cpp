@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <csignal>
 
 #include <nlohmann/json.hpp>
 
@@ -9,14 +8,12 @@
 #include "commands.hpp"
 #include "console.hpp"
 #include "load.hpp"
+#include "model_files.hpp"
 #include "presets.hpp"
 
 namespace mistral::tool {
 
 namespace {
-
-// Set by Ctrl-C, so that a file that is half written is taken away before the program ends.
-volatile std::sig_atomic_t interrupted = 0;
 
 // The ids that the arguments name; `tokenizer` is loaded only where there is a text to encode.
 std::vector<TokenId> tokens_of(const LogitsArguments& arguments, const PresetInfo& info) {
@@ -30,6 +27,9 @@ std::vector<TokenId> tokens_of(const LogitsArguments& arguments, const PresetInf
 
 void run_logits(const LogitsArguments& arguments) {
   const std::string out = output_path(arguments.out, arguments.json);
+  std::vector<std::string> sources = sources_of(arguments.model);
+  sources.insert(sources.end(), {arguments.tokens_file, arguments.prompt.file});
+  check_output("--out", arguments.out, sources);
   const AnyPreset& preset = choose_preset(arguments.model);
   const PresetInfo& info = preset.info();
   const std::vector<TokenId> tokens = tokens_of(arguments, info);
@@ -38,24 +38,19 @@ void run_logits(const LogitsArguments& arguments) {
   const Threads threads(arguments.model.threads);
   const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
   const std::unique_ptr<AnySession> session = model->session();
-  std::signal(SIGINT, [](int) {
-    interrupted = 1;
-    std::signal(SIGINT, SIG_DFL);  // a second one doesn't wait
-  });
   {
     NpyWriter file(out, tokens.size(), info.config.vocab_size, "logits");
     Progress progress("logits of " + std::to_string(tokens.size()) + " tokens", tokens.size());
     constexpr std::size_t chunk = 512;
-    for (std::size_t done = 0; done < tokens.size() && interrupted == 0; done += chunk) {
+    for (std::size_t done = 0; done < tokens.size(); done += chunk) {
       const std::size_t count = std::min(chunk, tokens.size() - done);
       const Rows<const float> logits = session->forward(std::span(tokens).subspan(done, count));
       check_finite(*session, logits, std::span(tokens).first(done + count));
       for (std::size_t i = 0; i < count; ++i) file.write(logits.row(i));
       progress.at(done + count);
     }
-    if (interrupted == 0) file.commit();
+    file.commit();
   }
-  if (interrupted != 0) std::raise(SIGINT);
 
   if (!arguments.json) return;
   nlohmann::ordered_json json;
@@ -63,7 +58,7 @@ void run_logits(const LogitsArguments& arguments) {
   json["out"] = arguments.out;
   json["tokens"] = tokens;
   json["shape"] = {tokens.size(), info.config.vocab_size};
-  print(json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  print(json_text(json));
 }
 
 }  // namespace mistral::tool

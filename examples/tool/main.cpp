@@ -1,7 +1,6 @@
 // The tool `mistral`: what the command line says goes into the structs of commands.hpp, and each command has a file.
 
 #include <algorithm>
-#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -10,6 +9,7 @@
 #include <span>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -18,10 +18,12 @@
 #include <mistral/core/error.hpp>
 #include <mistral/io/huge_pages.hpp>
 #include <mistral/io/printable.hpp>
+#include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/cpu.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"
+#include "endings.hpp"
 #include "options.hpp"
 #include "suggest.hpp"
 
@@ -439,17 +441,23 @@ int run(int argc, const char* const* argv) {
 }  // namespace mistral::tool
 
 int main(int argc, char** argv) {
-  // A reader that has seen enough (`mistral generate | head`) ends us quietly, whatever our parent made of the signal.
-  std::signal(SIGPIPE, SIG_DFL);
+  mistral::tool::watch_endings();
   mistral::HugePages huge_pages;  // for all weights, caches and activations
   std::pmr::set_default_resource(&huge_pages);
   try {
-    return mistral::tool::run(argc, argv);
-  } catch (const mistral::Error& error) {
-    return mistral::tool::fail(1, error.what());
-  } catch (const std::bad_alloc&) {
-    return mistral::tool::fail(1, "out of memory (see: mistral presets)");
-  } catch (const std::exception& error) {
-    return mistral::tool::fail(1, error.what());
+    try {
+      // TBB looks for libraries when it starts, and where memory has run out by then, the C library crashes over one
+      // that isn't there (glibc 2.36). In a thread of its own: this one's share of threads is set later.
+      std::thread([] { (void)mistral::parallel::thread_count(); }).join();
+      return mistral::tool::run(argc, argv);
+    } catch (const mistral::Error& error) {
+      return mistral::tool::fail(1, error.what());
+    } catch (const std::bad_alloc&) {
+      return mistral::tool::out_of_memory();
+    } catch (const std::exception& error) {
+      return mistral::tool::fail(1, error.what());
+    }
+  } catch (const std::bad_alloc&) {  // there was none left to say what went wrong
+    return mistral::tool::out_of_memory();
   }
 }

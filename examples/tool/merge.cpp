@@ -1,10 +1,9 @@
 // mistral merge: a checkpoint and an adapter in, a checkpoint out.
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,10 +14,12 @@
 #include <mistral/format/q4_k.hpp>
 #include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
+#include <mistral/io/folders.hpp>
 #include <mistral/io/merge_checkpoint.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"
+#include "endings.hpp"
 #include "load.hpp"
 #include "model_files.hpp"
 #include "presets.hpp"
@@ -65,12 +66,6 @@ const Format& format_of(const MergeArguments& a, const Checkpoint& checkpoint) {
   return own != nullptr && (own->in_folders || a.out.ends_with(".gguf")) ? *own : formats[0];
 }
 
-// Whether both are one file or folder.
-bool same_place(const std::string& a, const std::string& b) {
-  struct ::stat x = {}, y = {};
-  return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 }  // namespace
 
 void run_merge(const MergeArguments& a) {
@@ -78,8 +73,10 @@ void run_merge(const MergeArguments& a) {
   const Checkpoint checkpoint = Checkpoint::open(a.folder);
   const Format& format = format_of(a, checkpoint);
   const bool to_file = !format.in_folders || a.out.ends_with(".gguf");
-  for (const std::string& source : {a.folder, a.adapter}) {
-    if (same_place(source, a.out)) throw UsageError("--out: expected another place than " + printable(source, 1000));
+  const std::vector<std::string> sources{a.folder, a.adapter, a.tokenizer};
+  check_output("--out", a.out, sources);
+  for (const char* const name : {"config.json", "model.safetensors", "tokenizer.model"}) {
+    if (!to_file) check_output("--out", path_in(a.out, name), sources);
   }
   const TokenizerToWrite tokenizer(a.tokenizer, a.folder, static_cast<std::size_t>(checkpoint.config().vocab_size),
                                    a.without_tokenizer);
@@ -89,7 +86,7 @@ void run_merge(const MergeArguments& a) {
     if (to_file) {
       loss = format.merge(checkpoint, a.adapter, a.out, last_part(a.folder), tokenizer.gguf(), progress.hook()).loss;
     } else {
-      const auto files = tokenizer.files();  // whatever can be wrong with them is, before anything is written
+      const auto beside = tokenizer.files();  // whatever can be wrong with them is, before anything is written
       SaveCheckpointOptions options{.type = format.name == "F32" ? DType::f32 : DType::bf16,
                                     .progress = progress.hook()};
       if (!tokenizer.empty()) {
@@ -97,8 +94,13 @@ void run_merge(const MergeArguments& a) {
         options.eos_id = tokenizer.eos_id();
         options.eos_ids = tokenizer.eos_ids();
       }
+      remove_if_ended(a.out);
+      FolderToFill folder(a.out, "checkpoint");
+      for (const char* const name : {"config.json", "model.safetensors"}) (void)folder.file(name);
+      FilesBeside files(folder, beside, "tokenizer");
       loss = merge_checkpoint(checkpoint, a.adapter, a.out, options);
-      write_files(a.out, files);
+      files.commit();
+      folder.keep();
     }
   }
   say_base(trained_beside(checkpoint, a.adapter), a.adapter, a.folder);
@@ -115,7 +117,7 @@ void run_merge(const MergeArguments& a) {
                                          {"kind", to_file ? "gguf" : "hugging_face"},
                                          {"weights", format.name},
                                          {"relative_loss", loss.relative}};
-    return print(json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+    return print(json_text(json));
   }
   print(printable(a.out, 1000) + ": " + printable(a.folder, 1000) + " with " + printable(a.adapter, 1000) + " in " +
         std::string(format.name) + "\n");

@@ -1,12 +1,17 @@
 #include "model_files.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <filesystem>
+#include <iterator>
 #include <span>
+#include <system_error>
 
 #include <nlohmann/json.hpp>
 
-#include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checkpoint.hpp>
+#include <mistral/io/temporaries.hpp>
 #include <mistral/text/gguf_tokenizer_writer.hpp>
 #include <mistral/text/sentencepiece_writer.hpp>
 #include <mistral/text/text_fields.hpp>
@@ -17,6 +22,29 @@
 namespace mistral::tool {
 
 namespace {
+
+// Whether both are one file or folder.
+bool same_place(const std::string& a, const std::string& b) {
+  struct ::stat x = {}, y = {};
+  return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+// Whether readers of a checkpoint's or an adapter's folder look for a file of that name.
+bool is_looked_for(const std::string& name) {
+  static const char* const names[] = {"config.json",
+                                      "params.json",
+                                      "generation_config.json",
+                                      "tokenizer.model",
+                                      "tokenizer.json",
+                                      "tokenizer_config.json",
+                                      "adapter_config.json",
+                                      "adapter_model.safetensors",
+                                      "model.safetensors",
+                                      "model.safetensors.index.json",
+                                      "consolidated.safetensors",
+                                      "consolidated.safetensors.index.json"};
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
 
 // Files that say something of a tokenizer.model that stands beside them.
 constexpr const char* text_files[] = {"tokenizer_config.json",  "special_tokens_map.json", "added_tokens.json",
@@ -41,6 +69,35 @@ SentencePieceModel read_model(const std::string& path, bool* told = nullptr) {
 }
 
 }  // namespace
+
+std::string why_not_output(const std::string& out, const std::vector<std::string>& sources) {
+  for (const std::string& source : sources) {
+    if (source.empty()) continue;
+    const std::string expected = "expected another place than " + printable(source, 1000);
+    if (same_place(source, out)) return expected;
+    std::error_code failure;
+    for (std::filesystem::directory_iterator files(source, failure), end; !failure && files != end;
+         files.increment(failure)) {
+      if (same_place(files->path().string(), out)) return expected + ", which has this file";
+    }
+    const std::string name = last_part(out);
+    if (is_looked_for(name) && same_place(source, detail::folder_of(out))) {
+      return expected + ", of which " + name + " would become a part";
+    }
+  }
+  return {};
+}
+
+void check_output(const std::string& option, const std::string& out, const std::vector<std::string>& sources) {
+  const std::string reason = why_not_output(out, sources);
+  if (!reason.empty()) throw UsageError(option + ": " + reason);
+}
+
+std::vector<std::string> sources_of(const ModelArguments& arguments) {
+  std::vector<std::string> sources{arguments.folder, arguments.tokenizer};
+  sources.insert(sources.end(), arguments.adapters.begin(), arguments.adapters.end());
+  return sources;
+}
 
 std::string last_part(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
@@ -164,12 +221,17 @@ std::vector<std::pair<std::string, std::string>> TokenizerToWrite::files() const
   return files;
 }
 
-void write_files(const std::string& folder, const std::vector<std::pair<std::string, std::string>>& files) {
+FilesBeside::FilesBeside(FolderToFill& folder, const std::vector<std::pair<std::string, std::string>>& files,
+                         std::string_view where) {
   for (const auto& [name, bytes] : files) {
-    AtomicFile file(path_in(folder, name), "tokenizer");
+    AtomicFile& file = files_.emplace_back(folder.file(name), where);
     file.write(bytes);
-    file.commit();
+    file.finish();
   }
+}
+
+void FilesBeside::commit() {
+  for (AtomicFile& file : files_) file.commit();
 }
 
 }  // namespace mistral::tool

@@ -1,12 +1,18 @@
 #pragma once
 
 #include <cstddef>
+#include <list>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <mistral/core/token.hpp>
+#include <mistral/io/atomic_file.hpp>
+#include <mistral/io/folders.hpp>
 #include <mistral/io/gguf_writer.hpp>
+
+#include "commands.hpp"
 
 namespace mistral::tool {
 
@@ -57,7 +63,27 @@ class TokenizerToWrite {
   std::vector<TokenId> eos_ids_;
 };
 
-/// Writes files into a folder, each whole or not at all.
-void write_files(const std::string& folder, const std::vector<std::pair<std::string, std::string>>& files);
+/// Files that go into a folder beside a model: on the disk before the model is written, and in their places behind it.
+class FilesBeside {
+ public:
+  ///   files  names and contents
+  FilesBeside(FolderToFill& folder, const std::vector<std::pair<std::string, std::string>>& files,
+              std::string_view where);
+  void commit();
+
+ private:
+  std::list<AtomicFile> files_;
+};
+
+/// Why the file or folder `out` is no place to write to: it is one of `sources`, whatever it is called there (links,
+/// `..`), one of the files in one of them that is a folder, or one that would be taken for one of them from then on.
+/// Empty where there is no reason. Sources that are empty, or that aren't there, don't count.
+std::string why_not_output(const std::string& out, const std::vector<std::string>& sources);
+
+/// Throws UsageError `option: ...` where there is such a reason.
+void check_output(const std::string& option, const std::string& out, const std::vector<std::string>& sources);
+
+/// All that the arguments have a model read.
+std::vector<std::string> sources_of(const ModelArguments& arguments);
 
 }  // namespace mistral::tool

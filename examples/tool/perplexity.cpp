@@ -185,7 +185,7 @@ void run_perplexity(const PerplexityArguments& arguments) {
     const std::unique_ptr<AnyModel> model = load_model(arguments.model, *compared[i]);
     rows.push_back(score(compared[i]->info(), *model->session(), reference_session.get(), tokens, arguments.stride));
   }
-  print(arguments.json ? json_of(rows, tokens.size(), against).dump(2) + "\n" : text_of(rows, tokens.size(), against));
+  print(arguments.json ? json_text(json_of(rows, tokens.size(), against), 2) : text_of(rows, tokens.size(), against));
 }
 
 }  // namespace mistral::tool

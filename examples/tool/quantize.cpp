@@ -59,7 +59,7 @@ void report(const QuantizeArguments& arguments, std::string_view format, std::ui
     json["weights"] = format;
     json["tensor_bytes"] = bytes;
     json["in_f16"] = in_f16;
-    return print(json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+    return print(json_text(json));
   }
   std::string text = (arguments.out == "-" ? "standard output" : printable(arguments.out, 1000)) + ": " +
                      bytes_text(static_cast<std::size_t>(bytes)) + " of tensors in " + std::string(format);
@@ -75,6 +75,7 @@ void report(const QuantizeArguments& arguments, std::string_view format, std::ui
 void run_quantize(const QuantizeArguments& arguments) {
   const Format& format = format_of(arguments.weights);
   const std::string out = output_path(arguments.out, arguments.json);
+  check_output("--out", arguments.out, {arguments.folder, arguments.tokenizer});
   const Threads threads(arguments.threads);
   if (!arguments.packed) {
     if (!arguments.preset.empty()) throw UsageError("--preset: expected --to packed with it");

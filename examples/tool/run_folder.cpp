@@ -15,7 +15,10 @@
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/line_reader.hpp>
 #include <mistral/io/printable.hpp>
+#include <mistral/io/temporaries.hpp>
 #include <mistral/io/tensor_files.hpp>
+
+#include "endings.hpp"
 
 namespace mistral::tool {
 
@@ -34,26 +37,31 @@ double shown(double x) {
 
 }  // namespace
 
-RunFolder::RunFolder(std::string path, bool resume) : path_(std::move(path)), made_(!path_exists(path_)) {
-  make_folder(path_, "finetune");
+RunFolder::RunFolder(std::string path, bool resume) : path_(std::move(path)) {
   struct ::stat status = {};
   if (::stat(path_.c_str(), &status) == 0 && !S_ISDIR(status.st_mode)) {
     throw Error("finetune", printable(path_, 1000), "a folder to write to", "a file");
   }
+  remove_if_ended(path_);
+  made_.emplace(path_, "finetune");
+  lock_.emplace(path_, "finetune");
+  for (const char* const folder : {"state", "last"}) remove_if_ended(in(folder));
   if (::access(path_.c_str(), W_OK | X_OK) != 0) throw cannot_write(path_, errno);
   if (!resume && path_exists(in("state/last.safetensors"))) {
     throw Error("finetune", printable(path_, 1000), "a folder without a run in it, or --resume", "one with a run");
   }
-  for (const char* const folder : {"", "last/"}) {
-    for (const char* const name : {"adapter_config.json", "adapter_model.safetensors", "config.json",
-                                   "model.safetensors", "tokenizer.model", "metrics.jsonl", "loss.svg"}) {
-      remove_stale_temporaries(in(std::string(folder) + name));  // of a run that was killed
-    }
-  }
+  for (const std::string& name : files()) remove_stale_temporaries(in(name));  // of a run that was killed
 }
 
-RunFolder::~RunFolder() {
-  if (made_) (void)::rmdir(path_.c_str());
+std::vector<std::string> RunFolder::files() {
+  std::vector<std::string> names{"metrics.jsonl", "loss.svg", "state/last.safetensors", "state/best.safetensors"};
+  for (const char* const folder : {"", "last/"}) {
+    for (const char* const name :
+         {"adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors", "tokenizer.model"}) {
+      names.push_back(std::string(folder) + name);
+    }
+  }
+  return names;
 }
 
 std::string RunFolder::in(const std::string& name) const { return path_in(path_, name); }

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <mistral/io/folders.hpp>
 #include <mistral/train/fit.hpp>
 
 #include "loss_plot.hpp"
@@ -20,19 +22,20 @@ namespace mistral::tool {
 ///   loss.svg                                         their losses, drawn
 class RunFolder {
  public:
-  /// Makes the folder if need be. Throws Error where that fails, and where it holds a run's state that isn't to be
-  /// resumed.
+  /// Makes the folder if need be, which goes again where nothing comes into it. Throws Error where that fails, where
+  /// another run writes to it now, and where it holds a run's state that isn't to be resumed.
   RunFolder(std::string path, bool resume);
-  RunFolder(const RunFolder&) = delete;
-  RunFolder& operator=(const RunFolder&) = delete;
-  ~RunFolder();  // takes the folder away where nothing has come into it
 
   const std::string& path() const noexcept { return path_; }
   std::string in(const std::string& name) const;
 
+  /// The names of all files that a run may write to its folder.
+  static std::vector<std::string> files();
+
  private:
   std::string path_;
-  bool made_;
+  std::optional<FolderToFill> made_;
+  std::optional<FolderLock> lock_;
 };
 
 /// The losses of a run, kept in metrics.jsonl as they come, and drawn.

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include <mistral/io/folders.hpp>
 #include <mistral/io/safetensors.hpp>
 
 #include "any_trainer.hpp"
@@ -69,8 +70,11 @@ class RunTrainer {
 
   void save_model_to(const std::string& folder) const {
     if (!saved_.full) return model_.save_adapter(folder, {.base_model = saved_.base_model});
+    FolderToFill out(folder, "finetune");
+    FilesBeside files(out, saved_.tokenizer, "finetune");
     model_.save_checkpoint(folder, saved_.checkpoint);
-    write_files(folder, saved_.tokenizer);
+    files.commit();
+    out.keep();
   }
 
   AnyTunable& model_;

@@ -1,14 +1,13 @@
-#include <algorithm>
+#include <unistd.h>
+
 #include <cstddef>
 #include <optional>
-#include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
-#include <mistral/io/json_lines.hpp>
+#include <mistral/io/json_records.hpp>
 #include <mistral/text/chat_json.hpp>
 
 #include "commands.hpp"
@@ -20,9 +19,7 @@ namespace mistral::tool {
 
 namespace {
 
-std::string dump(const nlohmann::json& json) {
-  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-}
+std::string dump(const nlohmann::json& json) { return json_text(json); }
 
 // A line of output for every conversation. One that its template refuses is a result; a line that holds no conversation
 // is a fault of the file, which all the lines behind it need not suffer from: the first is thrown at the end.
@@ -61,22 +58,11 @@ class ChatPrinter {
 void print_chats(const Tokenizer& tokenizer, const TokenizeArguments& arguments) {
   ChatPrinter printer(tokenizer, chat_template_named(arguments.chat_template, tokenizer));
   const std::string name = arguments.chat_file == "-" ? "standard input" : printable(arguments.chat_file, 900);
-  const std::string file = read_text(arguments.chat_file, "chat");
-  const std::size_t begin = file.find_first_not_of(" \t\r\n");
-  if (begin != std::string::npos && file[begin] == '[') {  // one array: as a field, whose name errors leave out
-    const std::string object = "{\"\": " + file + "}";
-    for (const JsonObject& chat : JsonObject::parse(std::as_bytes(std::span(object)), "chat", name).objects("")) {
-      printer.add([&] { return parse_chat(chat); });
-    }
-    return printer.end();
-  }
-  std::size_t number = 0;
-  for (std::string_view rest = file; !rest.empty();) {
-    const std::string_view line = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    printer.add([&] { return parse_chat(line, name + ": line " + std::to_string(number)); });
+  constexpr std::size_t longest = std::size_t{16} << 20;
+  JsonRecords records = arguments.chat_file == "-" ? JsonRecords(STDIN_FILENO, name, "chat", longest)
+                                                   : JsonRecords(arguments.chat_file, "chat", longest);
+  while (records.next()) {
+    printer.add([&] { return parse_chat(records.object()); });
   }
   printer.end();
 }

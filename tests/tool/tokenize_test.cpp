@@ -145,7 +145,7 @@ TEST_CASE("tokenize --chat names the line that holds no conversation, and goes o
     const std::string file = scratch.write("a.jsonl", good + "\n\n" + bad + "\n" + refused + "\n" + bad + "\n" + good);
     const Run run = run_tool({"tokenize", "--tokenizer", model_file(), "--chat", file});
     CHECK(run.exit_code == 1);
-    const std::string start = "mistral: error: [chat] " + file + ": line 3: ";
+    const std::string start = "mistral: error: [chat] " + file + ":3: ";
     REQUIRE(run.err.size() > start.size());
     CHECK(run.err.substr(0, start.size()) == start);
     const std::string message = run.err.substr(16, run.err.size() - 17);
@@ -156,7 +156,7 @@ TEST_CASE("tokenize --chat names the line that holds no conversation, and goes o
     CHECK(lines[0] == ids);
     CHECK(nlohmann::json::parse(lines[1]).at("error") == message);
     CHECK(lines[2] == refusal);
-    CHECK(nlohmann::json::parse(lines[3]).at("error").get<std::string>().find(": line 5: ") != std::string::npos);
+    CHECK(nlohmann::json::parse(lines[3]).at("error").get<std::string>().find(":5: ") != std::string::npos);
     CHECK(lines[4] == ids);
   }
 }
@@ -181,7 +181,7 @@ TEST_CASE("conversations come a line each, with Windows' ends of lines, or all i
   CHECK(output({"--chat", "-"}, "[]") == "");
   const Run run = run_tool({"tokenize", "--tokenizer", model_file(), "--chat", "-"}, {.in = "[" + one + ", {}]"});
   CHECK(run.exit_code == 1);
-  CHECK(run.err == "mistral: error: [chat] standard input: [1]: field 'messages' is missing\n");
+  CHECK(run.err == "mistral: error: [chat] standard input:1 (element 2): field 'messages' is missing\n");
 }
 
 TEST_CASE("tokenize takes a text byte by byte, and ids as lines of text") {

@@ -21,6 +21,10 @@ class JsonRecords {
   JsonRecords(const std::string& path, std::string_view where, std::size_t max_bytes)
       : lines_(path, where, max_bytes), file_(printable(path, 1000)), where_(where), max_bytes_(max_bytes) {}
 
+  /// Reads a file that is open and stays open, such as standard input; `name` stands for the path in messages.
+  JsonRecords(int descriptor, const std::string& name, std::string_view where, std::size_t max_bytes)
+      : lines_(descriptor, name, where, max_bytes), file_(name), where_(where), max_bytes_(max_bytes) {}
+
   /// Goes to the next object, over blank lines; false at the end of the file. Throws Error where the file can't be
   /// read.
   bool next() {

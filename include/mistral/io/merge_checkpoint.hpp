@@ -243,8 +243,8 @@ inline ModelConfig model_config_of(const CheckpointConfig& c) noexcept {
 /// where the checkpoint's is tied to the embedding. Returns what rounding to `options.type` lost: nothing for F32.
 /// Throws Error before anything is written where the adapter is of another model's shapes or no plain LoRA, the
 /// checkpoint lacks a tensor or is a packed file, and for a type other than f32 and bf16; and where the folder can't be
-/// written, or a weight is no finite number. Each of its files appears whole or not at all, and a folder that was made and
-/// can't be filled goes again.
+/// written, or a weight is no finite number. Each of its files appears whole or not at all, and a folder that was made
+/// and can't be filled goes again.
 inline MergeLoss merge_checkpoint(const Checkpoint& source, const std::string& adapter, const std::string& folder,
                                   const SaveCheckpointOptions& options = {}) {
   if (options.type != DType::f32 && options.type != DType::bf16) {
