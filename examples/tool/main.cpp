@@ -236,7 +236,8 @@ Command add_inspect(CLI::App& parent) {
   CLI::App* const app =
       parent.add_subcommand("inspect", "Say what a checkpoint is, which preset fits it, and the memory that it takes");
   const auto arguments = std::make_shared<InspectArguments>();
-  add_path(*app, "-m,--model", arguments->folder, "the checkpoint: a folder, or a .gguf or packed file")->required();
+  add_path(*app, "model,-m,--model", arguments->folder, "the checkpoint: a folder, or a .gguf or packed file")
+      ->required();
   add_path(*app, "--tokenizer", arguments->tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
   app->add_flag("--verify", arguments->verify, "read a packed file whole, and hold it against its checksums");
   app->add_flag("--json", arguments->json, "print one JSON object");
@@ -354,7 +355,8 @@ std::vector<std::string> without_habits(std::vector<std::string> arguments) {
   if (arguments.empty()) return arguments;
   if (arguments[0] == "version") arguments[0] = "--version";
   if (arguments[0] != "help") return arguments;
-  if (arguments.size() == 1 || arguments[1].starts_with('-')) return {"--help"};
+  if (arguments.size() == 1 || arguments[1].starts_with('-') || arguments[1] == "help") return {"--help"};
+  if (arguments[1] == "version") return {"--version"};
   return {arguments[1], "--help"};
 }
 
@@ -418,7 +420,10 @@ int run(int argc, const char* const* argv) {
     print(text.str());
     return 0;
   } catch (const CLI::RequiredError& error) {
-    if (chosen != nullptr) return fail(2, error.what() + help_of());
+    if (chosen != nullptr) {
+      const std::vector<std::string> extras = chosen->remaining();
+      return fail(2, (extras.empty() ? error.what() : not_expected(*chosen, extras[0])) + help_of());
+    }
     std::string line =
         "expected a command, got " + (arguments.empty() ? "none" : "'" + printable(arguments[0], 40) + "'");
     if (arguments.empty()) return fail(2, line + help_of());

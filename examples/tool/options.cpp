@@ -188,6 +188,7 @@ CLI::Validator one_of(std::vector<std::string> names) {
           text = name;
           return std::string();
         }
+        if (text.empty()) return "expected one of " + list + ", got nothing";
         return printable(text, 40) + " not in " + list + did_you_mean(text, names);
       },
       "");
@@ -206,7 +207,8 @@ std::string unknown_option(const CLI::App& command, const std::vector<std::strin
       option = option_of(command, argument.substr(0, 2));  // -mPATH
     }
     if (option == nullptr) return name;
-    if (!has_value && option->get_items_expected_min() > 0) ++i;  // whatever it looks like
+    if (!is_long && argument.size() > 2 && argument[2] == '=') return argument;  // CLI11 would make = part of the value
+    if (!has_value && option->get_items_expected_min() > 0) ++i;                 // whatever it looks like
   }
   return {};
 }
@@ -214,8 +216,13 @@ std::string unknown_option(const CLI::App& command, const std::vector<std::strin
 std::string not_expected(const CLI::App& command, const std::string& argument) {
   std::string line = "The following argument was not expected: " + printable(argument, 200);
   if (!argument.starts_with('-')) {
+    const CLI::Option* const model = option_of(command, "--model");
+    if (model != nullptr && model->count() == 0) return line + "; a checkpoint is given by --model";
     const bool prompts = option_of(command, "--prompt") != nullptr;
     return prompts ? line + "; a prompt is given by --prompt" : line;
+  }
+  if (argument.size() > 2 && argument[1] != '-' && argument[2] == '=') {
+    return line + "; the value of " + argument.substr(0, 2) + " stands behind a space";
   }
   const std::string name = joined_by_dashes(argument);
   if (const char* const why = find(others, name)) return line + "; " + why;

@@ -67,7 +67,8 @@ void report(const QuantizeArguments& arguments, std::string_view format, std::ui
   for (const std::string& name : in_f16) names.append(names.empty() ? "" : ", ").append(name);
   if (!names.empty()) text += "; in F16, for their rows are no whole blocks: " + names;
   // nothing but the file goes to standard output where that is the file
-  arguments.out == "-" ? note(text + "\n") : print(text + "\n");
+  if (arguments.out == "-") return note(text + "\n");
+  print(text + "\n");
 }
 
 }  // namespace

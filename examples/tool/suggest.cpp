@@ -37,16 +37,20 @@ std::size_t distance(std::string_view a, std::string_view b) {
 
 std::vector<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates) {
   const std::string wanted = plain(word);
-  if (wanted.size() < 3 || wanted.size() > 64) return {};
-  const std::size_t most = wanted.size() < 5 ? 1 : wanted.size() < 9 ? 2 : 3;  // more are too many
-  std::size_t least = most + 1;
+  if (wanted.size() < 2 || wanted.size() > 64) return {};
+  // more letters that differ are too many
+  const std::size_t most = wanted.size() < 3 ? 0 : wanted.size() < 5 ? 1 : wanted.size() < 9 ? 2 : 3;
+  std::size_t least = std::max<std::size_t>(most, 2) + 1;
   std::vector<std::string> best;
   for (const std::string& candidate : candidates) {
     const std::string name = plain(candidate);
     std::size_t differences = distance(wanted, name);
-    if (name.starts_with(wanted)) differences = std::min<std::size_t>(differences, 1);
-    if (name.ends_with("-" + wanted)) differences = std::min<std::size_t>(differences, 2);
-    if (differences > most || differences > least || differences >= name.size()) continue;
+    const bool begins = name.starts_with(wanted);
+    const bool ends = wanted.size() > 2 && name.ends_with("-" + wanted);
+    if (differences > most && !begins && !ends) continue;
+    if (begins) differences = std::min<std::size_t>(differences, 1);
+    if (ends) differences = std::min<std::size_t>(differences, 2);
+    if (differences > least || differences >= name.size()) continue;
     if (differences < least) best.clear();
     least = differences;
     if (std::find(best.begin(), best.end(), candidate) == best.end()) best.push_back(candidate);

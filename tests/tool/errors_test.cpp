@@ -115,6 +115,12 @@ TEST_CASE("what is misspelt is named before what is missing, with what was proba
   check({"generate", "-m", "m", "-n", "3", "-ngl", "99"}, unknown + "-ngl; all runs on the processor");
   check({"generate", "-m", "m", "-c", "4096"}, unknown + "-c; the context is the model's, or its preset's");
   check({"generate", "--xyzzy"}, unknown + "--xyzzy");
+  check({"generate", "checkpoint", "-p", "x"}, unknown + "checkpoint; a checkpoint is given by --model");
+  check({"generate", "-m=checkpoint", "-p", "x"}, unknown + "-m=checkpoint; the value of -m stands behind a space");
+  check({"tokenize", "-m", "m", "-p", "x"}, unknown + "-p; did you mean --text?");
+  check({"quantize", "m", "--weights", "q8", "--out", "o"},
+        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'Q8'; did you mean Q8_0?");
+  check({"chat", "-m", "m", "--template="}, "--template: expected one of {v1,v3}, got nothing");
   check({"chat", "--prompt", "hi"}, unknown + "--prompt");
   check({"finetune", "--lr", "1e-4"}, unknown + "--lr; did you mean --learning-rate?");
   check({"finetune", "--lora_r", "8"}, unknown + "--lora_r; did you mean --rank?");
