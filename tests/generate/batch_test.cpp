@@ -449,7 +449,7 @@ TEST_CASE("the order in which sequences join doesn't matter") {
   }
 }
 
-TEST_CASE("sequences that decode never wait for a prompt, and prompts go by their age") {
+TEST_CASE("sequences that decode never wait for a prompt, and prompts share what is left") {
   BatchScheduler scheduler(test::tiny, nullptr, {.max_sequences = 4, .token_budget = 10, .share_prefixes = false});
   std::vector<float> logits(4 * test::tiny.vocab_size, 0.0f);
   Random random(45);
@@ -475,9 +475,9 @@ TEST_CASE("sequences that decode never wait for a prompt, and prompts go by thei
   CHECK(step() == Rows{1, 1});
   join(20);
   const SequenceId last = join(3);
-  CHECK(step() == Rows{1, 1, 8});  // of a prompt at most a window
-  CHECK(step() == Rows{1, 1, 8});
-  CHECK(step() == Rows{1, 1, 4, 3});  // the rest of the long one, and the short one that is younger
+  CHECK(step() == Rows{1, 1, 6, 2});  // half of 8 rows evenly, half to the older one
+  CHECK(step() == Rows{1, 1, 7, 1});
+  CHECK(step() == Rows{1, 1, 1, 7});  // the younger one has chosen and decodes
   CHECK(step() == Rows{1, 1, 1, 1});
   join(5);  // no slot is free
   CHECK(scheduler.waiting() == 1);
@@ -489,7 +489,7 @@ TEST_CASE("sequences that decode never wait for a prompt, and prompts go by thei
   REQUIRE(results.size() == 1);
   CHECK(results[0].id == last);
   CHECK(results[0].made.reason == StopReason::cancelled);
-  CHECK(results[0].made.tokens.size() == 3);
+  CHECK(results[0].made.tokens.size() == 4);
 }
 
 TEST_CASE("choices that are shared among threads are those that each sampler makes alone") {
@@ -586,6 +586,7 @@ TEST_CASE("what can't run is refused when it joins, and no more may wait than wa
           batch.add({.prompt = {1, 67}});
         }) == "[batch] token 1: expected an id of 0 ... 66, got 67");
   CHECK(batch.empty());
+  CHECK(joining(6, {.max_prompt_tokens = 5}) == "[batch] prompt: expected at most 5 tokens (max_prompt_tokens), got 6");
   CHECK_FALSE(batch.cancel(1));
   CHECK(joining(101) == "[batch] tokens of waiting prompts: expected at most 100 (max_waiting_tokens), got 101");
   for (int i = 0; i < 3; ++i) batch.add({.prompt = {1, 2}, .options = {.max_tokens = 2}});
@@ -599,6 +600,10 @@ TEST_CASE("what can't run is refused when it joins, and no more may wait than wa
   while (!batch.empty()) batch.step();
 
   using Batch = SessionBatch<Unwindowed::Model>;
+  Batch bounded(model, {.max_sequences = 1, .token_budget = 4, .max_prompt_tokens = 8});
+  CHECK(test::error_of([&] { bounded.add({.prompt = std::vector<TokenId>(9, 7)}); }) ==
+        "[batch] prompt: expected at most 8 tokens (max_prompt_tokens), got 9");
+  CHECK(bounded.add({.prompt = std::vector<TokenId>(8, 7), .options = {.max_tokens = 1, .max_prompt_tokens = 8}}) == 1);
   CHECK(test::error_of([&] { Batch(model, {.max_sequences = 0}); }) ==
         "[batch] max_sequences: expected at least 1, got 0");
   CHECK(test::error_of([&] { Batch(model, {.max_sequences = 5, .token_budget = 4}); }) ==

@@ -15,6 +15,7 @@
 
 #include <Eigen/QR>
 
+#include "../support/allocations.hpp"
 #include "../support/golden.hpp"
 #include "../support/models.hpp"
 #include "../support/scratch.hpp"
@@ -401,4 +402,28 @@ TEST_CASE("an adapter's folder tells whether a model is the base that it was tra
   CHECK(trained_beside(model, scratch.path("a")) == false);
   Folder of_peft;
   CHECK(trained_beside(model, of_peft.write()) == std::nullopt);
+}
+
+TEST_CASE("an adapter that there is no memory for leaves the model as it was, in every matrix") {
+  const Folder folder;
+  const std::string path = folder.write();
+  const std::vector<TokenId> text{1, 2, 3};
+  const auto logits = [&](const Tuned& model) {
+    Session<Tuned> session{model};
+    const auto out = session.prefill(text);
+    return std::vector<float>(out.begin(), out.end());
+  };
+  const auto before = logits(test::random_model<Tuned>(1));
+  const std::size_t allocations = test::fail_each_allocation([&](std::size_t n) {
+    CAPTURE(n);
+    auto model = test::random_model<Tuned>(1);
+    const test::Failure failure = test::fails_at(n, [&] { load_adapter(model, path); });
+    visit_projections(model, [&](const std::string& name, const auto& linear, std::size_t) {
+      CAPTURE(name);
+      CHECK(linear.adapters.size() == (failure.thrown ? 0 : 1));
+    });
+    CHECK(test::same_bits(logits(model), before) == failure.thrown);
+    return failure;
+  });
+  CHECK((allocations > 50 || !test::counts_allocations));
 }

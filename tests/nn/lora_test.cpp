@@ -4,6 +4,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <tbb/task_arena.h>
 
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f16.hpp>
@@ -12,8 +13,11 @@
 #include <mistral/format/q8_0.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/generate/session_file.hpp>
+#include <mistral/io/load.hpp>
+#include <mistral/io/save_packed.hpp>
 #include <mistral/nn/adapter.hpp>
 
+#include "../support/allocations.hpp"
 #include "../support/models.hpp"
 #include "../support/random_rows.hpp"
 #include "../support/scratch.hpp"
@@ -290,4 +294,72 @@ TEST_CASE("dropout keeps what it says, scaled so that the mean stays, and draws 
   kernels::dropout(ones.view(), keys, 5, 0.25f, other.view());
   CHECK(!same_bits(other.view().row(0), mask.view().row(0)));
   CHECK(same_bits(other.view().row(1), mask.view().row(1)));
+}
+
+TEST_CASE_TEMPLATE("adapters are added, merged and taken away for all matrices or for none, whichever allocation fails",
+                   C, Case<test::tiny, F32>, Case<test::odd, Q4_0>) {
+  using Tuned = typename C::Tuned;
+  const std::vector<TokenId> text{1, 2, 3, 4, 5};
+  const test::Scratch scratch;
+  {
+    const auto base = test::random_model<Transformer<C::config, typename C::F>>(5);
+    save_packed(base, scratch.path("packed"), {});
+  }
+  for (const bool in_file : {false, true}) {
+    CAPTURE(in_file);
+    const auto fresh = [&] {
+      Tuned model = in_file ? load<Tuned>(scratch.path("packed")) : test::random_model<Tuned>(5);
+      for (const std::uint64_t seed : {1u, 2u}) stir(model, add_adapter(model, {.rank = 3, .seed = seed}), seed);
+      return model;
+    };
+    const auto check = [&](const auto& act, std::size_t count) {
+      Tuned done = fresh();
+      const auto before = logits_of(done, text);
+      act(done);
+      const auto after = logits_of(done, text);
+      const std::size_t allocations = test::fail_each_allocation([&](std::size_t n) {
+        CAPTURE(n);
+        Tuned model = fresh();
+        const test::Failure failure = test::fails_at(n, [&] { act(model); });
+        visit_projections(model, [&](const std::string& name, const auto& linear, std::size_t) {
+          CAPTURE(name);
+          CHECK(linear.adapters.size() == (failure.thrown ? 2 : count));
+        });
+        CHECK(same_bits(logits_of(model, text), failure.thrown ? before : after));
+        return failure;
+      });
+      CHECK((allocations > 10 || !test::counts_allocations));
+    };
+    check([](Tuned& model) { add_adapter(model, {.rank = 2}); }, 3);
+    check([](Tuned& model) { remove_adapter(model, 0); }, 1);
+    check([](Tuned& model) { merge_adapter(model, 0); }, 1);
+    check([](Tuned& model) { merge_adapter(model, 1); }, 1);
+  }
+}
+
+TEST_CASE("a merge is the same bits on any number of threads, for weights in memory and in a file") {
+  using Tuned = Transformer<test::odd, Lora<Q4_0>>;
+  const test::Scratch scratch;
+  save_packed(test::random_model<Transformer<test::odd, Q4_0>>(6), scratch.path("packed"), {});
+  const std::vector<TokenId> text{1, 2, 3, 4, 5};
+  std::vector<float> expected;
+  double loss = 0.0;
+  for (const std::size_t threads : {1u, 2u, 3u}) {
+    for (const bool in_file : {false, true}) {
+      tbb::task_arena arena(static_cast<int>(threads));
+      arena.execute([&] {
+        Tuned model = in_file ? load<Tuned>(scratch.path("packed")) : test::random_model<Tuned>(6);
+        stir(model, add_adapter(model, {.rank = 5, .seed = 1}), 1);
+        const MergeLoss lost = merge_adapter(model);
+        const auto logits = logits_of(model, text);
+        if (expected.empty()) {
+          expected = logits;
+          loss = lost.relative;
+        }
+        CHECK(lost.relative == loss);
+        CHECK(same_bits(logits, expected));
+      });
+    }
+  }
+  CHECK(loss > 0.0);
 }

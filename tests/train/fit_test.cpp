@@ -13,6 +13,7 @@
 
 #include <mistral/train.hpp>
 
+#include "../support/allocations.hpp"
 #include "../support/models.hpp"
 #include "../support/scratch.hpp"
 #include "../support/size_limit.hpp"
@@ -414,4 +415,36 @@ TEST_CASE("a checkpoint of other data or another order is refused, and a full di
   options.patience = 1;
   CHECK(error_of([&] { fit(of_patient, train(), {}, options); }) ==
         "[fit] patience: expected examples for validation, got none");
+}
+
+TEST_CASE("a fit that runs out of memory leaves a trainer between two updates") {
+  const auto train = lessons(6, 1), validation = lessons(2, 2);
+  const FitOptions options{.max_steps = 2, .batch = 1, .accumulation = 3};
+  std::size_t thrown = 0;
+  const std::size_t allocations = test::fail_each_allocation([&](std::size_t n) {
+    CAPTURE(n);
+    Model model = fresh();
+    Trainer trainer{model, {.seed = 1}};
+    const test::Failure failure = test::fails_at(n, [&] { fit(trainer, train, validation, options); });
+    CHECK(trainer.accumulated_targets() == 0);
+    thrown += failure.thrown ? 1 : 0;
+    if (!failure.thrown) return failure;
+    // Goes on with the bits of one that was stopped after as many updates.
+    Model other = fresh();
+    Trainer twin{other, {.seed = 1}};
+    Batches batches(train.size(), 3, options.seed);
+    std::vector<Example> batch;
+    for (std::uint64_t step = 0; step < trainer.steps(); ++step) {
+      batch.clear();
+      for (const std::size_t i : batches.at(step)) batch.push_back(train[i]);
+      twin.step(batch);
+    }
+    trainer.step(train);
+    twin.step(train);
+    CHECK(same_bits(values_of(model), values_of(other)));
+    return failure;
+  });
+  if (!test::counts_allocations) return;
+  CHECK(allocations > 40);
+  CHECK(thrown > 40);
 }

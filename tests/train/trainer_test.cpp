@@ -10,6 +10,7 @@
 #include <mistral/generate/session_file.hpp>
 #include <mistral/train.hpp>
 
+#include "../support/allocations.hpp"
 #include "../support/models.hpp"
 #include "../support/random_rows.hpp"
 #include "../support/scratch.hpp"
@@ -322,4 +323,84 @@ TEST_CASE("a session's file is refused by a model that has been trained since") 
   trainer.step(std::vector<Example>{{.tokens = {1, 2, 3, 4}}});
   CHECK(test::error_of([&] { load_session(session, scratch.path("state")); }).find("field 'model'") !=
         std::string::npos);
+}
+
+TEST_CASE_TEMPLATE("a step that has no memory leaves model and trainer as they were: made again, it has the same bits",
+                   Model, Transformer<test::tiny, F32>, Transformer<test::tiny, Lora<F32>>) {
+  const auto first = random_examples(2, 67, 5), second = random_examples(3, 67, 6);
+  auto model = trainable<Model>(5, 0.3f);
+  Trainer trainer{model, {.seed = 4}};
+  trainer.step(first);
+  const std::vector<float> before = values_of(trainer);
+  trainer.step(second);
+  const std::vector<float> after = values_of(trainer);
+  const std::size_t allocations = test::fail_each_allocation([&](std::size_t n) {
+    CAPTURE(n);
+    auto own = trainable<Model>(5, 0.3f);
+    Trainer again{own, {.seed = 4}};
+    again.step(first);
+    const double norm = again.gradient_norm();
+    // in parts, of which any may fail
+    const test::Failure failure = test::fails_at(n, [&] {
+      again.accumulate(std::span(second).first(1));
+      again.step(std::span(second).subspan(1));
+    });
+    if (failure.thrown) {
+      CHECK(again.accumulated_targets() == 0);
+      CHECK(again.steps() == 1);
+      CHECK(again.gradient_norm() == norm);
+      CHECK(same_bits(values_of(again), before));
+      const auto gradients = gradients_of(again);
+      CHECK(std::count(gradients.begin(), gradients.end(), 0.0f) == std::ssize(gradients));
+      again.step(second);
+    }
+    CHECK(same_bits(values_of(again), after));
+    return failure;
+  });
+  CHECK((allocations > 20 || !test::counts_allocations));
+}
+
+TEST_CASE("a step that fails for its numbers can be made again without what made it fail") {
+  const auto good = random_examples(3, 97, 7);
+  using Model = Transformer<test::tiny, Lora<F32>>;
+  auto one = trainable<Model>(8, 0.3f), two = trainable<Model>(8, 0.3f);
+  Trainer never{one, {.seed = 4}}, failed{two, {.seed = 4}};
+  failed.accumulate(good);
+  CHECK(test::error_of([&] { failed.step(std::vector<Example>{{{1}, 1, {}}}); }) != "no error");
+  CHECK(never.step(good) == failed.step(good));
+  failed.accumulate(good);
+  failed.discard();
+  CHECK(failed.accumulated_targets() == 0);
+  CHECK(never.step(good) == failed.step(good));
+  CHECK(same_bits(values_of(never), values_of(failed)));
+}
+
+TEST_CASE("a state that there is no memory to resume leaves the trainer as it was") {
+  const auto batch = random_examples(3, 67, 9);
+  using Model = Transformer<test::tiny, Lora<F32>>;
+  const test::Scratch scratch;
+  {
+    auto model = trainable<Model>(9, 0.3f);
+    Trainer trainer{model, {.seed = 4}};
+    for (int i = 0; i < 3; ++i) trainer.step(batch);
+    trainer.save(scratch.path("state"), {{"note", "a note that is too long to be kept in the string itself"}});
+  }
+  const auto fresh = [] { return trainable<Model>(10, 0.3f); };
+  auto other = fresh();
+  Trainer untouched{other, {.seed = 4}};
+  untouched.step(batch);
+  untouched.step(batch);
+  const std::vector<float> expected = values_of(untouched);
+  const std::size_t allocations = test::fail_each_allocation([&](std::size_t n) {
+    CAPTURE(n);
+    auto model = fresh();
+    Trainer trainer{model, {.seed = 4}};
+    trainer.step(batch);
+    const test::Failure failure = test::fails_at(n, [&] { trainer.resume(scratch.path("state")); });
+    CHECK(trainer.steps() == (failure.thrown ? 1 : 3));
+    trainer.step(batch);
+    CHECK(same_bits(values_of(trainer), expected) == failure.thrown);  // moments, counts and dropout with them
+    return failure;
+  });
+  CHECK((allocations > 50 || !test::counts_allocations));
 }

@@ -43,7 +43,8 @@ namespace mistral::inline MISTRAL_ABI {
 ///
 /// A sequence whose first tokens another slot holds copies that cache instead of computing them; an idle slot keeps its
 /// content for that until it is needed. A ring that has gone round holds the content of its own position only, so it is
-/// copied whole or not at all. Where an older sequence is about to compute what a new one needs, the new one waits.
+/// copied whole or not at all. Where an older sequence is about to compute what a new one needs, the new one waits: in
+/// a slot, so that the older one knows where to stop.
 class BatchScheduler {
  public:
   /// Slot `to` takes over the first `tokens` tokens of `from`, or of a cache outside of the batch where that isn't
@@ -248,6 +249,7 @@ class BatchScheduler {
       slot.position = static_cast<std::int64_t>(running->start.tokens);
       slot.forget();
       running->fresh = false;
+      running->length_class = slots_.class_of(request.prompt.size());
       plan_.copies.push_back({best, best, slot.position, running->start.cache});
       slot.running = std::move(running);
       return;
@@ -278,9 +280,11 @@ class BatchScheduler {
     }
     if (later > now && (running.waits || later >= now + options_.worth_waiting)) {
       running.waits = true;
+      running.length_class = slots_.class_of(running.prompt_end() - later);
       return;
     }
     running.fresh = false;
+    running.length_class = slots_.class_of(running.prompt_end() - now);
     counters_.shared_tokens += now;
     if (donor == i) return;
     plan_.copies.push_back({donor, i, static_cast<std::int64_t>(now)});
@@ -327,7 +331,7 @@ class BatchScheduler {
     } catch (...) {
       error = std::current_exception();
     }
-    if (token) {
+    if (!error && token) {  // in this order: gcc lets a call that throws write to what its value is assigned to
       slot.running->next = *token;
       return;
     }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -19,6 +18,7 @@ struct BatchRunning {
   BatchRequest request;
   BatchStart start;
   Continuation text;
+  std::size_t length_class = 0;  // of its prompt (prompt_class), less what it needn't compute
   TokenId next = 0;              // what goes through the model next, once the prompt has
   bool fresh = true;             // not begun: it may still take over a prefix
   bool waits = false;            // for an older sequence to compute one
@@ -39,12 +39,6 @@ struct BatchSlot {
 
   std::size_t tokens() const noexcept { return static_cast<std::size_t>(position); }
   bool prefilling() const noexcept { return running && tokens() < running->prompt_end(); }
-
-  /// Tokens of the prompt that go through the model yet; not those that it waits for another to compute.
-  std::size_t left() const noexcept {
-    if (!prefilling()) return 0;
-    return running->prompt_end() - (running->waits && running->fresh ? std::max(tokens(), running->awaited) : tokens());
-  }
 
   /// The cache has taken more tokens; they are remembered up to `most`.
   void push(std::span<const TokenId> more, std::size_t most) noexcept {

@@ -51,14 +51,17 @@ class BatchSlots {
   /// Whether a sequence's prefix may be taken from another's cache, and its own cache be taken from.
   bool shares(const BatchRequest& request) const noexcept { return share_prefixes_ && !request.on_residual; }
 
+  /// The class of a prompt of which so many tokens are to be computed; see prompt_class.
+  std::size_t class_of(std::size_t tokens) const noexcept { return prompt_class(tokens, rows_); }
+
   /// Whether a prompt may take a slot of which so many tokens are to be computed: long ones leave slots to shorter
-  /// ones.
+  /// ones, until they have gone through.
   bool may_begin(std::size_t tokens) const noexcept {
-    const std::size_t own = prompt_class(tokens, rows_);
+    const std::size_t length_class = class_of(tokens);
     const auto as_long = static_cast<std::size_t>(std::count_if(slots_.begin(), slots_.end(), [&](const Slot& slot) {
-      return slot.running && prompt_class(slot.left(), rows_) >= own;
+      return slot.running && (length_class == 0 || slot.prefilling()) && slot.running->length_class >= length_class;
     }));
-    return as_long + std::min(own, slots_.size() - 1) < slots_.size();
+    return as_long + std::min(length_class, slots_.size() - 1) < slots_.size();
   }
 
   /// Tokens that a sequence needn't compute, since a slot holds them or an older sequence is about to.

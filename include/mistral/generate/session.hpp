@@ -202,6 +202,7 @@ class Session {
   detail::InUse::Scope enter() noexcept {
     detail::InUse::Scope use(in_use_, detail::asserts);
     assert(use.alone() && "session: two threads use it at once, or a hook uses the session that it watches");
+    assert(position() >= 0);  // says so where the session was moved from
     check_model();
     return use;
   }
