@@ -25,7 +25,7 @@ struct GenerateOptions {
   SamplingOptions sampling{};               ///< how tokens are chosen
   std::size_t max_tokens = 256;             ///< tokens to generate at most
   std::size_t max_prompt_tokens = 0;        ///< tokens of the prompt at most, a longer one is an error; 0: any number
-  std::vector<TokenId> stop_ids{};          ///< tokens that end the text and aren't part of it, such as EOS
+  std::vector<TokenId> stop_ids{};          ///< tokens that end the text and aren't in it: see Tokenizer::eos_ids
   std::vector<std::string> stop_strings{};  ///< texts that end the text and aren't part of it
   /// The ids that the model took before the prompt: part of the history that the repetition penalty looks at.
   std::span<const TokenId> seen{};
