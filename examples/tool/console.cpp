@@ -149,6 +149,10 @@ std::string read_all(const std::string& path, std::string_view where, std::size_
 std::string read_text(const std::string& path, std::string_view where, std::size_t most) {
   constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
   std::string text = read_all(path, where, most);
+  if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff")) {
+    throw Error(where, path == "-" ? "standard input" : printable(path, 1000), "a text in UTF-8",
+                "one in UTF-16; save it as UTF-8");
+  }
   std::size_t kept = 0;
   for (std::size_t i = text.starts_with(byte_order_mark) ? byte_order_mark.size() : 0; i < text.size(); ++i) {
     const bool ends_line = text[i] == '\r' && i + 1 < text.size() && text[i + 1] == '\n';

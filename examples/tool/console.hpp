@@ -75,7 +75,7 @@ std::string read_all(const std::string& path, std::string_view where, std::size_
 bool read_line(std::string& line);
 
 /// The same of a text: without a byte order mark, and with LF alone at the ends of its lines, so that a file of Windows
-/// gives what it gives elsewhere.
+/// gives what it gives elsewhere. Throws Error for UTF-16.
 std::string read_text(const std::string& path, std::string_view where, std::size_t most = max_prompt_bytes);
 
 /// The text that is meant: from the command line as it stands there, else as read_text has it. A prompt's file has one

@@ -98,7 +98,8 @@ Command add_tokenize(CLI::App& parent) {
   CLI::Option* const tokenizer = add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model");
   add_path(*app, "-m,--model", a.folder, "a folder with a tokenizer.model, or a .gguf or packed file")
       ->excludes(tokenizer);
-  add_text(*app, "--text", "-f,--file", a.text, "the text, or the ids; standard input where neither is given");
+  add_text(*app, "--text", "-f,--file", a.text, "the text, or the ids; standard input where neither is given",
+           "; a text is taken byte by byte");
   CLI::Option* const decode = app->add_flag("--decode", a.decode, "take ids, print their text");
   app->add_flag("--bos", a.bos, "put BOS in front")->excludes(decode);
   add_parse_special(*app, a.parse_special, "the text")->excludes(decode);

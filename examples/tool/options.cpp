@@ -255,9 +255,10 @@ CLI::Option* add_number(CLI::App& app, const std::string& name, float& value, co
 }
 
 void add_text(CLI::App& app, const std::string& name, const std::string& file_name, TextArguments& arguments,
-              const std::string& what) {
+              const std::string& what, const std::string& lines) {
   CLI::Option* const text = app.add_option(name, arguments.text, what)->type_name("TEXT");
-  CLI::Option* const file = add_path(app, file_name, arguments.file, "a file that holds it, - for standard input");
+  CLI::Option* const file =
+      add_path(app, file_name, arguments.file, "a file that holds it, - for standard input" + lines);
   file->excludes(text);
 }
 

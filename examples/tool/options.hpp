@@ -54,9 +54,9 @@ std::string why_not_number(const std::string& text, double least, double most);
 CLI::Option* add_number_in(CLI::App& app, const std::string& name, float& value, float least, float most,
                            const std::string& help);
 
-/// A text by one option, or by a file that another names.
+/// A text by one option, or by a file that another names; `lines` says how its lines are taken.
 void add_text(CLI::App& app, const std::string& name, const std::string& file_name, TextArguments& arguments,
-              const std::string& what);
+              const std::string& what, const std::string& lines = "; CR LF at the end of a line counts as LF");
 
 /// The model and how it is run.
 void add_model(CLI::App& app, ModelArguments& arguments);

@@ -57,6 +57,10 @@ TEST_CASE("CR LF ends a line as LF does, a lone CR ends none, and a byte order m
   CHECK(lines_of("\xef\xbb") == Lines{"\xef\xbb"});
   CHECK(lines_of("\xef") == Lines{"\xef"});
   CHECK(lines_of("") == Lines{});
+  for (const std::string start : {"\xff\xfe", "\xfe\xff"}) {
+    CHECK(error_of([&] { lines_of(start + "a"); }).ends_with("/f: cannot read: it is UTF-16; save it as UTF-8"));
+  }
+  CHECK(lines_of("\xff") == Lines{"\xff"});
   CHECK(lines_of("12345\r\n123456\r\n1234\r\n", 5) == Lines{"12345", "(too long)", "1234"});
   for (std::size_t size = 65530; size < 65540; ++size) {  // around the end of the reader's buffer
     CAPTURE(size);

@@ -148,6 +148,11 @@ TEST_CASE(
   CHECK(ids({}, "Once\rupon\r") == lone);  // a lone CR ends no line
   CHECK(ids({}, "Once\rupon\r\r\n") == lone);
   CHECK(ids({"--prompt", "Once\r\nupon"}) != ids({"--prompt", "Once\nupon"}));
+  const Run wide = run_tool(with(common, {}), {.in = "\xff\xfe"
+                                                     "O"});
+  CHECK(wide.exit_code == 1);
+  CHECK(wide.err ==
+        "mistral: error: [prompt] standard input: expected a text in UTF-8, got one in UTF-16; save it as UTF-8\n");
 }
 
 TEST_CASE("control pieces in a prompt stay text with a warning, or become control tokens where that is asked for") {

@@ -130,6 +130,9 @@ class LineReader {
         held += more;
       }
       rest_ = std::string_view(buffer_).substr(0, held);
+      if (rest_.starts_with("\xff\xfe") || rest_.starts_with("\xfe\xff")) {
+        throw error("read", "it is UTF-16; save it as UTF-8");
+      }
       if (!rest_.starts_with(byte_order_mark)) return held > 0;
       rest_.remove_prefix(byte_order_mark.size());
       return !rest_.empty() || fill();
