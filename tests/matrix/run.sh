@@ -27,7 +27,7 @@ for compiler in g++-12 clang++-14; do
   done
   flagged+=("$compiler native -O3 -ffp-contract=fast")
 done
-flagged+=("g++-12 x86-64 -O0" "g++-12 armv8-a -O0" "g++-12 armv8-a -O3 -ffp-contract=fast")
+flagged+=("g++-12 x86-64 -O0" "g++-12 armv8-a -O1" "g++-12 armv8-a -O3 -ffp-contract=fast")
 
 # what /proc/cpuinfo calls the instructions that a processor must have
 needs() {
