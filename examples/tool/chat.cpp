@@ -93,7 +93,7 @@ std::optional<std::string> read_message(bool first) {
   for (std::string line; read_line(line); first = false) {
     message += line_in(line, first);
     if (message.size() > max_prompt_bytes) {
-      throw Error("chat", "standard input", "a message of at most 64 MiB", "a longer one");
+      throw Error("chat", "standard input", "a message of at most 16 MiB", "a longer one");
     }
     if (!message.ends_with('\\')) return message;
     message.back() = '\n';

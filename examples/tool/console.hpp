@@ -64,7 +64,7 @@ class Progress {
 
 /// How much of a text is read. What a prompt holds goes through a model token by token; what is measured or only cut in
 /// pieces may be a corpus.
-inline constexpr std::size_t max_prompt_bytes = std::size_t{64} << 20;
+inline constexpr std::size_t max_prompt_bytes = std::size_t{16} << 20;
 inline constexpr std::size_t max_text_bytes = std::size_t{256} << 20;
 
 /// The whole of a file, or of standard input for "-". Throws Error `[where] path: ...`, also for one of more than

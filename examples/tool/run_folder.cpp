@@ -43,7 +43,11 @@ RunFolder::RunFolder(std::string path, bool resume) : path_(std::move(path)) {
     throw Error("finetune", printable(path_, 1000), "a folder to write to", "a file");
   }
   remove_if_ended(path_);
-  made_.emplace(path_, "finetune");
+  if (make_folder(path_, "finetune")) {
+    for (const std::string& name : files()) to_remove_.push_back(in(name));
+    for (const char* const folder : {"state", "last"}) to_remove_.push_back(in(folder));
+    to_remove_.push_back(path_);
+  }
   lock_.emplace(path_, "finetune");
   for (const char* const folder : {"state", "last"}) remove_if_ended(in(folder));
   if (::access(path_.c_str(), W_OK | X_OK) != 0) throw cannot_write(path_, errno);
@@ -53,8 +57,14 @@ RunFolder::RunFolder(std::string path, bool resume) : path_(std::move(path)) {
   for (const std::string& name : files()) remove_stale_temporaries(in(name));  // of a run that was killed
 }
 
+RunFolder::~RunFolder() {
+  // the first two: the steps that were made, and what a run goes on from
+  if (to_remove_.empty() || path_exists(to_remove_[0]) || path_exists(to_remove_[1])) return;
+  for (const std::string& path : to_remove_) (void)std::remove(path.c_str());  // of a folder, where it is empty
+}
+
 std::vector<std::string> RunFolder::files() {
-  std::vector<std::string> names{"metrics.jsonl", "loss.svg", "state/last.safetensors", "state/best.safetensors"};
+  std::vector<std::string> names{"metrics.jsonl", "state/last.safetensors", "state/best.safetensors", "loss.svg"};
   for (const char* const folder : {"", "last/"}) {
     for (const char* const name :
          {"adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors", "tokenizer.model"}) {

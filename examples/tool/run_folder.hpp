@@ -22,9 +22,12 @@ namespace mistral::tool {
 ///   loss.svg                                         their losses, drawn
 class RunFolder {
  public:
-  /// Makes the folder if need be, which goes again where nothing comes into it. Throws Error where that fails, where
-  /// another run writes to it now, and where it holds a run's state that isn't to be resumed.
+  /// Makes the folder if need be, which goes again where no step of a run is kept in it. Throws Error where that fails,
+  /// where another run writes to it now, and where it holds a run's state that isn't to be resumed.
   RunFolder(std::string path, bool resume);
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+  ~RunFolder();  // takes away what it made where no step was kept: on a full disk
 
   const std::string& path() const noexcept { return path_; }
   std::string in(const std::string& name) const;
@@ -34,7 +37,7 @@ class RunFolder {
 
  private:
   std::string path_;
-  std::optional<FolderToFill> made_;
+  std::vector<std::string> to_remove_;  // files, then folders, where this object made the folder
   std::optional<FolderLock> lock_;
 };
 

@@ -19,6 +19,7 @@
 #include "../support/golden.hpp"
 #include "../support/models.hpp"
 #include "../support/scratch.hpp"
+#include "../support/size_limit.hpp"
 
 using namespace mistral;
 
@@ -204,8 +205,15 @@ TEST_CASE("an adapter that can't be saved is an error, and leaves nothing half-w
   CHECK(test::error_of([&] { save_adapter(model, scratch.path("no/such/folder")); }).find("cannot create") !=
         std::string::npos);
   scratch.write("file", "");
-  CHECK(test::error_of([&] { save_adapter(model, scratch.path("file")); }).find("cannot write") != std::string::npos);
+  CHECK(test::error_of([&] { save_adapter(model, scratch.path("file")); }) ==
+        "[adapter] " + scratch.path("file") + ": cannot create: Not a directory");
   CHECK(scratch.read("file").empty());
+  {
+    const test::SizeLimit disk(1000);
+    CHECK(test::error_of([&] { save_adapter(model, scratch.path("a")); }) ==
+          "[safetensors] " + scratch.path("a") + "/adapter_model.safetensors: cannot write: File too large");
+  }
+  CHECK_FALSE(std::filesystem::exists(scratch.path("a")));
 }
 
 namespace {

@@ -14,6 +14,7 @@
 #include "../support/data.hpp"
 #include "../support/models.hpp"
 #include "../support/scratch.hpp"
+#include "../support/size_limit.hpp"
 
 using namespace mistral;
 
@@ -99,5 +100,14 @@ TEST_CASE("a model that can't be saved is an error, and leaves nothing") {
         "[checkpoint] a model to be saved: expected no adapters beside its weights (merge_adapter), got 1");
   CHECK(!std::filesystem::exists(scratch.path("a")));
   remove_adapter(model, 0);
+  // the folder is made, and goes again; one that was there keeps what it has
+  scratch.write("b/model.safetensors", "old");
+  for (const char* const name : {"a", "b"}) {
+    const test::SizeLimit disk(1000);
+    CHECK(error(scratch.path(name)) ==
+          "[safetensors] " + scratch.path(name) + "/model.safetensors: cannot write: File too large");
+  }
+  CHECK(!std::filesystem::exists(scratch.path("a")));
+  CHECK(scratch.read("b/model.safetensors") == "old");
   CHECK(error(scratch.path("a")) == "no error");
 }

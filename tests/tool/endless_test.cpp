@@ -118,7 +118,7 @@ TEST_CASE("no command reads for ever from a device that has no end") {
   const std::string tokenizer = m + "/tokenizer.model";
   const std::string zero = "/dev/zero";
   const std::string long_line = "expected a line of at most 16777216 bytes, got a longer one";
-  const std::string long_prompt = "expected at most 64 MiB of text, got more";
+  const std::string long_prompt = "expected at most 16 MiB of text, got more";
   const std::string long_text = "expected at most 256 MiB of text, got more";
   check_refused({"finetune", "--model", m, "--out", scratch.path("ft"), "--data", zero}, "/dev/null", long_line);
   check_refused({"finetune", "--model", m, "--out", scratch.path("ft"), "--data", zero, "--skip-bad"}, "/dev/null",
@@ -162,12 +162,12 @@ TEST_CASE("no command reads for ever from a pipe whose lines don't end") {
     check_refused({"moderate", "--model", m, "--file", in}, "/dev/null", many);
     check_refused({"tokenize", "--model", m, "--chat", in}, "/dev/null", many);
     check_refused({"chat", "--model", m}, in, "expected a message within 1000000 lines");
-    check_refused({"generate", "--model", m}, in, "expected at most 64 MiB of text");
+    check_refused({"generate", "--model", m}, in, "expected at most 16 MiB of text");
   }
   const Endless results(scratch.path("results"), "{\"samples\": 20, \"passed\": 3}\n");
   check_refused({"evaluate", "--results", scratch.path("results")}, "/dev/null", many);
   const Endless message(scratch.path("message"), "word\\\n");
-  check_refused({"chat", "--model", m}, scratch.path("message"), "expected a message of at most 64 MiB");
+  check_refused({"chat", "--model", m}, scratch.path("message"), "expected a message of at most 16 MiB");
 }
 
 TEST_CASE("a large file is refused by its size, before it is read") {
@@ -176,7 +176,7 @@ TEST_CASE("a large file is refused by its size, before it is read") {
   const std::string file = scratch.write("prompt", "x");
   std::filesystem::resize_file(file, std::uintmax_t{3} << 40);  // a hole of 3 TiB
   check_refused({"generate", "--model", stories(), "--prompt-file", file}, "/dev/null",
-                "expected at most 64 MiB of text, got 3.30 TB");
+                "expected at most 16 MiB of text, got 3.30 TB");
   check_refused({"perplexity", "--model", stories(), "--file", file}, "/dev/null", "expected at most 256 MiB of text");
   check_refused({"evaluate", "--model", stories(), "--task", file}, "/dev/null", "expected a line of at most");
   check_refused({"finetune", "--model", stories(), "--data", file, "--skip-bad", "--out", scratch.path("ft")},

@@ -2,8 +2,10 @@
 
 #include <signal.h>
 #include <spawn.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <string>
 #include <tuple>
@@ -186,6 +188,56 @@ TEST_CASE("a full disk leaves the old files, no others, and a line") {
   CHECK(scratch.read("old/model.safetensors") == "old");
   CHECK(scratch.read("old.gguf") == "old");
   CHECK(scratch.read("old.npy") == "old");
+}
+
+TEST_CASE("on a disk of any size a command ends well, or leaves nothing of a folder that it made") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string data = scratch.write("data.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
+  const std::string adapter = scratch.path("adapter");
+  REQUIRE(run_tool({"finetune", "--model", stories(), "--data", data, "--out", adapter, "--samples", "0"}).exit_code ==
+          0);
+  const std::string disk = scratch.path("disk");
+  fs::create_directory(disk);
+  std::size_t failed = 0, ended_well = 0;
+  for (std::size_t kilobytes = 64; kilobytes < 8192; kilobytes += kilobytes / 3) {
+    for (const char* const command : {"finetune", "full", "merge"}) {
+      const std::string size = "size=" + std::to_string(kilobytes) + "k";
+      if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, size.c_str()) != 0) {
+        std::fprintf(stderr, "SKIPPED: a small disk can't be mounted, which takes rights that this test hasn't\n");
+        return;
+      }
+      std::vector<std::string> arguments{"finetune", "--model",     stories(),   "--data", data,
+                                         "--out",    disk + "/out", "--samples", "0"};
+      if (command == std::string("full")) arguments.push_back("--full");
+      if (command == std::string("merge")) {
+        arguments = {"merge", "--model", stories(), "--adapter", adapter, "--out", disk + "/out"};
+      }
+      const Run run = run_tool(arguments);
+      const bool left = fs::exists(disk + "/out");
+      // what a run of some steps has kept, it goes on from
+      const bool kept = fs::exists(disk + "/out/metrics.jsonl") || fs::exists(disk + "/out/state/last.safetensors");
+      std::size_t temporaries = 0;
+      for (const auto& entry : fs::recursive_directory_iterator(disk)) {
+        temporaries += entry.path().string().find(".tmp-") != std::string::npos;
+      }
+      ::umount(disk.c_str());
+      CAPTURE(kilobytes);
+      CAPTURE(command);
+      CAPTURE(run.err);
+      CHECK(temporaries == 0);
+      if (run.exit_code == 0) {
+        ++ended_well;
+        continue;
+      }
+      ++failed;
+      CHECK(run.exit_code == 1);
+      CHECK(one_line(run).find("No space left on device") != std::string::npos);
+      CHECK((!left || kept));
+    }
+  }
+  CHECK(failed > 0);
+  CHECK(ended_well > 0);
 }
 
 TEST_CASE("of two fine-tunings in one folder the second is refused at once") {

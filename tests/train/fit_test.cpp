@@ -403,6 +403,21 @@ TEST_CASE("a checkpoint of other data or another order is refused, and a full di
   CHECK_FALSE(std::filesystem::exists(scratch.path("run/last.safetensors.tmp-999999999-0")));
   CHECK(std::filesystem::exists(scratch.path("run/last.safetensors.tmp-x-0")));
 
+  // one writer at a time, and no folder where nothing could be written
+  {
+    const FolderLock other(options.folder, "test");
+    CHECK(error(train(), more) ==
+          "[fit] " + options.folder +
+              ": expected a folder that no other run writes to, got one that another writes to now");
+  }
+  FitOptions elsewhere = options;
+  elsewhere.folder = scratch.path("new");
+  {
+    const test::SizeLimit disk(2000);
+    CHECK(error(train(), elsewhere).find(".safetensors: cannot write: File too large") != std::string::npos);
+  }
+  CHECK_FALSE(std::filesystem::exists(elsewhere.folder));
+
   FitOptions nowhere = options;
   nowhere.folder = scratch.path("no/where");
   CHECK(error(train(), nowhere) == "[fit] " + nowhere.folder + ": cannot create: No such file or directory");
