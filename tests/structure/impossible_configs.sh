@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # impossible_configs.sh ROOT COMPILER FLAG...: a config that no transformer has doesn't compile, and the message names the
 # field; the config that each of them is made from does compile. Nor does the training of weights that can't be trained,
-# nor a hook that nobody would call.
+# nor a hook that nobody would call or that may throw where nothing may, nor a session over a temporary model.
 set -euo pipefail
 root=$1 compiler=$2
 shift 2
@@ -58,6 +58,11 @@ struct Heads { template <class Rows> void heads(const Rows&) {} };
 void watch(Session& session, const Residuals& tape) { session.decode(1, tape); }
 void watch(Session& session, Scores tape) { session.decode(1, tape); }
 void watch(Session& session, const Heads& tape) { session.decode(1, tape); }
+struct Between { void between(mistral::Rows<float>) {} };
+struct Gate { void gate(mistral::Rows<float>) {} };
+void watch(Session& session, Between tape) { session.decode(1, tape); }
+void watch(Session& session, Gate tape) { session.decode(1, tape); }
+Session over_a_temporary() { return Session{mistral::Transformer<good, mistral::F32>()}; }
 CPP
 )
 refuses() {  # refuses MESSAGE WHAT
@@ -73,4 +78,7 @@ refuses "this model's weights can't be trained" "a trainer of Q4_0"
 refuses "tape: residual() would not be called" "a hook that isn't const in a tape that is"
 refuses "tape: scores() would not be called" "a hook that takes something else"
 refuses "tape: heads() would not be called" "a hook that is a template, isn't const, and stands in a tape that is"
+refuses "tape: between() must be noexcept" "a hook that may throw where nothing may"
+refuses "tape: gate() must be noexcept" "a hook on the gate that may throw"
+refuses "deleted" "a session over a temporary model"
 exit $failed

@@ -60,7 +60,7 @@ class Session {
   virtual void clear() noexcept = 0;
 };
 
-/// A mistral::Transformer. It must outlive its sessions.
+/// A mistral::Transformer. It must not end before its sessions.
 class Model {
  public:
   virtual ~Model() = default;

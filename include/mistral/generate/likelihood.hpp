@@ -76,7 +76,8 @@ inline Continuations encode_answers(const Tokenizer& tokenizer, ChatTemplate cha
 /// where the session can be rolled back to there (with a window that is full, one that was made for it). The figures
 /// are to the bit those of each text by itself.
 ///
-/// Nothing else may use the session while this lives.
+/// Nothing else may use the session while this lives, nor may it move or end. Whatever score() throws, the next score
+/// is right.
 template <class Session>
 class ContinuationScorer {
  public:

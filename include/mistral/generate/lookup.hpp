@@ -70,6 +70,8 @@ struct LookupCounts {
 ///
 /// Where a draft is taken, the next is longer, up to `most`; where it isn't, shorter: a text that doesn't repeat itself
 /// costs few rows in vain. A tape sees the rows of drafts as well, also of those that are taken back.
+///
+/// The session must neither move nor end before the decoder, which takes drafts back when it ends.
 template <class Session>
 class LookupDecoder {
   static constexpr ModelConfig C = Session::config;

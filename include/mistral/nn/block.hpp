@@ -37,7 +37,10 @@ struct Block {
                         [&](const LayerRows& rows) { tape.attention_output(rows); });
     }
     kernels::add(work.x.view(), work.branch.view());
-    if constexpr (WatchesBetween<Tape>) tape.between(work.x.view());
+    if constexpr (WatchesBetween<Tape>) {
+      static_assert(noexcept(tape.between(work.x.view())), "tape: between() must be noexcept");
+      tape.between(work.x.view());
+    }
     ffn_norm.forward(work.x, C.norm_eps, work.branch);
     feed_forward.forward(work, tape);
     if constexpr (!requires { Tape::ends_before_w2; }) {

@@ -30,7 +30,10 @@ struct FeedForward {
   void forward(Workspace<C, F, T>& work, Tape& tape) const noexcept {
     const auto x = work.inputs.prepare(work.branch.view());
     forward_together(x, Projection{w1, work.gate}, Projection{w3, work.up});
-    if constexpr (WatchesGate<Tape>) tape.gate(work.gate.view());
+    if constexpr (WatchesGate<Tape>) {
+      static_assert(noexcept(tape.gate(work.gate.view())), "tape: gate() must be noexcept");
+      tape.gate(work.gate.view());
+    }
     kernels::swiglu(work.gate.view(), work.up.view());
     if constexpr (requires { Tape::ends_before_w2; }) return;
     w2.forward(work.inputs.prepare(work.gate.view()), work.branch);

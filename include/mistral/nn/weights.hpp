@@ -75,6 +75,7 @@ class Randomizer {
 }  // namespace detail
 
 /// Gives a model random weights that keep activations at their size: for benchmarks, tests, and training from scratch.
+/// Where there is no memory for it, they have no particular value.
 template <class Model>
 void randomize(Model& model, std::uint64_t seed) {
   visit_weights(model, detail::Randomizer(seed));
