@@ -115,7 +115,7 @@ class PieceMerger {
       at += character.size();
     }
     count = merge_short(symbols, count);
-    for (std::size_t i = 0; i < count; ++i) segment.remove_prefix(emit(symbols[i], segment, ids));
+    for (std::size_t i = 0; i < count; ++i) segment.remove_prefix(append_id(symbols[i], segment, ids));
   }
 
   /// Merges the first `count` symbols in place, and gives back how many are left.
@@ -175,7 +175,7 @@ class PieceMerger {
     }
     merge_row(row, [](const Merge&, Symbol, Symbol) {});
     for (std::uint32_t i = 0; i != Row::none; i = row.nodes[i].next) {
-      segment.remove_prefix(emit(row.nodes[i].symbol, segment, ids));
+      segment.remove_prefix(append_id(row.nodes[i].symbol, segment, ids));
     }
   }
 
@@ -257,14 +257,14 @@ class PieceMerger {
           parts.push_back(halves[static_cast<std::size_t>(symbol)].second);
           parts.push_back(halves[static_cast<std::size_t>(symbol)].first);
         } else {
-          text.remove_prefix(emit(symbol, text, ids));
+          text.remove_prefix(append_id(symbol, text, ids));
         }
       }
     }
   }
 
   /// Appends the id of `symbol`, with which `text` starts, and gives back how much of `text` it stands for.
-  std::size_t emit(Symbol symbol, std::string_view text, std::vector<TokenId>& ids) const {
+  std::size_t append_id(Symbol symbol, std::string_view text, std::vector<TokenId>& ids) const {
     if (symbol >= 0 && static_cast<std::size_t>(symbol) < vocabulary_.size()) {
       ids.push_back(symbol);
       return vocabulary_.text(symbol).size();
