@@ -197,6 +197,57 @@ static_assert(std::is_move_constructible_v<Session> && std::is_move_assignable_v
 """
 
 
+# What windows.h, X11 and Qt define, where a program has them before our headers.
+MACROS = """
+#define min(a, b) (((a) < (b)) ? (a) : (b))
+#define max(a, b) (((a) > (b)) ? (a) : (b))
+#define near
+#define far
+#define small char
+#define interface struct
+#define ERROR 0
+#define IN
+#define OUT
+#define OPTIONAL
+#define CONST const
+#define DELETE 0x00010000L
+#define TRUE 1
+#define FALSE 0
+#define VOID void
+#define GetObject GetObjectW
+#define None 0L
+#define Status int
+#define Bool int
+#define True 1
+#define False 0
+#define Always 2
+#define Success 0
+#define Complex 0
+#define Unsorted 0
+#define Convex 1
+#define Above 0
+#define Below 1
+#define slots
+#define signals public
+#define emit
+#define foreach for
+#define major(device) 0
+#define minor(device) 0
+#define linux 1
+#define unix 1
+"""
+
+
+def behind_macros():
+    """All headers of ours behind these macros, which headers of others needn't bear: they stand before."""
+    others = dict.fromkeys(
+        included for header in HEADERS
+        for included in re.findall(r"^#include <((?!mistral)[^>]*)>", (INCLUDE / header).read_text(encoding="utf-8"), re.MULTILINE))
+    there = "".join(f"#if __has_include(<{other}>)\n#include <{other}>\n#endif\n" for other in others
+                    if not other.startswith(("arm_", "asm/")))
+    return there + MACROS + "".join(f"#include <{header}>\n" for header in HEADERS)
+
+
 def precompile(compiler, folder):
     """Leaves what all cases begin with, compiled, and returns the flags that put it before a unit."""
     header = Path(folder) / Path(compiler).name / "begin.hpp"
@@ -239,6 +290,7 @@ def main():
             warnings = ["-Wall", "-Wextra", "-Werror", *(["-Wctad-maybe-unsupported"] if is_clang(compiler) else [])]
             jobs.append((good, compiler, "honest code",
                          "".join(f"#include <{header}>\n" for header in HEADERS) + CONFIG + GOOD, *warnings))
+            jobs.append((good, compiler, "what stands behind others' macros", behind_macros()))
         failures = [failure for failure in pool.map(lambda job: job[0](*job[1:]), jobs) if failure]
     for failure in failures:
         print("FAILED:", failure)

@@ -63,6 +63,7 @@ class Importance {
   simd::Lanes of_[Inputs];
 };
 
+/// Of the weights of a block.
 template <std::size_t Inputs>
 Importance(const float (&)[Inputs][panel_rows]) -> Importance<Inputs>;
 

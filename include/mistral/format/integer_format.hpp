@@ -76,6 +76,7 @@ struct RowPointers {
   }
 };
 
+/// The pointers that are `bytes` behind these.
 template <class Byte>
 RowPointers(Byte* const (&)[panel_rows], std::size_t) -> RowPointers<Byte>;
 
