@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Conan 2 package: the headers, and the targets that our own find_package(mistral) gives.
 
 `conan create .` makes it of this folder and runs tests/consumers/test_package. A recipe for an index takes the sources from

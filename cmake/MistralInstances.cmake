@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # mistral_add_instances(TARGET <target> PRESETS <preset>... ARCHS <arch>... [HEADERS <header>...])
 #
 # Compiles presets for several processors into one program, which chooses when it runs (mistral/generate/instances.hpp):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The target mistral::xsimd, made of the package's target xsimd: for our own build and, once installed, for
 # mistralConfig.cmake.
 #

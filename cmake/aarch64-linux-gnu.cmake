@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Builds for 64-bit Arm with Debian's cross compiler (g++-aarch64-linux-gnu), against the libraries of the same system
 # (dpkg --add-architecture arm64; libtbb-dev:arm64), and runs the tests under qemu-user.
 # MISTRAL_QEMU_CPU is the processor that qemu plays: cortex-a72 is plain Armv8.0, max has all that qemu knows.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # To be sourced: what the scripts share.
 
 # apt_install PACKAGE...: installs those packages of Debian or Ubuntu that are missing, with sudo only where we aren't

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Continues a text:  01_generate CHECKPOINT [PROMPT]
 //
 // The config below is that of the small "stories260K" model, so that the example runs in a second. For Mistral 7B there

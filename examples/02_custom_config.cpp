@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A model of one's own: a config is a value, a model is a type, and its memory is a constant.
 //
 // Prints what the same model takes with a window and without, and shows that a session with a window goes on past its

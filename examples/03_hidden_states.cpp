@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads the residual stream after every layer, and writes to it:  03_hidden_states
 //
 // A tape watches a forward. `ResidualHook` is one that hands each layer's residual stream to a function; what the

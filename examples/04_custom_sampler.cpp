@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Chooses tokens by a rule of one's own:  04_custom_sampler CHECKPOINT [PROMPT]
 //
 // First with a hook on the logits: `generate` goes on as ever, but whatever holds an 'e' is banned. Then without

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Teaches a model something with an adapter, and takes it away again:  05_finetune
 //
 // The base is held in 4 bits and stays as it is. What is trained are low-rank matrices in float beside its own (LoRA);

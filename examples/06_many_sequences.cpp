@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Many texts at once over one model:  06_many_sequences [CHECKPOINT], the folder of examples/own_model/breeze
 //
 // Their rows go through the model together, so that its weights are read once for all. A sequence joins and leaves at

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What each layer would say next:  07_logit_lens [CHECKPOINT [TEXT]], the folder of examples/own_model/breeze
 //
 // The logit lens reads the residual stream on its way through the layers as the last layer's is read: normed, and

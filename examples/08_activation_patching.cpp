@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where a model keeps what it knows of a text:  08_activation_patching [CHECKPOINT [TEXT OTHER]]
 //
 // Two texts that differ in a word or so. The other one is run again and again, each time with the residual stream of

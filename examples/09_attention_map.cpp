@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Draws what every head looks at:  09_attention_map [CHECKPOINT [TEXT [OUT.svg]]]
 //
 // A row for each layer, a map for each head: from the token at the left (a line) to the tokens above it (columns), the

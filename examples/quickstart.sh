@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # examples/quickstart.sh: installs by apt what is missing, builds the tool in build/quickstart, and has the small model in
 # examples/own_model/breeze tell a story, well past its window.
 # examples/quickstart.sh CHECKPOINT [PROMPT]: the same with a checkpoint of yours, a folder of Hugging Face's or Mistral's

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # tests/ctest.sh BUILD [CTEST OPTION...]: runs the tests of a build, and repeats what ctest keeps to itself: the tests
 # that were skipped for want of data or tools, and the figures of the compile times.
 set -uo pipefail

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # tests/run.sh [CTEST OPTION...]: installs by apt what is missing, builds the tests in build/tests, and runs them all.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # tests/soak.sh [SECONDS]: 64 conversations of random lengths over one model, called off at random, for 5 minutes or as
 # long as is said: constant memory, and every text is the one that it is alone. For a nightly run; CI takes seconds.
 set -euo pipefail

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # tests_together(RESULT FOLDER MOST SOURCE...): units of up to MOST tests (SOURCE, from this folder on) each. The compiler
 # reads the library once a unit, and instantiates a model once for all tests in it. In its unit a test has a namespace of
 # its own, so that tests needn't know each other's names, below the headers that all of them include.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // run_time_choice FILE [ROUNDS]: a program for plain x86-64 that chooses among instances when it runs, against a build
 // for this processor alone, in one process and in turns: four layers of Mistral 7B in Q4_0, mapped from FILE, which is
 // written first (0.7 GB). Prints the tokens a second of each and the ratio of each pair: median, least, largest.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Compiled with -march=native, as a program that is built for this processor alone.
 #include <memory>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // random_checkpoint FOLDER [7b|1.1b]: writes a checkpoint of Mistral 7B's exact shape (14.5 GB), or of 1.1 billion
 // parameters, with random BF16 weights, in Mistral's layout: something to load where no weights can be downloaded.
 #include <cmath>

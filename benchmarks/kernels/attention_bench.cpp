@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Attention alone on the 7B's shape. Decode: one row of each of several layers, whose keys and values together are far
 // more than a cache holds, against the time to read them at the bandwidth measured between the runs. Prefill: chunks of
 // 512 against the multiply-add peak. Then the window of 4096 against full attention, a run of one beside a run of the

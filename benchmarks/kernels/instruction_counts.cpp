@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What instruction_counts.sh reads the assembly of: the kernels of one format, MISTRAL_FORMAT.
 
 #include <mistral/format/bf16.hpp>

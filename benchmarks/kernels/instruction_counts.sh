@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # instruction_counts.sh: compiles the matrix kernels for processors that needn't be there, and prints for each what the
 # innermost loop with the most products is made of, one line a kernel: what stands in for a speed that can't be measured.
 #   instructions   of the loop

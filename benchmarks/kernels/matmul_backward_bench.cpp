@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The gradient of a matrix's inputs, dx = W^T dy, of 512 rows through the 7B's w1 and w2, beside the machine's fp32
 // peak measured in the same run: frozen weights of any format are multiplied as the floats they stand for.
 #include <benchmark/benchmark.h>

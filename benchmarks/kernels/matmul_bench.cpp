@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The matmul of the 7B's and a 1.1B's shapes, at one row (bound by memory) and at many (bound by arithmetic), each
 // beside the machine's limit measured in the same run; and how fast weights are encoded.
 #include <benchmark/benchmark.h>

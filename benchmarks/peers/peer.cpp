@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // llama.cpp or ik_llama.cpp (-DPEER_IK) for turns.py, through their C interface: loads a GGUF file, reads a turn from
 // each line of standard input, and answers with its tokens a second.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The library's half of turns.py: holds a model with random weights, reads a turn from each line of standard input, and
 // answers with its tokens a second; `bandwidth 1` with the read bandwidth in GB/s.
 //

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """turns.py ROUNDS DECODE PROGRAM...: programs side by side, the first of them ours (bench_turns), the others peers (peer.cpp).
 
 A PROGRAM is a command in one argument, with a name of choice in front: 'ours=build/bench/bin/bench_turns q4_0 2'. All hold their

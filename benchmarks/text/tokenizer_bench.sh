@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # tokenizer_bench.sh MODEL [ROUNDS]: our encoder beside spm_encode on the same 10 MB, one core each, in turn.
 # The text is code and prose that Debian ships, half of each, encoded line by line by both. Times are processor time (user
 # and system), which other programs on the machine disturb less. Start-up counts for neither: spm_encode's time is what it

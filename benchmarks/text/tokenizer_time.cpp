@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // tokenizer_time MODEL TEXT IDS: encodes TEXT line by line, as spm_encode does, writes the ids to IDS, one line a line,
 // and prints the processor seconds that encoding alone took. tokenizer_bench.sh runs it beside spm_encode.
 #include <mistral/text/tokenizer.hpp>

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # against_pytorch.sh [small|tiny] [STEPS]: LoRA training beside PyTorch's, step by step in turn, from the same weights, the
 # same adapter and the same batch, in float32. `small` is a model of 229 million parameters (dim 1024, 12 layers, hidden
 # 3584, 16 heads over 4, vocabulary 32000) with adapters of rank 32 beside all matrices and the head, 4 sequences of 512

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // lora_steps FOLDER THREADS: this library's half of against_pytorch.sh. For each line on stdin it measures the
 // machine's multiply-add peak and takes a step of training; prints the loss, the seconds of the step and the peak in
 // operations a second. At the end of stdin it prints the peak of the process's memory, in bytes, and writes the adapter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mistral and LoRA in plain PyTorch, written from the papers and from what Hugging Face documents of its files: the other
 side of against_pytorch.sh. Nothing here is shared with the library that it is held against.
 

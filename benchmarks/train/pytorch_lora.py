@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """PyTorch's half of against_pytorch.sh.
 
     pytorch_lora.py make FOLDER SHAPE     writes random weights, a fresh adapter and a batch of random tokens

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One step of training with adapters of rank 32 beside all matrices: 512 tokens through four layers of the 7B's shape,
 // and 4 x 512 through a small model, each beside the machine's multiply-add peak measured in the same run. Counted are
 // 2 x parameters x tokens for the forward, for taking it again and for the inputs' gradient; the adapters, the

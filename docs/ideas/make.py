@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """make.py [FOLDER]: draws the pictures of the pages beside it, as SVG. A test holds that they are what it draws."""
 import sys
 from pathlib import Path

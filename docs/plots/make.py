@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """make.py FOLDER RUN.json...: draws tokens/s and cache bytes over the length of the context, a model with a window
 against one without, from what `mistral bench --json` printed for each at several depths, in one run or in several."""
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # examples/evaluation/make.sh [TASK]: makes the task next_word.jsonl from nothing, as the one beside this script was made:
 # fetches the package that holds its text. TASK is build/evaluation/next_word.jsonl unless said.
 set -euo pipefail

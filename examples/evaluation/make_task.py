@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """make_task.py PACKAGES TASK: makes a task for `mistral evaluate` out of Jane Austen's novels, as the Debian package
 r-cran-janeaustenr holds them, unpacked in PACKAGES: which of four words comes next? With nothing but Python's standard
 library.

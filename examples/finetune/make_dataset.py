@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """make_dataset.py FOLDER [MAX_CHARACTERS]: turns the functions with docstrings of the installed Python's standard library
 into a dataset of instructions: the docstring and the signature in, the code out. Writes FOLDER/train.jsonl and
 FOLDER/validation.jsonl, an object {"instruction", "input", "output"} a line, and says on stdout what it kept.

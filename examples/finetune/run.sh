@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # examples/finetune/run.sh [FOLDER]: the tutorial of docs/tutorial.md as one command. Installs by apt what is missing, builds
 # the tool, makes instructions of the installed Python's standard library (docstring in, code out), and tunes the small model
 # in examples/own_model/breeze on them as QLoRA does: a base in NF4 that stays as it is, and an adapter beside it. Shows the

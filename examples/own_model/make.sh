@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # examples/own_model/make.sh [FOLDER]: makes the model `breeze` from nothing, as the one in breeze/ was made: fetches the
 # packages that hold its text, trains a vocabulary and the model, and says how well it predicts what it hasn't seen. Takes
 # about ten minutes on two cores. Ended and run again it goes on where it was. FOLDER is build/own_model/breeze unless said.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """plot.py METRICS.jsonl OUT.svg: draws the loss over the steps of a training, as train.cpp logs it."""
 
 import json

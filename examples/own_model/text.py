@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """text.py PACKAGES FOLDER: makes the text that `breeze` learns from, out of Debian packages that are unpacked in
 PACKAGES (make.sh names them), with nothing but Python's standard library.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Trains the model `breeze` from nothing, all of its parameters in float, and says how well it predicts a text:
 //
 //   own_model train FOLDER TOKENIZER TEXT HELD_OUT [STEPS]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mistral bench: how fast a preset's shape runs with random weights, each figure beside the machine's limit.
 
 #include <unistd.h>

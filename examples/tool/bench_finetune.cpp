@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mistral bench --finetune: how fast adapters are trained on a preset's shape with random weights, beside the machine's
 // limit, and the memory that it takes.
 

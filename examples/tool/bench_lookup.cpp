@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mistral bench --lookup: what drafts from the prompt bring an answer that repeats it.
 
 #include <algorithm>

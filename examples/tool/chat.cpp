@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mistral chat: a conversation, a line of standard input after the other.
 
 #include <unistd.h>

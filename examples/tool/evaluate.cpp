@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mistral evaluate: what a model makes of a task's questions. docs/evaluation.md says what tasks are and what the
 // figures mean.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mistral finetune: a base, a data set in; an adapter (or all weights), its losses and some answers out.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the command lines of `mistral finetune` and `mistral merge` say.
 
 #include <cstdint>

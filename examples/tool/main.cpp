@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tool `mistral`: what the command line says goes into the structs of commands.hpp, and each command has a file.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mistral merge: a checkpoint and an adapter in, a checkpoint out.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mistral moderate: what a model holds texts for, and how that agrees with their labels.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mistral perplexity: how well a checkpoint predicts a text, and what each weight format loses.
 
 #include <algorithm>

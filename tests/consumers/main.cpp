@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The program of every consumer: a model of its own through the umbrella header, prefilled and decoded.
 #include <mistral/model.hpp>
 #include <mistral/nn/weights.hpp>

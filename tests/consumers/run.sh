@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # run.sh KIND ROOT PREFIX BUILD [CMAKE OPTION...]: builds the consumer KIND from nothing in the folder BUILD, and runs it.
 # It finds mistral installed in PREFIX or, where it takes the source, in ROOT. KIND vcpkg installs it by the port's portfile
 # first; its consumer is the Conan package's, which runs where no Conan is.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // NF4 against the QLoRA paper's definitions, in double and by plain loops.
 #include <algorithm>
 #include <cmath>

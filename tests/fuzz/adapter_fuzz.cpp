@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: none
 // Edits a good folder of an adapter: a model takes one adapter more, or an error leaves it as it was.
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: *.jsonl *.json
 // Reads the input as conversations, a JSON object a line: their ids begin with the only BOS and are the vocabulary's.
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: config.json params.json
 #include <cstddef>
 #include <cstdint>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: none
 // Reads the input as a data set: its examples are what a trainer takes, or an error says what is wrong.
 #include <cstddef>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: none
 // Edits whole checkpoints: a folder of Hugging Face's layout, a GGUF and a packed file. What loads decodes a token, and
 // an error is one line.

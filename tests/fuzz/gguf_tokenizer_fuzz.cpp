@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: none
 // Edits a GGUF file that holds a tokenizer: what loads encodes any text, and decodes in a stream as at once.
 #include <cstddef>

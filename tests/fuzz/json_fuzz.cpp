@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: *.json
 // Holds our reader of JSON against nlohmann-json: both accept the input, with the same values, or both refuse it.
 #include <cstddef>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: *.mistral
 // The project holds one in tests/fuzz/packed.
 // Reads the input as a packed file, once as it is and once with a preamble that is right: few inputs would pass the

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # run.sh PROGRAM SOURCE WORK SECONDS: runs a fuzz target from its seeds, in the folder WORK. An input that fails is left
 # there as crash-*, timeout-* or oom-*. $MISTRAL_DATA, or ../shared/data beside the project, holds the golden data.
 set -euo pipefail

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: none
 // Edits the file of a session, whose sums are put right again where the input's first byte says so: a session is in
 // the state that the file holds, or an error leaves it as it was.

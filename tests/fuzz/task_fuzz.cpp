@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: *.jsonl
 // Reads the input as a task of questions: each can be asked and judged, or an error says what is wrong.
 #include <cstddef>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: *.model
 // Loads the input as a tokenizer.model; what loads must encode and decode without a crash.
 #include <mistral/text/tokenizer.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // seeds: none
 // Edits the state of a trainer and its fit: a trainer goes on from it, or an error leaves it as it was.
 #include <cstddef>

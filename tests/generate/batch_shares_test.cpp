@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How prompts share the rows of a batch's steps and its slots: nobody starves, whoever else is there.
 
 #include <algorithm>

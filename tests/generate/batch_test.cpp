@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Many sequences in one batch against each of them alone: the same bits, whoever else is there.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The model that the project holds itself, in examples/own_model/breeze.
 #include <algorithm>
 #include <chrono>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How sessions, batches and trainers may be used together with a model and with threads: what doesn't compile, and what
 // an assertion says in builds that have them.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A context of 200,000 tokens through a window of 64: what a token costs doesn't depend on what went before.
 
 #include <unistd.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is left where memory runs out: each allocation of a call is made to fail once, and what the call promised is
 // held against what is there then.
 

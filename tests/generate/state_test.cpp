@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a session has behind it as data: taken back, and copied.
 #include <algorithm>
 #include <cstddef>

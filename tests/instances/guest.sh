@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # guest.sh NM OBJDUMP OBJECT: what an object that loads a model, runs a session and generates a text asks of the system, and
 # what it leaves in a program: nothing that prints, ends the program or starts a thread, and no variable.
 set -euo pipefail

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One program with a preset for several processors, and two shared objects that are built for two of them.
 #include <algorithm>
 #include <cstdint>

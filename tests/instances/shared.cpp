@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A library that uses ours, built for one processor: MISTRAL_LOGITS is the name of its function, MISTRAL_INSTANCE that
 // of the instance which is linked into it.
 #include "shared.hpp"

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # symbols.sh NM READELF FOLDER OBJECT...: what objects of one source for several processors define, as compiled (OBJECT) and
 # as linked (FOLDER/*.o). No symbol of the library is in two of them, and of what is linked none at all is, since only the
 # instances are global; nothing of them runs before main.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <mistral/io/checkpoint_config.hpp>
 
 #include <doctest/doctest.h>

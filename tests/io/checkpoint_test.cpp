@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Checkpoints of each layout, and what a GGUF file may contradict. Folders' faults are in load_errors_test.cpp.
 #include <mistral/io/checkpoint.hpp>
 

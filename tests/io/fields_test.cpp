@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Each field of docs/fields.md that stands in a checkpoint or an adapter: what becomes of another value than the usual.
 #include <doctest/doctest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <mistral/io/json_parser.hpp>
 
 #include <doctest/doctest.h>

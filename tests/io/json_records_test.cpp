@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Lines and objects of text files, however they end, whatever stands in front, and in any pieces.
 #include <mistral/io/json_records.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every gradient against central differences of the same layer in double.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Panels that are walked together are more where there are many rows, or one: that changes no bit.
 
 #include <algorithm>

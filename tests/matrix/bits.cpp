@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // bits [all]: whether this build gives the bits that are promised of every build (../support/promised_bits.hpp). Names
 // what differs, and ends with 1; with `all`, prints the table that the header holds.
 #include <cstdio>

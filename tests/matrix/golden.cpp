@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // golden FOLDER OUT [AGAINST]: the model of FOLDER/hf in the weight formats whose products are written for one
 // instruction set or another, against the logits of FOLDER/expected.safetensors, which another implementation computed
 // in floats. Those of 8 and 4 bits, which rounding moves far, go to the file OUT, and are held against those that the

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # matrix/run.sh [FOLDER]: one program (golden.cpp) built by each compiler for each processor and run, on the processor
 # itself or, for Arm, under qemu; and a smaller one (bits.cpp), of what must be the same bits in every build, with each of
 # the flags that let a compiler round otherwise or keep it from that. Prints the matrix. What a cell reaches:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The maps of mistral/eigen.hpp: where Eigen stands.
 #if __has_include(<Eigen/Core>)
 #include <type_traits>

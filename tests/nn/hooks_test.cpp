@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a tape sees of a forward, and what comes of what it writes.
 #include <algorithm>
 #include <cstring>

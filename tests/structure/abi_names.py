@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """abi_names.py ROOT COMPILER...: two units never share a symbol unless they have the same version and instructions.
 
 Asks the preprocessor what core/abi.hpp calls its namespace: with none of the features that simd/cpu.hpp knows, with each

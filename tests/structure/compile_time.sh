@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # compile_time.sh ROOT COMPILER FLAG...: the compile time of #include <mistral/model.hpp>, and of a program with the 7B
 # in one format, against the limits of DESIGN section 8. Processor time, so that other work on the machine doesn't count;
 # the best of three, since other work slows a shared core all the same. And since machines differ, and the same one by

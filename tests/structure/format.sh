@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # format.sh ROOT: every source of ours is as clang-format 14 leaves it. Another version formats differently: skipped.
 set -euo pipefail
 cd "$1"

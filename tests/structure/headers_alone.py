@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """headers_alone.py INCLUDE COMPILER FLAG...: each header of INCLUDE compiles alone.
 
 Most of the time would go to parsing the same headers again and again. So some, BASES, are compiled beforehand, and a header

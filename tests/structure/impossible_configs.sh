@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # impossible_configs.sh ROOT COMPILER FLAG...: a config that no transformer has doesn't compile, and the message names the
 # field; the config that each of them is made from does compile. Nor does the training of weights that can't be trained,
 # nor a hook that nobody would call or that may throw where nothing may, nor a session over a temporary model.

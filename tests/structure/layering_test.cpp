@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The order of DESIGN section 2, and the rules that keep it: each rule is shown to catch a header that breaks it, and
 // then all headers are held against all rules.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """links.py ROOT: what the documents point at is there.
 
 Links to files and folders, and to headings (#anchors as GitHub makes them); paths in backticks that look like files of ours; tests

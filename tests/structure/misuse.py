@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """misuse.py ROOT COMPILER FLAG...: what is written wrongly doesn't compile, and the message says what to write; what is
 written rightly compiles, also where others have defined macros.
 

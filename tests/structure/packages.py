@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """packages.py ROOT: what the packages say is what CMakeLists.txt says.
 
 The recipe of Conan is run with stand-ins for Conan's own modules, the manifests and the port of vcpkg are read. Prints a

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # reference.sh ROOT: docs/Doxyfile makes the reference without a warning: every public name has a docstring, and every
 # header that model.hpp, train.hpp and eigen.hpp include, or a document's snippet does, is in it.
 set -euo pipefail

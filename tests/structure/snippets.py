@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """snippets.py ROOT CMAKE LIBRARIES COMPILER FLAG...: the C++ and CMake of the documents, compiled, run and configured.
 
 All C++ of README.md and docs/ goes into one translation unit, whose lines the compiler calls by the document's:

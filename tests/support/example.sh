@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # example.sh ROOT PROGRAM: runs a program that takes a checkpoint on the golden one; it must write something.
 set -euo pipefail
 checkpoint=${MISTRAL_DATA:-$1/../shared/data}/stories260k/hf

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 // The kernels that the tests' models run, compiled once a build (kernels_of_*.cpp) and not by every test: with a

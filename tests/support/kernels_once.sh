@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # kernels_once.sh NM KERNELS... -- TEST...: no test compiles a kernel that stands in the objects KERNELS, nor another of
 # those functions for a format that isn't listed in tests/support/kernels.hpp. Theirs are compiled with other options: a
 # product would be the sum of parts that round differently, and one row's bits no longer those of many.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What tests include of other people's, parsed once a build and not once a test.
 #include <algorithm>
 #include <array>

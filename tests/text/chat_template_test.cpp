@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ids that mistral-common 1.11.7 gave for 284 conversations, and what holds for every conversation.
 #include <mistral/text/chat_template.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <mistral/text/gguf_tokenizer.hpp>
 
 #include <doctest/doctest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <mistral/text/prefix_trie.hpp>
 
 #include <doctest/doctest.h>

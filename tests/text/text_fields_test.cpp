@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Each field of docs/fields.md that says something of texts: what becomes of another value than the usual.
 #include <mistral/text/text_fields.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Random text through spm_encode (Debian package sentencepiece) and through our encoder: the ids must be the same. The
 // models are ours, Mistral's, and ones that spm_train makes here, for the flags that Mistral's models don't use.
 #include <mistral/text/tokenizer.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ids and texts that SentencePiece 0.1.97 gave, for text in many languages, code, spaces and bytes that are no UTF-8.
 #include <mistral/text/tokenizer.hpp>
 

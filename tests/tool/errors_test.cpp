@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whatever is wrong: one line on standard error that says what to do, nothing on standard output, and exit code 2 for a
 // wrong command line, 1 for wrong data.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What files say of a model, and what they are instead of one, as the commands take them.
 #include <doctest/doctest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mistral finetune and merge, and adapters in the other commands: on the checkpoint stories260K.
 
 #include <signal.h>

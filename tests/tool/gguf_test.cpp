@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tool with a GGUF file in place of a folder.
 #include <fstream>
 #include <iterator>

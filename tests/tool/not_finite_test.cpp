@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A checkpoint with one weight that is NaN: every command that would make figures or files of it says so instead.
 #include <cstring>
 #include <filesystem>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mistral quantize: to GGUF and to packed files, and the other commands with what it wrote.
 #include <string>
 #include <vector>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What generate keeps on the disk, and what it drafts from the text: with the model that the project holds.
 #include <cstddef>
 #include <string>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From JSONL to examples: what is learnt of each kind of object, what is cut, and what is refused.
 #include <mistral/train/dataset.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The loop over the data: what it reports, keeps and goes on from, and when it ends.
 #include <mistral/train/fit.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The trainer, through DESIGN's snippet, against gradients and parameters that PyTorch computed (../shared/data/lora).
 
 #include <map>

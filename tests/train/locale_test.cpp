@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Numbers in files are those of the C locale, whatever the host's is: every writer and every reader, under a locale
 // with a decimal comma.
 #include <cstdio>

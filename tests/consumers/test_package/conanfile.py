@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds a program with CMake against the package, as its users do, and has it print the golden logits."""
 import os
 

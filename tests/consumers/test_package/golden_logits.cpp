@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // golden_logits FOLDER: loads FOLDER/hf, a checkpoint, and holds the logits after each of the tokens of
 // FOLDER/expected.safetensors against those that another implementation computed. Where the package brings Eigen, the
 // logits are read as a matrix of Eigen's too.

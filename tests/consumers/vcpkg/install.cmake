@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # cmake -D ROOT=... -D CURRENT_PACKAGES_DIR=... -P install.cmake: performs the port's portfile in a new folder
 # CURRENT_PACKAGES_DIR, with stand-ins for the functions of vcpkg and of its ports vcpkg-cmake and vcpkg-cmake-config. They do
 # what those do for a port of headers alone, and hold the result against what vcpkg insists on.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 // Stands in for the compiler's <immintrin.h> where AVX-512 is tested on a processor that has none. The build says

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 // Stands in for TBB's parallel_for under ThreadSanitizer, which doesn't see into TBB's library: where the library makes
