@@ -118,7 +118,7 @@ void from_eigen(const Eigen::MatrixBase<Derived>& values, Panels<F>& matrix) {
   const EigenMatrix rows = values;
   for (std::size_t i = 0; i < matrix.view().panel_count(); ++i) {
     std::array<const float*, panel_rows> row;
-    const std::size_t count = std::min(panel_rows, matrix.rows() - i * panel_rows);
+    const std::size_t count = (std::min)(panel_rows, matrix.rows() - i * panel_rows);
     for (std::size_t r = 0; r < count; ++r) row[r] = rows.data() + (i * panel_rows + r) * matrix.cols();
     matrix.pack(i, std::span<const float* const>(row.data(), count));
   }

@@ -63,7 +63,7 @@ class RingBuffer {
       position_ += static_cast<std::int64_t>(piece.size());
       entries = entries.subspan(piece.size());
     }
-    oldest_ = std::max(oldest_, position_ - static_cast<std::int64_t>(known));
+    oldest_ = (std::max)(oldest_, position_ - static_cast<std::int64_t>(known));
   }
 
   /// Takes the last `count` entries back, at most revertible(): what it holds then, and whatever is pushed to it, is as
@@ -72,7 +72,7 @@ class RingBuffer {
     assert(count >= 0 && count <= revertible());
     const std::int64_t held = first_position();
     position_ -= count;
-    for (std::int64_t i = first_position(); i < std::min(held, position_); ++i) {
+    for (std::int64_t i = first_position(); i < (std::min)(held, position_); ++i) {
       slots_.data()[slot_of(i)] = overwritten_.data()[undo_slot_of(i)];
     }
   }
@@ -91,7 +91,7 @@ class RingBuffer {
   /// Puts it into the state of a buffer at `position`, whose last entries these are: as many as it then holds,
   /// min(position, W), or more, of which it keeps what rollback() may ask for.
   void restore(std::int64_t position, std::span<const T> entries) noexcept {
-    assert(position >= 0 && entries.size() >= std::min(static_cast<std::uint64_t>(position), std::uint64_t{W}) &&
+    assert(position >= 0 && entries.size() >= (std::min)(static_cast<std::uint64_t>(position), std::uint64_t{W}) &&
            entries.size() <= static_cast<std::uint64_t>(position));
     begin_at(position - static_cast<std::int64_t>(entries.size()));
     push(entries);
@@ -100,14 +100,14 @@ class RingBuffer {
   /// Number of entries, from oldest_position() on, that pushing `count` more may overwrite.
   std::size_t overwritten_by(std::size_t count) const noexcept {
     const std::size_t room = W - size();
-    return static_cast<std::size_t>(first_position() - oldest_) + std::min(size(), count - std::min(count, room));
+    return static_cast<std::size_t>(first_position() - oldest_) + (std::min)(size(), count - (std::min)(count, room));
   }
 
   /// Copies as many entries as `out` has, from oldest_position() on.
   void save(std::span<T> out) const noexcept {
     for (const auto& spans : {overwritten(), spans()}) {
       for (const std::span<const T> entries : spans) {
-        const std::size_t count = std::min(entries.size(), out.size());
+        const std::size_t count = (std::min)(entries.size(), out.size());
         std::copy_n(entries.data(), count, out.data());
         out = out.subspan(count);
       }
@@ -147,7 +147,7 @@ class RingBuffer {
   static void copy_in(std::span<T> ring, std::int64_t position, std::span<const T> entries) noexcept {
     if (entries.empty()) return;
     const std::size_t slot = static_cast<std::size_t>(position) % ring.size();
-    const std::size_t before_wrap = std::min(entries.size(), ring.size() - slot);
+    const std::size_t before_wrap = (std::min)(entries.size(), ring.size() - slot);
     std::copy_n(entries.data(), before_wrap, ring.data() + slot);
     std::copy_n(entries.data() + before_wrap, entries.size() - before_wrap, ring.data());
   }
@@ -156,7 +156,7 @@ class RingBuffer {
                                                std::size_t count) noexcept {
     if (count == 0) return {};
     const std::size_t slot = static_cast<std::size_t>(first) % ring.size();
-    const std::size_t before_wrap = std::min(count, ring.size() - slot);
+    const std::size_t before_wrap = (std::min)(count, ring.size() - slot);
     return {ring.subspan(slot, before_wrap), ring.first(count - before_wrap)};
   }
 
@@ -165,7 +165,7 @@ class RingBuffer {
     if (overwritten_.size() == 0) return;
     const std::int64_t end = position_ + static_cast<std::int64_t>(count) - static_cast<std::int64_t>(W);
     const std::int64_t begin =
-        std::max(end - static_cast<std::int64_t>(overwritten_.size()), std::max(first_position(), oldest_));
+        (std::max)(end - static_cast<std::int64_t>(overwritten_.size()), (std::max)(first_position(), oldest_));
     if (begin >= end) return;
     std::int64_t position = begin;
     for (const auto& entries : run(slots_.span(), begin, static_cast<std::size_t>(end - begin))) {

@@ -140,7 +140,7 @@ struct CheckedConfig {
   static_assert(C.hidden_dim > 0, "ModelConfig::hidden_dim must not be 0");
   static_assert(C.n_heads > 0, "ModelConfig::n_heads must not be 0");
   static_assert(C.n_kv_heads > 0, "ModelConfig::n_kv_heads must not be 0");
-  static_assert(C.n_heads % std::max<std::size_t>(C.n_kv_heads, 1) == 0,
+  static_assert(C.n_heads % (std::max<std::size_t>)(C.n_kv_heads, 1) == 0,
                 "ModelConfig::n_heads must be divisible by ModelConfig::n_kv_heads");
   static_assert(C.context_len > 0, "ModelConfig::context_len must not be 0");
   static_assert(C.vocab_size > 0, "ModelConfig::vocab_size must not be 0");

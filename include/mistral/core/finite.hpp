@@ -14,7 +14,7 @@ namespace mistral::inline MISTRAL_ABI {
 /// larger than every number: what the result is, one of them is. 0 for none.
 inline float largest_magnitude(std::span<const float> x) noexcept {
   std::uint32_t largest = 0;  // without its sign, a float's bits are in the order of magnitudes
-  for (const float value : x) largest = std::max(largest, std::bit_cast<std::uint32_t>(value) & 0x7fffffffu);
+  for (const float value : x) largest = (std::max)(largest, std::bit_cast<std::uint32_t>(value) & 0x7fffffffu);
   return std::bit_cast<float>(largest);
 }
 

@@ -77,7 +77,7 @@ inline void write_kv_entry(std::span<const float> x, std::byte* entry) noexcept 
     float largest = 0.0f;
     float finite = 0.0f;  // becomes NaN at the first number that isn't
     for (const float v : x) {
-      largest = std::max(largest, std::abs(v));
+      largest = (std::max)(largest, std::abs(v));
       finite += v * 0.0f;
     }
     // one NaN for all: processors differ in the sign of those that they make

@@ -10,13 +10,13 @@
 /// that for these two the message is a header's name. Other compilers stop at an `#error`.
 
 #if __cplusplus < 202002L && (!defined(_MSVC_LANG) || _MSVC_LANG < 202002L)
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
 #include <mistral needs C++20: compile with -std=c++20 or newer>  // an #error that ends the compilation
 #else
 #error "mistral needs C++20: compile with /std:c++20 or newer"
 #endif
 #elif !defined(__cpp_exceptions) && !defined(__EXCEPTIONS) && !defined(_CPPUNWIND)
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
 #include <mistral needs exceptions: compile without -fno-exceptions>  // an #error that ends the compilation
 #else
 #error "mistral needs exceptions: compile with /EHsc"

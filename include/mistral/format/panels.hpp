@@ -123,9 +123,9 @@ class Panels {
   /// Encodes panel `i` from its rows: `rows[r]` holds the (cols) weights of output 16 i + r. Threads may pack different
   /// panels at the same time.
   void pack(std::size_t i, std::span<const float* const> rows) noexcept {
-    assert(!owner_ && rows.size() == std::min(panel_rows, rows_ - i * panel_rows));
+    assert(!owner_ && rows.size() == (std::min)(panel_rows, rows_ - i * panel_rows));
     // Several small blocks are turned at once: turning works on squares of 8.
-    constexpr std::size_t turned = std::max<std::size_t>(32, F::block_inputs);
+    constexpr std::size_t turned = (std::max<std::size_t>)(32, F::block_inputs);
     static_assert(turned % F::block_inputs == 0);
     static constexpr float no_weights[turned] = {};  // of rows past the last
     std::byte* block = bytes_.data() + i * view().panel_bytes();
@@ -136,7 +136,7 @@ class Panels {
       for (std::size_t lane = 0; lane < panel_rows; ++lane) {
         inputs[lane] = reinterpret_cast<const std::byte*>(lane < rows.size() ? rows[lane] + col : no_weights);
       }
-      const std::size_t count = std::min(turned, cols_ - col);
+      const std::size_t count = (std::min)(turned, cols_ - col);
       simd::transpose_words(inputs, count, reinterpret_cast<std::byte*>(in));
       for (std::size_t j = 0; j * F::block_inputs < count; ++j, block += F::block_bytes) packer.pack(in[j], block);
     }
@@ -147,7 +147,7 @@ class Panels {
   /// Takes panel `i` as it stands in a file: `rows[r]` is row 16 i + r in the file's blocks, `file_row_bytes()` at any
   /// address. Threads may pack different panels at the same time.
   void pack_file(std::size_t i, std::span<const std::byte* const> rows) noexcept requires FileFormat<F> {
-    assert(rows.size() == std::min(panel_rows, rows_ - i * panel_rows));
+    assert(rows.size() == (std::min)(panel_rows, rows_ - i * panel_rows));
     static constexpr std::byte no_weights[F::file_block_bytes] = {};  // of rows past the last: a scale of 0
     std::byte* block = bytes_.data() + i * view().panel_bytes();
     for (std::size_t b = 0; b < view().blocks(cols_); ++b, block += F::block_bytes) {
@@ -163,7 +163,7 @@ class Panels {
   /// Writes panel `i` as files hold it: row 16 i + r to `rows[r]`, `file_row_bytes()` at any address. Where the matrix
   /// came from `pack_file`, these are the same bytes.
   void unpack_file(std::size_t i, std::span<std::byte* const> rows) const noexcept requires FileFormat<F> {
-    assert(rows.size() == std::min(panel_rows, rows_ - i * panel_rows));
+    assert(rows.size() == (std::min)(panel_rows, rows_ - i * panel_rows));
     std::byte no_row[F::file_block_bytes];
     const std::byte* block = view().panel(i);
     for (std::size_t b = 0; b < view().blocks(cols_); ++b, block += F::block_bytes) {
@@ -187,7 +187,7 @@ class Panels {
     for (std::size_t col = 0; col < cols_; col += F::block_inputs, block += F::block_bytes) {
       simd::Lanes w[F::block_inputs];
       F::unpack(block, w);
-      for (std::size_t k = 0; k < std::min(F::block_inputs, cols_ - col); ++k) {
+      for (std::size_t k = 0; k < (std::min)(F::block_inputs, cols_ - col); ++k) {
         float lanes[panel_rows];
         w[k].store(lanes);
         out[col + k] = lanes[r % panel_rows];

@@ -32,7 +32,7 @@ class BatchQueue {
   /// Throws Error where as many wait as may.
   SequenceId push(BatchRequest&& request, const BatchStart& start) {
     const std::size_t tokens = request.prompt.size();
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (waiting_.size() >= max_waiting_) {
       throw Error("batch", "waiting sequences", "at most " + std::to_string(max_waiting_) + " (max_waiting)",
                   "one more");
@@ -55,7 +55,7 @@ class BatchQueue {
   /// The oldest that waits and of which `may(waiting)` is true. `may` must not ask the queue, nor throw.
   template <class May>
   std::optional<Waiting> pop(const May& may) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = std::find_if(waiting_.begin(), waiting_.end(), may);
     if (found == waiting_.end()) return std::nullopt;
     std::optional<Waiting> out(std::move(*found));
@@ -66,7 +66,7 @@ class BatchQueue {
 
   /// Calls a sequence off, which waits or runs. False where that was done before, or where it has ended.
   bool cancel(SequenceId id) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = living_.find(id);
     if (found == living_.end() || found->second) return false;
     return found->second = true;
@@ -74,14 +74,14 @@ class BatchQueue {
 
   /// Whether a sequence that hasn't ended was called off.
   bool cancelled(SequenceId id) const {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     return living_.at(id);
   }
 
   /// Takes those that were called off out of the queue, and says so in `results`, which then has room for `more`.
   /// Without memory for that it throws, and nothing has changed.
   void drop_cancelled(std::vector<BatchResult>& results, std::size_t more) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     const auto off = [this](const Waiting& waiting) { return living_.at(waiting.id); };
     const auto count = static_cast<std::size_t>(std::count_if(waiting_.begin(), waiting_.end(), off));
     results.reserve(results.size() + count + more);
@@ -96,18 +96,18 @@ class BatchQueue {
 
   /// These have ended, and whoever asked for them is told.
   void ended(const std::vector<BatchResult>& results) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     for (const BatchResult& result : results) living_.erase(result.id);
   }
 
   /// Whether all that were ever pushed have ended.
   bool empty() const {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     return living_.empty();
   }
 
   std::size_t waiting() const {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     return waiting_.size();
   }
 

@@ -79,11 +79,11 @@ class BatchScheduler {
         options_(validated(options)),
         queue_(options),
         slots_(config, options) {
-    const std::size_t slots = options.max_sequences;
-    shares_.reserve(slots);
-    choosing_.reserve(slots);
-    plan_.copies.reserve(2 * slots);  // for each the rest of what it held, and what it takes over from another
-    plan_.parts.reserve(slots);
+    const std::size_t most = options.max_sequences;
+    shares_.reserve(most);
+    choosing_.reserve(most);
+    plan_.copies.reserve(2 * most);  // for each the rest of what it held, and what it takes over from another
+    plan_.parts.reserve(most);
   }
 
   /// See SessionBatch.

@@ -22,10 +22,10 @@ struct PromptShare {
 /// that want it. So each gets a row at least, and at least half of an even share, whatever others there are, and a
 /// stream of new ones takes no more than half of what the oldest would get alone.
 inline void share_rows(std::span<PromptShare> prompts, std::size_t rows) noexcept {
-  std::size_t even = std::min(rows, std::max(rows - rows / 2, prompts.size()));
+  std::size_t even = (std::min)(rows, (std::max)(rows - rows / 2, prompts.size()));
   std::size_t rest = rows - even;
   const auto give = [](PromptShare& prompt, std::size_t most, std::size_t& from) {
-    const std::size_t more = std::min({most, prompt.wants - prompt.gets, from});
+    const std::size_t more = (std::min)({most, prompt.wants - prompt.gets, from});
     prompt.gets += more;
     from -= more;
   };
@@ -33,7 +33,7 @@ inline void share_rows(std::span<PromptShare> prompts, std::size_t rows) noexcep
     const auto hungry = static_cast<std::size_t>(
         std::count_if(prompts.begin(), prompts.end(), [](const PromptShare& p) { return p.gets < p.wants; }));
     if (hungry == 0) break;
-    const std::size_t each = std::max<std::size_t>(1, even / hungry);
+    const std::size_t each = (std::max<std::size_t>)(1, even / hungry);
     for (PromptShare& prompt : prompts) give(prompt, each, even);
   }
   rest += even;
@@ -49,7 +49,7 @@ inline std::size_t prompt_class(std::size_t tokens, std::size_t rows) noexcept {
   std::size_t number = 0;
   for (std::size_t most = rows; tokens > most; most *= longer_class) {
     ++number;
-    if (most > std::numeric_limits<std::size_t>::max() / longer_class) break;
+    if (most > (std::numeric_limits<std::size_t>::max)() / longer_class) break;
   }
   return number;
 }

@@ -62,7 +62,7 @@ class BatchSlots {
     const auto as_long = static_cast<std::size_t>(std::count_if(slots_.begin(), slots_.end(), [&](const Slot& slot) {
       return slot.running && (length_class == 0 || slot.prefilling()) && slot.running->length_class >= length_class;
     }));
-    return as_long + std::min(length_class, slots_.size() - 1) < slots_.size();
+    return as_long + (std::min)(length_class, slots_.size() - 1) < slots_.size();
   }
 
   /// Tokens that a sequence needn't compute, since a slot holds them or an older sequence is about to.
@@ -70,7 +70,7 @@ class BatchSlots {
     std::size_t most = 0;
     if (waiting.start.cache != nullptr) return most;
     for (const Slot& slot : slots_) {
-      most = std::max({most, usable(slot, waiting.request), expected(slot, waiting.id, waiting.request)});
+      most = (std::max)({most, usable(slot, waiting.request), expected(slot, waiting.id, waiting.request)});
     }
     return most;
   }
@@ -114,12 +114,12 @@ class BatchSlots {
     const std::size_t before = slots_[i].running->start.tokens;
     const std::span<const TokenId> prompt = slots_[i].running->request.prompt;
     const std::size_t begin = slots_[i].tokens() - before;
-    std::size_t end = begin + std::min({most, prompt.size() - begin, cache_len_});
+    std::size_t end = begin + (std::min)({most, prompt.size() - begin, cache_len_});
     // Once the ring has gone round, what others wait for is there at that position only.
     for (const Slot& other : slots_) {
       if (!other.running || !other.running->fresh || other.running->awaited_slot != i) continue;
       const std::size_t stop = other.running->awaited;
-      if (end > cache_len_ && stop > begin) end = std::min(end, stop);
+      if (end > cache_len_ && stop > begin) end = (std::min)(end, stop);
     }
     return prompt.subspan(begin, end - begin);
   }
@@ -128,12 +128,12 @@ class BatchSlots {
   /// conversation can go on in its cache, but not for ever.
   void push(std::size_t i, std::span<const TokenId> tokens) noexcept {
     constexpr std::size_t enough = 32768;
-    slots_[i].push(tokens, std::max({cache_len_, enough, slots_[i].running->request.prompt.size()}));
+    slots_[i].push(tokens, (std::max)({cache_len_, enough, slots_[i].running->request.prompt.size()}));
   }
 
  private:
   static std::size_t common(std::span<const TokenId> held, std::span<const TokenId> prompt) noexcept {
-    const std::size_t most = std::min(held.size(), prompt.size() - 1);
+    const std::size_t most = (std::min)(held.size(), prompt.size() - 1);
     const auto end = held.begin() + static_cast<std::ptrdiff_t>(most);
     return static_cast<std::size_t>(std::mismatch(held.begin(), end, prompt.begin()).first - held.begin());
   }

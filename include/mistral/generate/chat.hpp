@@ -96,7 +96,7 @@ class Chat {
   std::size_t make_room(std::string question, std::size_t context, std::size_t answer) {
     std::vector<Message> asked = messages_;
     asked.push_back({"user", std::move(question)});
-    const std::size_t room = std::min(answer, context / 2);
+    const std::size_t room = (std::min)(answer, context / 2);
     if (prompt_tokens(asked, forgotten_) + room <= context) return 0;
 
     const std::vector<std::size_t> turns = later_turns(asked);
@@ -131,7 +131,7 @@ class Chat {
     try {
       std::vector<TokenId> ids = encode_chat(tokenizer_, template_, without_oldest(messages_, forgotten_));
       const auto differs = std::mismatch(seen_.begin(), seen_.end(), ids.begin(), ids.end()).first;
-      std::size_t common = std::min(static_cast<std::size_t>(differs - seen_.begin()), ids.size() - 1);
+      std::size_t common = (std::min)(static_cast<std::size_t>(differs - seen_.begin()), ids.size() - 1);
       const auto behind = static_cast<std::int64_t>(seen_.size() - common);
       if (static_cast<std::size_t>(session.position()) == seen_.size() && behind <= session.revertible()) {
         session.rollback(behind);

@@ -109,7 +109,7 @@ class Continuation {
   bool choosing() const noexcept { return choices() > 0; }
 
   /// How many tokens may yet be chosen.
-  std::size_t choices() const noexcept { return max_tokens_ - std::min(made_.tokens.size(), max_tokens_); }
+  std::size_t choices() const noexcept { return max_tokens_ - (std::min)(made_.tokens.size(), max_tokens_); }
 
   /// Chooses the next token, which go_on() must then be given; nothing where none is asked for. An id that only pads
   /// the vocabulary past the tokenizer's pieces is none to choose, unless it is one of stop_ids. Touches nothing but
@@ -183,8 +183,8 @@ class Continuation {
   std::vector<TokenId> stop_ids_;
   std::size_t max_tokens_;
   bool own_text_;
-  std::size_t pieces_ = 0;                                      // ids below have text
-  std::size_t used_ = std::numeric_limits<std::size_t>::max();  // ids below may be chosen
+  std::size_t pieces_ = 0;                                        // ids below have text
+  std::size_t used_ = (std::numeric_limits<std::size_t>::max)();  // ids below may be chosen
   Generated made_;
 };
 

@@ -61,7 +61,7 @@ std::string find_not_finite(const Session<Model, KV, Chunk>& session, std::span<
     if constexpr (requires { again.use_adapter(session.adapter()); }) again.use_adapter(session.adapter());
     detail::FiniteWatch watch;
     while (!tokens.empty() && watch.place().empty()) {
-      const std::size_t count = std::min(Chunk, tokens.size());
+      const std::size_t count = (std::min)(Chunk, tokens.size());
       const std::span<const float> logits = again.prefill(tokens.first(count), watch);
       if (watch.place().empty() && !all_finite(logits)) return "the norm before the head, or the head";
       tokens = tokens.subspan(count);

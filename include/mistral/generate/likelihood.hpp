@@ -47,7 +47,7 @@ inline Continuations encode_continuations(const Tokenizer& tokenizer, std::strin
     out.ends.push_back(encode(begin + end));
     const std::vector<TokenId>& whole = out.ends.back();
     const auto differs = std::mismatch(whole.begin(), whole.end(), out.prompt.begin(), out.prompt.end()).first;
-    common = std::min({common, static_cast<std::size_t>(differs - whole.begin()), whole.size() - 1});
+    common = (std::min)({common, static_cast<std::size_t>(differs - whole.begin()), whole.size() - 1});
   }
   if (common == 0) throw Error("likelihood", "the prompt", "a token that all ends have before them", "none");
   out.prompt.resize(common);
@@ -98,7 +98,7 @@ class ContinuationScorer {
     std::vector<TextScore> scores(ends.size());
     for (std::size_t i = 0; i < ends.size(); ++i) scores[i].add(after_prompt, ends[i][0]);
     std::size_t longest = 0;
-    for (const auto& end : ends) longest = std::max(longest, end.size() - 1);
+    for (const auto& end : ends) longest = (std::max)(longest, end.size() - 1);
     std::optional<Session> after;  // where the session can't take the ends back: what it was before them
     if (longest > session_.max_rollback()) after.emplace(session_.fork());
     for (std::size_t i = 0; i < ends.size(); ++i) {
@@ -135,7 +135,7 @@ class ContinuationScorer {
   // needed.
   std::span<const TokenId> go_back(std::span<const TokenId> prompt) {
     const std::vector<TokenId> taken = std::exchange(taken_, {});  // should anything throw, nothing is known
-    const std::size_t most = std::min(taken.size(), std::max<std::size_t>(prompt.size(), 1) - 1);
+    const std::size_t most = (std::min)(taken.size(), (std::max<std::size_t>)(prompt.size(), 1) - 1);
     const auto differs =
         std::mismatch(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(most), taken.begin());
     const std::ptrdiff_t same = differs.first - prompt.begin();

@@ -45,7 +45,7 @@ class LookupDraft {
         begin = end;
       }
     }
-    return std::span(text_).subspan(begin, std::min(most, size - begin));
+    return std::span(text_).subspan(begin, (std::min)(most, size - begin));
   }
 
  private:
@@ -108,7 +108,7 @@ class LookupDecoder {
     }
     settle();
     ++counts_.forwards;
-    const std::size_t wanted = std::min({length_, choices - 1, room()});
+    const std::size_t wanted = (std::min)({length_, choices - 1, room()});
     const std::span<const TokenId> draft = wanted > 0 ? drafts_.next(wanted) : std::span<const TokenId>{};
     if (draft.empty()) return session_.decode(token, tape);
     std::vector<TokenId>& rows = rows_;
@@ -128,7 +128,7 @@ class LookupDecoder {
   void settle() {
     if (rows_.empty()) return;
     session_.rollback(ahead());
-    length_ = ahead() == 0 ? std::min(most_, 2 * length_ + 1) : std::clamp<std::size_t>(row_, 1, length_);
+    length_ = ahead() == 0 ? (std::min)(most_, 2 * length_ + 1) : std::clamp<std::size_t>(row_, 1, length_);
     rows_.clear();
     row_ = 0;
   }

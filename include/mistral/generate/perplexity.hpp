@@ -20,7 +20,7 @@ namespace mistral::inline MISTRAL_ABI {
 /// log(sum of exp(logits)): what a logit is the logarithm of a probability above.
 inline double log_sum_exp(std::span<const float> logits) noexcept {
   float largest = logits[0];
-  for (const float x : logits) largest = std::max(largest, x);
+  for (const float x : logits) largest = (std::max)(largest, x);
   double sum = 0.0;
   for (const float x : logits) sum += std::exp(static_cast<double>(x) - static_cast<double>(largest));
   return static_cast<double>(largest) + std::log(sum);
@@ -82,14 +82,14 @@ inline std::vector<TextPiece> text_pieces(std::size_t tokens, const ModelConfig&
     throw Error("perplexity", "stride", "at most the context's " + std::to_string(config.context_len),
                 std::to_string(stride));
   }
-  if (stride == 0) stride = std::max<std::size_t>(1, config.context_len / 2);
+  if (stride == 0) stride = (std::max<std::size_t>)(1, config.context_len / 2);
   const std::size_t rows = tokens - 1;  // nothing is to be predicted from the last
   const std::size_t longest = config.window_size != 0 ? rows : config.context_len;
   std::vector<TextPiece> pieces;
   for (std::size_t begin = 0, predicted = 0; predicted < rows; begin += stride) {
-    const std::size_t end = begin + std::min(longest, rows - begin);
+    const std::size_t end = begin + (std::min)(longest, rows - begin);
     for (std::size_t at = begin; at < end;) {
-      const std::size_t next = at + std::min(chunk, end - at);
+      const std::size_t next = at + (std::min)(chunk, end - at);
       pieces.push_back({at, next - at, std::clamp(predicted, at, next) - at, at == begin});
       at = next;
     }

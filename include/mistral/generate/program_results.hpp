@@ -28,7 +28,7 @@ struct ProgramResult {
 inline std::vector<ProgramResult> read_program_results(const std::string& path) {
   std::vector<ProgramResult> all;
   for_each_json_line(path, "results", [&](const JsonObject& json, std::size_t line) {
-    constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+    constexpr std::int64_t most = (std::numeric_limits<std::int32_t>::max)();
     const std::int64_t samples = json.integer("samples", 1, most);
     const std::int64_t passed = json.integer("passed", 0, samples);
     all.push_back({line, static_cast<std::size_t>(samples), static_cast<std::size_t>(passed)});

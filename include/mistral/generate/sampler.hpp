@@ -158,7 +158,7 @@ class Sampler {
    private:
     void sort_more() noexcept {
       // 64, then 4 times as many: each round selects from all that is left, so there must be few rounds.
-      const std::size_t end = std::min(std::max<std::size_t>(64, sorted_ * 4), candidates_.size());
+      const std::size_t end = (std::min)(std::max<std::size_t>(64, sorted_ * 4), candidates_.size());
       const auto at = [this](std::size_t i) { return candidates_.begin() + static_cast<std::ptrdiff_t>(i); };
       if (end < candidates_.size()) std::nth_element(at(sorted_), at(end), candidates_.end());
       std::sort(at(sorted_), at(end));
@@ -197,8 +197,8 @@ class Sampler {
   bool penalise(std::span<float> logits) const noexcept {
     if (last_seen_.empty()) return false;
     const std::int64_t window = options_.repetition_window;
-    const std::int64_t first = window == 0 ? 0 : std::max<std::int64_t>(0, accepted_ - window);
-    constexpr float bound = std::numeric_limits<float>::max();
+    const std::int64_t first = window == 0 ? 0 : (std::max<std::int64_t>)(0, accepted_ - window);
+    constexpr float bound = (std::numeric_limits<float>::max)();
     for (std::size_t i = 0; i < logits.size(); ++i) {
       if (last_seen_[i] < first || logits[i] == -infinity) continue;
       const float penalty = options_.repetition_penalty;
@@ -270,7 +270,7 @@ inline void SamplingOptions::validate() const {
     }
   };
   // Written so that a NaN, which compares false, fails.
-  constexpr float finite = std::numeric_limits<float>::max();
+  constexpr float finite = (std::numeric_limits<float>::max)();
   require(repetition_penalty > 0.0f && repetition_penalty <= finite, "repetition_penalty", "a positive number",
           repetition_penalty);
   require(repetition_window >= 0, "repetition_window", "a number of tokens, or 0 for all", repetition_window);

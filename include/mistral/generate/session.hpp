@@ -28,7 +28,7 @@ inline constexpr std::size_t memory_bytes = (Parts::memory_bytes + ...);
 /// Tokens of a prompt that go through the model together where a session isn't told: enough for the matrix kernels to
 /// reach their speed, and never more than the window (section 2, "pre-fill and chunking", of the paper).
 template <ModelConfig C>
-inline constexpr std::size_t default_chunk = std::min<std::size_t>(512, C.cache_len());
+inline constexpr std::size_t default_chunk = (std::min<std::size_t>)(512, C.cache_len());
 
 /// One sequence over a model that others may share: the cache of its keys and values as elements KV, and the
 /// activations of up to Chunk tokens. All memory is taken when it is made, save what `forward` returns and what a call
@@ -237,7 +237,7 @@ class Session {
     if (stop.can_stop()) before.emplace(cache_, tokens.size(), memory_);
     try {
       for (std::size_t done = 0; done < tokens.size(); done += Chunk) {
-        const std::size_t rows = std::min(Chunk, tokens.size() - done);
+        const std::size_t rows = (std::min)(Chunk, tokens.size() - done);
         const Sequence<C, KV> sequence{&cache_, rows};
         model_->forward(tokens.subspan(done, rows), std::span<const Sequence<C, KV>>(&sequence, 1), work_, tape, stop);
         after_chunk(done, rows);

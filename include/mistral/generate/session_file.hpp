@@ -146,7 +146,7 @@ class SessionFile {
         throw fields.unexpected(name, "the model's " + number_text(value));
       } else {
         const auto expected = static_cast<std::int64_t>(value);
-        if (fields.integer(name, 0, std::numeric_limits<std::int64_t>::max()) == expected) return;
+        if (fields.integer(name, 0, (std::numeric_limits<std::int64_t>::max)()) == expected) return;
         throw fields.unexpected(name, "the model's " + std::to_string(expected));
       }
     };
@@ -158,11 +158,11 @@ class SessionFile {
                     std::to_string(token));
       }
     }
-    const auto slots = static_cast<std::int64_t>(config.cache_len());
-    if (config.window_size == 0 && position_ > slots) {
-      throw header_.unexpected("position", "at most " + std::to_string(slots) + " (context_len)");
+    const auto ring_slots = static_cast<std::int64_t>(config.cache_len());
+    if (config.window_size == 0 && position_ > ring_slots) {
+      throw header_.unexpected("position", "at most " + std::to_string(ring_slots) + " (context_len)");
     }
-    const std::int64_t least = std::min(position_, slots);
+    const std::int64_t least = (std::min)(position_, ring_slots);
     if (entries_ < least) throw header_.unexpected("entries", "at least " + std::to_string(least));
   }
 
@@ -203,10 +203,10 @@ class SessionFile {
 
   SessionFile(MappedFile file, const std::string& path)
       : name_(printable(path, 1000)), file_(std::move(file)), header_(read_header(path)) {
-    constexpr std::int64_t max = std::numeric_limits<std::int64_t>::max() / 2;
+    constexpr std::int64_t max = (std::numeric_limits<std::int64_t>::max)() / 2;
     const std::span<const std::byte> data = file_.bytes().subspan(header_end_);
     position_ = header_.integer("position", 0, max);
-    entries_ = header_.integer("entries", 0, std::min<std::int64_t>(position_, std::ssize(data)));
+    entries_ = header_.integer("entries", 0, (std::min<std::int64_t>)(position_, std::ssize(data)));
     const std::int64_t tokens = header_.integer("tokens", 0, position_);
     if (tokens != 0 && tokens != position_) throw header_.unexpected("tokens", "as many as the position, or 0");
     const auto count = static_cast<std::size_t>(tokens);

@@ -85,7 +85,7 @@ class StopStrings {
   }
 
  private:
-  static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+  static constexpr std::size_t none = (std::numeric_limits<std::size_t>::max)();
 
   // A string and how much of it the text's end has met, kept as Knuth, Morris and Pratt do ("Fast pattern matching in
   // strings", 1977): the work is linear in the text even where the strings are long and repeat themselves.

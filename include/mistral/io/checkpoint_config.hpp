@@ -272,7 +272,7 @@ struct CheckpointConfig {
     const bool in_layer = name.starts_with("blk.");
     if (in_layer) {
       name.remove_prefix(4);
-      const std::string_view number = name.substr(0, std::min(name.find('.'), name.size()));
+      const std::string_view number = name.substr(0, (std::min)(name.find('.'), name.size()));
       const bool decimal = !number.empty() && number.find_first_not_of("0123456789") == std::string_view::npos &&
                            (number[0] != '0' || number.size() == 1);
       if (!decimal) throw Error("gguf", what + " is not supported");

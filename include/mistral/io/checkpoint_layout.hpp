@@ -163,7 +163,7 @@ inline std::string weight_name(CheckpointLayout layout, std::string_view name) {
   for (const detail::WeightNames& names : detail::layer_weight_names) {
     if (!name.starts_with(prefix) || !name.ends_with(names.mistral)) continue;
     const std::string_view number =
-        name.substr(prefix.size(), name.size() - std::min(name.size(), prefix.size() + names.mistral.size()));
+        name.substr(prefix.size(), name.size() - (std::min)(name.size(), prefix.size() + names.mistral.size()));
     return std::string(gguf ? "blk." : "model.layers.").append(number).append(gguf ? names.gguf : names.hugging_face);
   }
   return std::string(name);

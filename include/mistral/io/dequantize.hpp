@@ -20,7 +20,7 @@ template <class T>
 void widen(const std::byte* from, std::span<float> out) noexcept {
   for (std::size_t i = 0; i < out.size(); i += simd::lanes) {
     T elements[simd::lanes] = {};
-    const std::size_t count = std::min(simd::lanes, out.size() - i);
+    const std::size_t count = (std::min)(simd::lanes, out.size() - i);
     std::memcpy(elements, from + i * sizeof(T), count * sizeof(T));
     simd::Lanes::load(elements).store_some(out.data() + i, count);
   }

@@ -58,7 +58,7 @@ struct FileHead {
       throw Error(where, name + ": the version", expected, std::to_string(found));
     }
     const std::uint64_t size = number(file, 16);
-    const std::uint64_t limit = std::min<std::uint64_t>(file.size() - preamble_bytes, max_header_bytes);
+    const std::uint64_t limit = (std::min<std::uint64_t>)(file.size() - preamble_bytes, max_header_bytes);
     if (size > limit) {
       throw Error(where, name + ": the header", "at most " + std::to_string(limit) + " bytes", std::to_string(size));
     }

@@ -54,9 +54,9 @@ inline std::string_view without_white_space(std::string_view text) noexcept {
 
 /// Whether `text` begins with `start`, which is in small letters, however it is written.
 inline bool begins_like(std::string_view text, std::string_view start) noexcept {
-  const auto small = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
   return text.size() >= start.size() &&
-         std::equal(start.begin(), start.end(), text.begin(), [&](char a, char b) { return a == small(b); });
+         std::equal(start.begin(), start.end(), text.begin(), [&](char a, char b) { return a == lower(b); });
 }
 
 inline bool is_plain_text(std::string_view text) noexcept {

@@ -143,7 +143,7 @@ class Gguf {
   void read_alignment() {
     constexpr std::string_view key = "general.alignment";
     if (!metadata_.has(key)) return;
-    alignment_ = static_cast<std::uint64_t>(metadata_.integer(key, 1, std::numeric_limits<std::uint32_t>::max()));
+    alignment_ = static_cast<std::uint64_t>(metadata_.integer(key, 1, (std::numeric_limits<std::uint32_t>::max)()));
     if (!std::has_single_bit(alignment_)) throw metadata_.unexpected(key, "a power of two");
   }
 
@@ -180,7 +180,7 @@ class Gguf {
     }
     // at most 4 bytes an element, so that 63 bits of elements may overflow here
     const std::uint64_t blocks = elements / info(type).block;
-    if (blocks > std::numeric_limits<std::uint64_t>::max() / info(type).bytes) {
+    if (blocks > (std::numeric_limits<std::uint64_t>::max)() / info(type).bytes) {
       throw fail("sizes that are positive and fit 63 bits together", shape_text(shape));
     }
     return {{std::string(name), type, std::move(shape), {}}, offset, blocks * info(type).bytes};

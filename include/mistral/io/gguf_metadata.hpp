@@ -91,7 +91,7 @@ class GgufCursor {
   GgufEntry entry() {
     GgufEntry entry;
     entry.key = string("a key");
-    if (entry.key.empty() || entry.key.size() > std::numeric_limits<std::uint16_t>::max()) {
+    if (entry.key.empty() || entry.key.size() > (std::numeric_limits<std::uint16_t>::max)()) {
       throw at("a key", "1 ... 65535 bytes", std::to_string(entry.key.size()));
     }
     const std::string what = "the value of '" + printable(entry.key) + "'";

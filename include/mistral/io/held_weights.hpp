@@ -50,10 +50,10 @@ class HeldWeights {
   }
 
  private:
-  static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+  static constexpr std::size_t none = (std::numeric_limits<std::size_t>::max)();
 
   void note(std::size_t row, float value) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (row >= row_) return;
     row_ = row;
     value_ = value;

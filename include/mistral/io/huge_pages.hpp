@@ -42,7 +42,7 @@ class HugePages final : public MemoryResource {
   bool do_is_equal(const MemoryResource& other) const noexcept override { return this == &other; }
 
   static std::size_t alignment_of(std::size_t bytes, std::size_t alignment) noexcept {
-    return bytes < page_bytes ? alignment : std::max(alignment, page_bytes);
+    return bytes < page_bytes ? alignment : (std::max)(alignment, page_bytes);
   }
 
   MemoryResource* memory_;

@@ -280,7 +280,7 @@ class JsonParser {
   static bool is_huge(std::string_view token) noexcept {
     const std::string_view digits = token.substr(0, token.find_first_of("eE"));
     const std::size_t first = digits.find_first_of("123456789");
-    const std::size_t point = std::min(digits.find('.'), digits.size());
+    const std::size_t point = (std::min)(digits.find('.'), digits.size());
     const bool before_point = first < point;
     const std::uint64_t places = before_point ? point - first : first - point;
     if (digits.size() == token.size()) return before_point;

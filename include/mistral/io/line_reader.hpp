@@ -145,7 +145,7 @@ class LineReader {
   // Reads into the buffer from `at` on; 0 at the end of the file.
   std::size_t read_to(std::size_t at) {
     for (;;) {
-      const std::size_t wanted = std::min<std::uint64_t>(buffer_.size() - at, left_);
+      const std::size_t wanted = (std::min<std::uint64_t>)(buffer_.size() - at, left_);
       if (wanted == 0 && stream_) throw endless(std::to_string(max_stream_bytes >> 20) + " MiB");
       const auto count = wanted == 0 ? 0 : ::read(descriptor_, buffer_.data() + at, wanted);
       if (count < 0 && errno == EINTR) continue;

@@ -90,7 +90,7 @@ inline void check_memory(const Checkpoint& checkpoint, std::uint64_t weights, st
   if (!available) return;
   std::uint64_t largest = 0;
   for (std::size_t i = 0; checkpoint.packed() == nullptr && i < checkpoint.size(); ++i) {
-    largest = std::max<std::uint64_t>(largest, checkpoint[i].data.size());
+    largest = (std::max<std::uint64_t>)(largest, checkpoint[i].data.size());
   }
   if (weights + largest <= *available) return;
   throw Error("memory", printable(checkpoint.path(), 1000) + ": the weights in " + std::string(format),
@@ -169,7 +169,7 @@ class CheckpointReader {
       std::vector<float> values(panel_rows * matrix.cols());
       for (std::size_t panel = begin; panel < end && !stopped(); ++panel) {
         const float* rows[panel_rows];
-        const std::size_t count = std::min(panel_rows, matrix.rows() - panel * panel_rows);
+        const std::size_t count = (std::min)(panel_rows, matrix.rows() - panel * panel_rows);
         for (std::size_t r = 0; r < count; ++r) {
           const std::size_t row = panel * panel_rows + r;
           const std::span<float> out(values.data() + r * matrix.cols(), matrix.cols());
@@ -196,7 +196,7 @@ class CheckpointReader {
     parallel::for_ranges(matrix.view().panel_count(), 1, [&](std::size_t begin, std::size_t end) {
       for (std::size_t panel = begin; panel < end && !stopped(); ++panel) {
         const std::byte* rows[panel_rows];
-        const std::size_t count = std::min(panel_rows, matrix.rows() - panel * panel_rows);
+        const std::size_t count = (std::min)(panel_rows, matrix.rows() - panel * panel_rows);
         for (std::size_t r = 0; r < count; ++r) {
           rows[r] = tensor.data.data() + (panel * panel_rows + r) * matrix.file_row_bytes();
         }

@@ -32,7 +32,7 @@ class MappedFile {
   /// Maps the regular file at `path`. Throws Error `[where] path: ...` where it cannot be opened, is no regular file,
   /// is empty, or has more than `most` bytes.
   static MappedFile open(const std::string& path, std::string_view where,
-                         std::uint64_t most = std::numeric_limits<std::uint64_t>::max()) {
+                         std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)()) {
     const auto fail = [&](std::string_view what) { return Error(where, printable(path, 1000).append(what)); };
     const auto reason = [](int code) { return std::generic_category().message(code); };
 
@@ -50,7 +50,7 @@ class MappedFile {
     if (size > most) {
       throw fail(": expected at most " + std::to_string(most) + " bytes, got " + std::to_string(size));
     }
-    if (size > std::numeric_limits<std::ptrdiff_t>::max()) throw fail(": too large for this machine's addresses");
+    if (size > (std::numeric_limits<std::ptrdiff_t>::max)()) throw fail(": too large for this machine's addresses");
 
     const bool read = size <= read_bytes;
     void* const data = read ? ::mmap(nullptr, static_cast<std::size_t>(size), PROT_READ | PROT_WRITE,

@@ -30,7 +30,7 @@ inline std::string system_file(const std::string& path) {
 
 /// The number behind `key` at the start of a line of `text`; an empty key is the text's own start.
 inline std::optional<std::uint64_t> number_after(std::string_view text, std::string_view key) {
-  for (std::size_t line = 0; line < text.size(); line = std::min(text.find('\n', line), text.size()) + 1) {
+  for (std::size_t line = 0; line < text.size(); line = (std::min)(text.find('\n', line), text.size()) + 1) {
     std::string_view rest = text.substr(line);
     if (!rest.starts_with(key)) continue;
     rest.remove_prefix(std::min(rest.find_first_not_of(" \t", key.size()), rest.size()));
@@ -55,8 +55,8 @@ inline std::optional<std::uint64_t> group_memory(const std::string& folder, std:
   const std::string statistics = system_file(folder + "/memory.stat");
   const std::uint64_t files =
       number_after(statistics, "inactive_file ").value_or(0) + number_after(statistics, "active_file ").value_or(0);
-  const std::uint64_t used = *usage - std::min(*usage, files);
-  return *limit - std::min(*limit, used);
+  const std::uint64_t used = *usage - (std::min)(*usage, files);
+  return *limit - (std::min)(*limit, used);
 }
 
 }  // namespace detail
@@ -75,10 +75,10 @@ inline std::optional<std::uint64_t> available_memory(const std::string& root = "
 
   // lines of number:controllers:path; version 2 names no controllers. A container may show its own group as the root.
   const std::string groups = detail::system_file(root + "/proc/self/cgroup");
-  for (std::size_t line = 0; line < groups.size(); line = std::min(groups.find('\n', line), groups.size()) + 1) {
+  for (std::size_t line = 0; line < groups.size(); line = (std::min)(groups.find('\n', line), groups.size()) + 1) {
     const std::string_view entry = std::string_view(groups).substr(line, groups.find('\n', line) - line);
     const std::size_t first = entry.find(':');
-    const std::size_t second = entry.find(':', std::min(first, entry.size() - 1) + 1);
+    const std::size_t second = entry.find(':', (std::min)(first, entry.size() - 1) + 1);
     if (second >= entry.size()) continue;
     const std::string_view controllers = entry.substr(first + 1, second - first - 1);
     const bool unified = controllers.empty();

@@ -186,11 +186,11 @@ class MergedWriter {
     const bool permuted = heads != 0 && source_.config().layout == CheckpointLayout::hugging_face;
     // whole heads at a time, since their rows change places
     const std::size_t unit = heads != 0 ? rows / heads : panel_rows;
-    const std::size_t piece = std::min(rows, unit * std::max<std::size_t>(1, piece_elements / (unit * cols)));
+    const std::size_t piece = (std::min)(rows, unit * (std::max<std::size_t>)(1, piece_elements / (unit * cols)));
     std::vector<std::byte> out(piece * cols * bytes);
     HeldWeights held(HeldWeights::Refuse::not_finite);
     for (std::size_t begin = 0; begin < rows; begin += piece) {
-      const std::size_t count = std::min(piece, rows - begin);
+      const std::size_t count = (std::min)(piece, rows - begin);
       parallel::for_ranges(count, panel_rows, [&](std::size_t first, std::size_t last) {
         std::vector<float> values(cols);
         for (std::size_t row = begin + first; row < begin + last; ++row) {

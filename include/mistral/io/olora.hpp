@@ -68,7 +68,7 @@ inline LoraMatrices take_out_olora(const LoraMatrices& m, const std::string& nam
   const std::size_t rows = m.b.rows();
   const std::size_t cols = m.a.cols();
   const std::size_t rank = m.rank();
-  if (rank > std::min(rows, cols) || 2 * rank > max_lora_rank) {
+  if (rank > (std::min)(rows, cols) || 2 * rank > max_lora_rank) {
     throw Error("adapter", "OLoRA beside " + name + ": the rank",
                 "at most " + std::to_string(std::min({rows, cols, max_lora_rank / 2})), std::to_string(rank));
   }
@@ -82,7 +82,7 @@ inline LoraMatrices take_out_olora(const LoraMatrices& m, const std::string& nam
     });
   };
   for (std::size_t begin = 0; begin < rows; begin += block_rows) {
-    const std::size_t count = std::min(block_rows, rows - begin);
+    const std::size_t count = (std::min)(block_rows, rows - begin);
     read(begin, count);
     for (std::size_t r = 0; r < count; ++r) {
       for (std::size_t k = 0; k < rank; ++k) {
@@ -93,7 +93,7 @@ inline LoraMatrices take_out_olora(const LoraMatrices& m, const std::string& nam
   const std::vector<double> q = first_columns_of_q(std::move(columns), rows, rank);
   std::vector<double> upper(rank * cols);  // R_r = Q_r^T W
   for (std::size_t begin = 0; begin < rows; begin += block_rows) {
-    const std::size_t count = std::min(block_rows, rows - begin);
+    const std::size_t count = (std::min)(block_rows, rows - begin);
     read(begin, count);
     parallel::for_ranges(cols, 64, [&](std::size_t first, std::size_t last) {
       for (std::size_t r = 0; r < count; ++r) {

@@ -136,7 +136,7 @@ class PackedFile {
 
  private:
   static constexpr std::string_view where = head.where;
-  static constexpr std::int64_t max_integer = std::numeric_limits<std::int64_t>::max();
+  static constexpr std::int64_t max_integer = (std::numeric_limits<std::int64_t>::max)();
 
   PackedFile(std::span<const std::byte> bytes, std::string file)
       : file_(std::move(file)), name_(printable(file_, 1000)), config_(read(bytes)) {}
@@ -144,7 +144,7 @@ class PackedFile {
   // gives the config, the last member that has no value without a file
   JsonObject read(std::span<const std::byte> bytes) {
     const std::span<const std::byte> header = head.read(bytes, name_);
-    const std::uint64_t begin = std::min<std::uint64_t>(aligned(preamble_bytes + header.size()), bytes.size());
+    const std::uint64_t begin = (std::min<std::uint64_t>)(aligned(preamble_bytes + header.size()), bytes.size());
     return read_header(JsonObject::parse(header, where, file_), bytes.subspan(static_cast<std::size_t>(begin)));
   }
 

@@ -72,7 +72,7 @@ constexpr std::optional<DType> dtype_of(std::string_view name) noexcept {
 constexpr std::optional<std::uint64_t> tensor_bytes(DType dtype, std::span<const std::uint64_t> shape) noexcept {
   std::uint64_t bits = info(dtype).bits;
   for (const std::uint64_t size : shape) {
-    if (size != 0 && bits > std::numeric_limits<std::uint64_t>::max() / size) return std::nullopt;
+    if (size != 0 && bits > (std::numeric_limits<std::uint64_t>::max)() / size) return std::nullopt;
     bits *= size;
   }
   return bits % 8 == 0 ? std::optional(bits / 8) : std::nullopt;
@@ -154,7 +154,7 @@ class Safetensors {
       header_bytes = header_bytes << 8 | std::to_integer<std::uint64_t>(bytes[i]);
     }
     bytes = bytes.subspan(length_bytes);
-    const std::uint64_t limit = std::min<std::uint64_t>(bytes.size(), max_header_bytes);
+    const std::uint64_t limit = (std::min<std::uint64_t>)(bytes.size(), max_header_bytes);
     if (header_bytes > limit) {
       throw Error(where, printable(file_, 1000) + ": the header", "at most " + std::to_string(limit) + " bytes",
                   std::to_string(header_bytes));
@@ -188,7 +188,7 @@ class Safetensors {
     const std::optional<DType> dtype = dtype_of(entry.string("dtype"));
     if (!dtype) throw entry.unexpected("dtype", "an element type of the format");
     std::vector<std::uint64_t> shape;
-    for (const std::int64_t size : entry.integers("shape", 0, std::numeric_limits<std::int64_t>::max())) {
+    for (const std::int64_t size : entry.integers("shape", 0, (std::numeric_limits<std::int64_t>::max)())) {
       shape.push_back(static_cast<std::uint64_t>(size));
     }
     const auto offsets = entry.integers("data_offsets", 0, static_cast<std::int64_t>(data.size()));

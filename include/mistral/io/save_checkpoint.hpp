@@ -93,10 +93,10 @@ class CheckpointWriter {
     // whole heads at a time, since their rows change places
     const std::size_t cols = matrix.cols();
     const std::size_t unit = heads != 0 ? matrix.rows() / heads : panel_rows;
-    const std::size_t piece = unit * std::max<std::size_t>(1, piece_elements / (unit * cols));
+    const std::size_t piece = unit * (std::max<std::size_t>)(1, piece_elements / (unit * cols));
     std::vector<float> values(std::min(piece, matrix.rows()) * cols);
     for (std::size_t begin = 0; begin < matrix.rows(); begin += piece) {
-      const std::size_t count = std::min(piece, matrix.rows() - begin);
+      const std::size_t count = (std::min)(piece, matrix.rows() - begin);
       parallel::for_ranges(count, panel_rows, [&](std::size_t first, std::size_t last) {
         for (std::size_t r = first; r < last; ++r) {
           const std::size_t to = heads != 0 ? hugging_face_row(begin + r, unit) - begin : r;

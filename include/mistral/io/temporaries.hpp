@@ -112,7 +112,7 @@ inline void remove_own_temporaries() noexcept {
   const std::string_view mark(own, static_cast<std::size_t>(end - own));
 
   const long limit = ::sysconf(_SC_OPEN_MAX);
-  const int files = static_cast<int>(limit < 0 ? 1024 : std::min(limit, 65536L));
+  const int files = static_cast<int>(limit < 0 ? 1024 : (std::min)(limit, 65536L));
   for (int file = 0; file < files; ++file) {
     char path[PATH_MAX + 1];
 #if defined(F_GETPATH)

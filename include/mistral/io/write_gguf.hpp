@@ -247,7 +247,7 @@ class GgufQuantizer {
       check_copied(tensor, held);
       // in pieces, so that who waits sees how far it is
       for (std::size_t at = 0; at < tensor.data.size(); at += piece_bytes) {
-        const auto bytes = tensor.data.subspan(at, std::min(piece_bytes, tensor.data.size() - at));
+        const auto bytes = tensor.data.subspan(at, (std::min)(piece_bytes, tensor.data.size() - at));
         file.write(bytes);
         progress_(done_ += bytes.size(), total_);
       }
@@ -264,16 +264,16 @@ class GgufQuantizer {
     const RowEncoder encode = to.type == type_           ? encode_
                               : to.type == GgmlType::f16 ? encode_elements<GgmlType::f16>
                                                          : encode_elements<GgmlType::f32>;
-    const std::size_t piece_panels = std::max<std::size_t>(1, piece_bytes / (panel_rows * source_row_bytes));
-    const std::size_t piece_rows = std::min(rows, piece_panels * panel_rows);
+    const std::size_t piece_panels = (std::max<std::size_t>)(1, piece_bytes / (panel_rows * source_row_bytes));
+    const std::size_t piece_rows = (std::min)(rows, piece_panels * panel_rows);
     std::vector<std::byte> out(piece_rows * row_bytes);
     for (std::size_t begin = 0; begin < rows; begin += piece_rows) {
-      const std::size_t end = std::min(rows, begin + piece_rows);
+      const std::size_t end = (std::min)(rows, begin + piece_rows);
       parallel::for_ranges((end - begin + panel_rows - 1) / panel_rows, 1, [&](std::size_t first, std::size_t last) {
         std::vector<float> values(panel_rows * cols);
         for (std::size_t panel = first; panel < last; ++panel) {
           const std::size_t row = begin + panel * panel_rows;
-          const std::size_t count = std::min(panel_rows, end - row);
+          const std::size_t count = (std::min)(panel_rows, end - row);
           const auto value_row = [&](std::size_t r) { return std::span(values).subspan(r * cols, cols); };
           std::byte* const encoded = out.data() + (row - begin) * row_bytes;
           for (std::size_t r = 0; r < count; ++r) {

@@ -38,7 +38,7 @@ void attention(const AttentionShape& shape, Rows<const float> q, Rows<float> out
                const SequenceOf& sequence, const ContextOf& context) noexcept {
   assert(shape.head_dim <= max_head_dim && q.cols() == shape.n_heads * shape.head_dim && out.cols() == q.cols());
   const std::size_t group = shape.n_heads / shape.n_kv_heads;
-  const std::size_t heads_per_task = std::min(group, query_rows);
+  const std::size_t heads_per_task = (std::min)(group, query_rows);
   const std::size_t head_parts = (group + heads_per_task - 1) / heads_per_task;
   const std::size_t tokens_per_task = query_rows / heads_per_task;
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
@@ -53,14 +53,14 @@ void attention(const AttentionShape& shape, Rows<const float> q, Rows<float> out
     const std::size_t kv_head = task % shape.n_kv_heads;
     const std::size_t part = task / shape.n_kv_heads % head_parts;
     const std::size_t first_token = task / (shape.n_kv_heads * head_parts) * tokens_per_task;
-    const std::size_t tokens = std::min(tokens_per_task, span.rows - first_token);
+    const std::size_t tokens = (std::min)(tokens_per_task, span.rows - first_token);
     const std::size_t first_head = kv_head * group + part * heads_per_task;
-    const std::size_t heads = std::min(heads_per_task, group - part * heads_per_task);
+    const std::size_t heads = (std::min)(heads_per_task, group - part * heads_per_task);
     OnlineSoftmax<T> softmax(shape.head_dim);
     for (std::size_t t = 0; t < tokens; ++t) {
       const std::int64_t end = span.position + static_cast<std::int64_t>(first_token + t) + 1;
       const std::int64_t begin =
-          shape.window == 0 ? 0 : std::max<std::int64_t>(0, end - static_cast<std::int64_t>(shape.window));
+          shape.window == 0 ? 0 : (std::max<std::int64_t>)(0, end - static_cast<std::int64_t>(shape.window));
       for (std::size_t h = 0; h < heads; ++h) {
         const float* query = q.row(span.first_row + first_token + t).data() + (first_head + h) * shape.head_dim;
         softmax.add_row(query, scale, begin, end);
@@ -79,7 +79,7 @@ void attention(const AttentionShape& shape, Rows<const float> q, Rows<float> out
     for (std::size_t i = 0; i < n_sequences; ++i) {
       const SequenceSpan span = sequence(i);
       const std::size_t count = tasks_of(span);
-      for (std::size_t task = std::max(begin, first_task); task < std::min(end, first_task + count); ++task) {
+      for (std::size_t task = (std::max)(begin, first_task); task < (std::min)(end, first_task + count); ++task) {
         run(i, span, task - first_task);
       }
       first_task += count;

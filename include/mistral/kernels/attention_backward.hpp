@@ -94,7 +94,7 @@ class AttentionBackward {
   /// Statistics and dq of one head's queries [first, first + count) of a sequence.
   void queries(const SequenceSpan& span, std::size_t head, std::size_t first) const noexcept {
     const std::size_t d = shape_.head_dim;
-    const std::size_t count = std::min(block, span.rows - first);
+    const std::size_t count = (std::min)(block, span.rows - first);
     const std::size_t kv_column = head / (shape_.n_heads / shape_.n_kv_heads) * d;
     const Rows<const float> q = of_.q.slice(span.first_row + first, count);
     const Rows<const float> dout = of_.dout.slice(span.first_row + first, count);
@@ -112,7 +112,7 @@ class AttentionBackward {
     std::fill_n(maximum, count, lowest);
     std::fill_n(total, count, simd::Lanes::broadcast(0.0f));
     const auto score = [&](std::size_t key) {
-      const Rows<const float> k = of_.k.slice(span.first_row + key, std::min(block, span.rows - key));
+      const Rows<const float> k = of_.k.slice(span.first_row + key, (std::min)(block, span.rows - key));
       HeadBlock::turn(k, kv_column, d, turned);
       small_product(turned, HeadBlock::panels, max_head_dim * simd::lanes, q.data() + head * d, q.stride(), count, d,
                     scores, block, false);
@@ -127,8 +127,8 @@ class AttentionBackward {
         std::fill(row, row + from, lowest);
         std::fill(row + to, row + block, lowest);
         simd::Lanes largest = simd::Lanes::broadcast(lowest);
-        for (std::size_t p = 0; p < block; p += simd::lanes) largest = simd::max(simd::Lanes::load(row + p), largest);
-        const float risen = std::max(maximum[r], simd::max(largest) * scale_);
+        for (std::size_t p = 0; p < block; p += simd::lanes) largest = (simd::max)(simd::Lanes::load(row + p), largest);
+        const float risen = (std::max)(maximum[r], (simd::max)(largest)*scale_);
         total[r] = total[r] * simd::Lanes::broadcast(std::exp(maximum[r] - risen));
         maximum[r] = risen;
         for (std::size_t p = 0; p < block; p += simd::lanes) {
@@ -179,7 +179,7 @@ class AttentionBackward {
   void keys(const SequenceSpan& span, std::size_t kv_head, std::size_t first) const noexcept {
     const std::size_t d = shape_.head_dim;
     const std::size_t group = shape_.n_heads / shape_.n_kv_heads;
-    const std::size_t count = std::min(block, span.rows - first);
+    const std::size_t count = (std::min)(block, span.rows - first);
     const Rows<const float> k = of_.k.slice(span.first_row + first, count);
     const Rows<const float> v = of_.v.slice(span.first_row + first, count);
     const std::size_t last = first + count - 1;  // its last query sees the block's last key
@@ -197,12 +197,12 @@ class AttentionBackward {
     std::fill_n(dv, block * HeadBlock::max_width, 0.0f);
     const std::size_t width = (d + simd::lanes - 1) / simd::lanes;
     for (std::size_t query = first; query < end; query += block) {
-      const std::size_t queries = std::min(block, end - query);
+      const std::size_t queries = (std::min)(block, end - query);
       const Rows<const float> q = of_.q.slice(span.first_row + query, queries);
       const Rows<const float> dout = of_.dout.slice(span.first_row + query, queries);
       for (std::size_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
         for (std::size_t i = 0; i < block; ++i) {
-          const std::size_t row = span.first_row + query + std::min(i, queries - 1);
+          const std::size_t row = span.first_row + query + (std::min)(i, queries - 1);
           logarithms[i] = of_.statistics.row(row)[2 * head];
           deltas[i] = of_.statistics.row(row)[2 * head + 1];
         }
@@ -217,7 +217,7 @@ class AttentionBackward {
           const std::size_t from = first + j > query ? first + j - query : 0;
           const std::size_t stop =
               shape_.window == 0 || shape_.window > end - first - j ? end : first + j + shape_.window;
-          weigh(weights + j * block, from, stop > query ? std::min(queries, stop - query) : 0,
+          weigh(weights + j * block, from, stop > query ? (std::min)(queries, stop - query) : 0,
                 [&](std::size_t p) { return simd::Lanes::load(logarithms + p); });
           for (std::size_t p = 0; p < block; p += simd::lanes) {
             float* const g = products + j * block + p;
@@ -255,7 +255,7 @@ class AttentionBackward {
   /// The part of the block of keys from `key` on that a query sees.
   Range seen_keys(std::size_t query, std::size_t key) const noexcept {
     const std::size_t from = first_seen(query);
-    return {from > key ? std::min(block, from - key) : 0, query + 1 > key ? std::min(block, query + 1 - key) : 0};
+    return {from > key ? (std::min)(block, from - key) : 0, query + 1 > key ? (std::min)(block, query + 1 - key) : 0};
   }
 
   /// Turns a row of products q . k to exp(scale q . k - logarithm), and to 0 outside [from, to).
@@ -265,7 +265,7 @@ class AttentionBackward {
       const simd::Lanes scaled = simd::Lanes::load(row + p) * simd::Lanes::broadcast(scale_);
       simd::exp(scaled - logarithm(p)).store(row + p);
     }
-    for (std::size_t j = 0; j < std::min(from, block); ++j) row[j] = 0.0f;
+    for (std::size_t j = 0; j < (std::min)(from, block); ++j) row[j] = 0.0f;
     for (std::size_t j = to; j < block; ++j) row[j] = 0.0f;
   }
 
@@ -293,7 +293,7 @@ void attention_backward(const AttentionShape& shape, const AttentionGradient& of
       for (std::size_t i = 0; i < n_sequences; ++i) {
         const SequenceSpan span = sequence(i);
         const std::size_t count = tasks_of(span);
-        for (std::size_t task = std::max(begin, first_task); task < std::min(end, first_task + count); ++task) {
+        for (std::size_t task = (std::max)(begin, first_task); task < (std::min)(end, first_task + count); ++task) {
           const std::size_t first = (task - first_task) / heads * AttentionBackward::block;
           if (queries) {
             backward.queries(span, (task - first_task) % heads, first);

@@ -51,7 +51,7 @@ void attention_scores(Rows<const float> q, const HeadContext& context, std::int6
           dot += static_cast<double>(q.row(i)[d]) * static_cast<double>(k[j * head_dim + d]);
         }
         weights[j] = dot / std::sqrt(static_cast<double>(head_dim));
-        maximum = std::max(maximum, weights[j]);
+        maximum = (std::max)(maximum, weights[j]);
       }
       double total = 0.0;
       for (std::size_t j = first; j <= last; ++j) total += weights[j] = std::exp(weights[j] - maximum);

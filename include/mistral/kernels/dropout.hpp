@@ -30,7 +30,7 @@ inline void dropout(Rows<const float> x, std::span<const std::uint64_t> keys, st
       std::uint64_t state = keys[t] ^ split_mix(seed);
       for (std::size_t i = 0; i < x.cols(); i += 4) {
         std::uint64_t word = split_mix(state);  // four numbers of 16 bits
-        for (std::size_t j = i; j < std::min(i + 4, x.cols()); ++j, word >>= 16) {
+        for (std::size_t j = i; j < (std::min)(i + 4, x.cols()); ++j, word >>= 16) {
           y.row(t)[j] = (word & 0xffffu) < threshold ? 0.0f : x.row(t)[j] * scale;
         }
       }

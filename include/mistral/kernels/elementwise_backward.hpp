@@ -138,14 +138,14 @@ inline double cross_entropy_row(std::span<float> logits, std::size_t target) noe
   float* const x = logits.data();
   simd::Lanes largest = simd::Lanes::broadcast(lowest);
   for (std::size_t i = 0; i < n; i += simd::lanes) {
-    largest = simd::max(simd::Lanes::load_some(x + i, n - i, lowest), largest);
+    largest = (simd::max)(simd::Lanes::load_some(x + i, n - i, lowest), largest);
   }
-  const float maximum = simd::max(largest);
+  const float maximum = (simd::max)(largest);
   const float at_target = x[target];
   double total = 0.0;
   for (std::size_t i = 0; i < n;) {
     simd::Lanes sums = simd::Lanes::broadcast(0.0f);
-    for (const std::size_t stop = std::min(n, i + 64 * simd::lanes); i < stop; i += simd::lanes) {
+    for (const std::size_t stop = (std::min)(n, i + 64 * simd::lanes); i < stop; i += simd::lanes) {
       const simd::Lanes e = simd::exp(simd::Lanes::load_some(x + i, n - i, lowest) - simd::Lanes::broadcast(maximum));
       e.store_some(x + i, n - i);
       sums = sums + e;

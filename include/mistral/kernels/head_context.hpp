@@ -39,7 +39,7 @@ struct HeadEntries {
     if (const Run whole = run(index, entry_bytes); whole.count >= count) return whole.first;
     for (std::size_t done = 0; done < count;) {
       const Run part = run(index + done, entry_bytes);
-      const std::size_t here = std::min(count - done, part.count);
+      const std::size_t here = (std::min)(count - done, part.count);
       std::memcpy(room + done * entry_bytes, part.first, here * entry_bytes);
       done += here;
     }

@@ -21,16 +21,16 @@ inline std::optional<std::size_t> largest(std::span<const float> x) noexcept {
   float most = -infinity;
   std::size_t best = 0;  // the part that holds it
   for (std::size_t begin = 0; begin < x.size(); begin += part) {
-    const std::size_t end = std::min(x.size(), begin + part);
+    const std::size_t end = (std::min)(x.size(), begin + part);
     simd::Lanes tops = simd::Lanes::broadcast(-infinity);
     bool finite = true;
     for (std::size_t i = begin; i < end; i += simd::lanes) {
       const simd::Lanes values = simd::Lanes::load_some(x.data() + i, end - i, -infinity);
       finite &= simd::all_less(values, infinities);
-      tops = simd::max(tops, values);
+      tops = (simd::max)(tops, values);
     }
     if (!finite) return std::nullopt;
-    const float top = simd::max(tops);
+    const float top = (simd::max)(tops);
     if (top > most) {
       most = top;
       best = begin;

@@ -37,7 +37,7 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::s
   const std::size_t stride = apart * w.panel_bytes();
   walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t b, std::ptrdiff_t ahead) {
     const float* const x = all.x.data() + b * F::block_inputs;
-    const std::size_t inputs = std::min(F::block_inputs, w.cols - b * F::block_inputs);
+    const std::size_t inputs = (std::min)(F::block_inputs, w.cols - b * F::block_inputs);
     const auto multiply_block = [&](std::size_t count) {
       simd::Lanes input[F::block_inputs];
       for (std::size_t i = 0; i < count; ++i) input[i] = simd::Lanes::broadcast(x[i]);
@@ -69,7 +69,7 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::s
   const std::size_t stride = apart * w.panel_bytes();
   walk_blocks(w, first_panel, next, [&](const std::byte* block, std::size_t b, std::ptrdiff_t ahead) {
     const float* const x = all.x.data() + b * F::block_inputs;
-    const std::size_t inputs = std::min(F::block_inputs, w.cols - b * F::block_inputs);
+    const std::size_t inputs = (std::min)(F::block_inputs, w.cols - b * F::block_inputs);
     if (inputs < F::block_inputs) {
       for (std::size_t p = 0; p < P; ++p) {
         simd::Lanes weights[F::block_inputs];
@@ -121,7 +121,7 @@ inline void multiply_depth(const float* unpacked, std::size_t panels, std::size_
   constexpr std::size_t input_stride = depth_block + 16;  // not a power of two: rows would share their cache sets
   alignas(64) float inputs[tile_rows * input_stride];
   for (std::size_t row = 0; row < x.rows(); row += tile_rows) {
-    const std::size_t rows = std::min(tile_rows, x.rows() - row);
+    const std::size_t rows = (std::min)(tile_rows, x.rows() - row);
     for (std::size_t r = 0; r < rows; ++r) {
       std::memcpy(inputs + r * input_stride, x.row(row + r).data() + k, depth * sizeof(float));
     }
@@ -158,7 +158,7 @@ inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::
                           SumFrom from, Rows<float> y) noexcept {
   alignas(64) float unpacked[most_group_panels * depth_block * panel_rows];
   for (std::size_t k = 0; k < w.cols; k += depth_block) {
-    const std::size_t depth = std::min(depth_block, w.cols - k);
+    const std::size_t depth = (std::min)(depth_block, w.cols - k);
     for (std::size_t p = 0; p < panels; ++p) {
       unpack_panel(w, first_panel + p, k, depth, unpacked + p * depth_block * panel_rows);
     }
@@ -204,18 +204,18 @@ void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, st
   std::size_t all = 0;
   for (const Product<F>& product : products) all += groups_of(product.w);
   constexpr std::size_t worth_sharing = 1 << 17;  // multiply-adds: some 10 microseconds, a few times what sharing costs
-  const std::size_t group_work = std::max<std::size_t>(1, together * panel_rows * products.front().w.cols * rows);
-  const std::size_t least = std::max<std::size_t>(1, worth_sharing / group_work);
-  parallel::for_ranges(all, least, std::max(least, most_groups), [&](std::size_t begin, std::size_t end) {
+  const std::size_t group_work = (std::max<std::size_t>)(1, together * panel_rows * products.front().w.cols * rows);
+  const std::size_t least = (std::max<std::size_t>)(1, worth_sharing / group_work);
+  parallel::for_ranges(all, least, (std::max)(least, most_groups), [&](std::size_t begin, std::size_t end) {
     std::size_t first = 0;  // group of the product
     for (std::size_t i = 0; i < products.size(); ++i) {
       const Product<F>& product = products[i];
       const std::size_t count = groups_of(product.w);
-      const std::size_t until = std::min(end, first + count);
-      for (std::size_t group = std::max(begin, first), groups = 0; group < until; group += groups) {
-        groups = std::min(until - group, most_groups);
+      const std::size_t until = (std::min)(end, first + count);
+      for (std::size_t group = (std::max)(begin, first), groups = 0; group < until; group += groups) {
+        groups = (std::min)(until - group, most_groups);
         const std::size_t panel = (group - first) * together;
-        const std::size_t panels = std::min(groups * together, product.w.panel_count() - panel);
+        const std::size_t panels = (std::min)(groups * together, product.w.panel_count() - panel);
         const bool last = group + groups == first + count && i + 1 < products.size();
         f(product, panel, panels, last ? products[i + 1].w.data : product.w.panel(panel + panels));
       }
@@ -227,7 +227,7 @@ void for_panel_groups(std::span<const Product<F>> products, std::size_t rows, st
 /// Groups of panels that a row walks together: as many as make its streams long enough.
 template <WeightFormat F>
 std::size_t row_groups(std::size_t panel_bytes) noexcept {
-  return std::max<std::size_t>(1, (stream_bytes<F> + panel_bytes - 1) / panel_bytes);
+  return (std::max<std::size_t>)(1, (stream_bytes<F> + panel_bytes - 1) / panel_bytes);
 }
 
 /// One row times some panels, as group_panels streams of panels that follow each other.

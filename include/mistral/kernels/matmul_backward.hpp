@@ -18,7 +18,7 @@ namespace mistral::inline MISTRAL_ABI::kernels {
 
 /// Inputs that are turned at a time: as many as a group of panels has outputs, and whole blocks of the format.
 template <WeightFormat F>
-inline constexpr std::size_t turned_inputs = std::max(group_panels* panel_rows, F::block_inputs);
+inline constexpr std::size_t turned_inputs = (std::max)(group_panels* panel_rows, F::block_inputs);
 
 /// Inputs whose gradients one task sums at most. With a depth of outputs they are 256 KiB of floats, which L2 holds;
 /// the more there are, the less often the rows of dy, which it doesn't hold, are read again.
@@ -68,11 +68,11 @@ void matmul_transposed(const PanelsView<F>& w, Rows<const float> dy, Rows<float>
     for (std::size_t task = begin; task < end; ++task) {
       alignas(64) float turned[most_gradient_inputs * depth_block];
       const std::size_t first = task * inputs;
-      const std::size_t count = std::min(inputs, w.cols - first);
+      const std::size_t count = (std::min)(inputs, w.cols - first);
       for (std::size_t o = 0; o < w.rows; o += depth_block) {
-        const std::size_t depth = std::min(depth_block, w.rows - o);
+        const std::size_t depth = (std::min)(depth_block, w.rows - o);
         for (std::size_t input = 0; input < count; input += turned_inputs<F>) {
-          turn_weights(w, first + input, std::min(turned_inputs<F>, count - input), o, depth,
+          turn_weights(w, first + input, (std::min)(turned_inputs<F>, count - input), o, depth,
                        turned + input * depth_block);
         }
         multiply_depth(turned, (count + panel_rows - 1) / panel_rows, first, dy, o, depth, o == 0 ? from : SumFrom::y,
@@ -120,11 +120,11 @@ inline void matmul_gradient(Rows<const float> dy, Rows<const float> x, std::span
     alignas(64) float inputs[depth_rows * task_inputs];
     for (std::size_t task = begin; task < end; ++task) {
       const std::size_t first_panel = task / input_parts * group_panels;
-      const std::size_t panels = std::min(group_panels, panel_count - first_panel);
+      const std::size_t panels = (std::min)(group_panels, panel_count - first_panel);
       const std::size_t first = task % input_parts * task_inputs;
-      const std::size_t count = std::min(task_inputs, x.cols() - first);
+      const std::size_t count = (std::min)(task_inputs, x.cols() - first);
       for (std::size_t t = 0; t < x.rows(); t += depth_rows) {
-        const std::size_t depth = std::min(depth_rows, x.rows() - t);
+        const std::size_t depth = (std::min)(depth_rows, x.rows() - t);
         for (std::size_t i = 0; i < depth; ++i) {
           std::memcpy(inputs + i * task_inputs, x.row(t + i).data() + first, count * sizeof(float));
           for (std::size_t p = 0; p < panels; ++p) {

@@ -241,9 +241,9 @@ inline void multiply_tiles(const PanelsView<F>& w, std::size_t first_panel, std:
     std::fill_n(sums, (end - begin) * P * panel_rows, 0.0f);
     // the first tiles share in asking for the weights that come some depths later
     constexpr std::size_t share_bytes = F::block_bytes * input_block / F::block_inputs;
-    const std::size_t sharers = std::min<std::size_t>((end - begin + integer_tile_rows - 1) / integer_tile_rows, 4);
+    const std::size_t sharers = (std::min<std::size_t>)((end - begin + integer_tile_rows - 1) / integer_tile_rows, 4);
     for (std::size_t first = 0; first < x.blocks(); first += Blocks::depth) {
-      const std::size_t blocks = std::min(Blocks::depth, x.blocks() - first);
+      const std::size_t blocks = (std::min)(Blocks::depth, x.blocks() - first);
       weights.set(w, first_panel, panels, first, blocks);
       const std::size_t later = first + Blocks::depths_ahead * Blocks::depth;
       const std::byte* const ahead_of_all =
@@ -279,9 +279,9 @@ inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::
   for (std::size_t p = 0; p < panels; p += P) {
     const std::byte* const then = p + P < panels ? w.panel(first_panel + p + P) : next;
     if (x.rows() <= PackedBlocks<F>::most_tiles * integer_tile_rows) {
-      multiply_tiles<PackedBlocks<F>>(w, first_panel + p, std::min(P, panels - p), then, x, y);
+      multiply_tiles<PackedBlocks<F>>(w, first_panel + p, (std::min)(P, panels - p), then, x, y);
     } else {
-      multiply_tiles<UnpackedBlocks<F>>(w, first_panel + p, std::min(P, panels - p), then, x, y);
+      multiply_tiles<UnpackedBlocks<F>>(w, first_panel + p, (std::min)(P, panels - p), then, x, y);
     }
   }
 }

@@ -69,9 +69,9 @@ inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::
   constexpr std::size_t input_stride = input_pairs * simd::pair_bytes;
   alignas(64) std::byte inputs[tile_rows * input_stride];
   for (std::size_t k = 0; k < x.pairs(); k += depth_pairs) {
-    const std::size_t pairs = std::min(depth_pairs, x.pairs() - k);
+    const std::size_t pairs = (std::min)(depth_pairs, x.pairs() - k);
     for (std::size_t row = 0; row < x.rows(); row += tile_rows) {
-      const std::size_t rows = std::min(tile_rows, x.rows() - row);
+      const std::size_t rows = (std::min)(tile_rows, x.rows() - row);
       for (std::size_t r = 0; r < rows; ++r) {
         std::memcpy(inputs + r * input_stride, x.row(row + r) + k * simd::pair_bytes, pairs * simd::pair_bytes);
       }

@@ -65,7 +65,7 @@ class OnlineSoftmax {
       for (std::size_t i = 0; i < Layout::per_word; ++i) {
         (simd::Lanes::load(output_[row] + first + i * simd::lanes) / total).store(columns[i]);
       }
-      const std::size_t count = std::min(line_columns, head_dim_ - first);
+      const std::size_t count = (std::min)(line_columns, head_dim_ - first);
       for (std::size_t c = 0; c < count; ++c) out[first + c] = columns[c % Layout::per_word][c / Layout::per_word];
     }
   }
@@ -164,7 +164,7 @@ class OnlineSoftmax {
     for (std::size_t p = 0; p < key_panels; ++p) {
       const std::byte* const keys = keys_ + p * simd::lanes * entry_bytes_;
       for (std::size_t w = 0; w < words_; w += words_at_once) {
-        const std::size_t words = std::min(words_at_once, words_ - w);
+        const std::size_t words = (std::min)(words_at_once, words_ - w);
         for (std::size_t i = 0; i < words / 2; ++i) ahead.ask();
         simd::transpose_words(simd::StridedRows(keys + w * sizeof(std::uint32_t), entry_bytes_), words,
                               panel(p) + w * simd::word_bytes);
@@ -200,7 +200,7 @@ class OnlineSoftmax {
     }
     for (std::size_t r = 0; r < R; ++r) rescale(row + r, weights[r], seen);
     const std::size_t whole = words_ / simd::lanes;
-    constexpr std::size_t lines = std::max<std::size_t>(1, value_panels_of<R> / Layout::per_word);
+    constexpr std::size_t lines = (std::max<std::size_t>)(1, value_panels_of<R> / Layout::per_word);
     std::size_t line = 0;
     for (; line + lines <= whole; line += lines) add_lines<R, lines, true>(row, line, weights, seen);
     if constexpr (lines > 1) {
@@ -250,7 +250,7 @@ class OnlineSoftmax {
   template <std::size_t R, std::size_t Lines, bool Whole>
   void add_lines(std::size_t row, std::size_t line, const float (&weights)[R][key_block], Seen seen) noexcept {
     constexpr std::size_t panels = Lines * Layout::per_word;
-    constexpr std::size_t P = std::min(panels, std::max(value_panels_of<R>, Lines));
+    constexpr std::size_t P = (std::min)(panels, (std::max)(value_panels_of<R>, Lines));
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (add_values<R, P, I * P, Whole>(row, line, weights, seen), ...);
     }
@@ -314,9 +314,9 @@ class OnlineSoftmax {
     for (std::size_t k = seen.to; k < key_block; ++k) scores[k] = lowest;
     simd::Lanes largest = simd::Lanes::broadcast(maximum_[row]);
     for (std::size_t p = 0; p < key_panels; ++p) {
-      largest = simd::max(simd::Lanes::load(scores + p * simd::lanes), largest);
+      largest = (simd::max)(simd::Lanes::load(scores + p * simd::lanes), largest);
     }
-    if (simd::any_greater(largest, simd::Lanes::broadcast(maximum_[row]))) raise(row, simd::max(largest));
+    if (simd::any_greater(largest, simd::Lanes::broadcast(maximum_[row]))) raise(row, (simd::max)(largest));
     const simd::Lanes maximum = simd::Lanes::broadcast(maximum_[row]);
     for (std::size_t p = 0; p < key_panels; ++p) {
       simd::Lanes weights = simd::exp(simd::Lanes::load(scores + p * simd::lanes) - maximum);

@@ -12,7 +12,7 @@ namespace mistral::inline MISTRAL_ABI::kernels {
 /// decodes of the 7B in Q4_0 took longer with 1024 where memory gave 80 GB/s, which it then isn't kept busy by, and
 /// with 2048 and more where it gave 50. Blocks that are larger are asked for one ahead.
 template <WeightFormat F>
-inline constexpr std::size_t ahead_bytes = std::max<std::size_t>(1536, F::block_bytes);
+inline constexpr std::size_t ahead_bytes = (std::max<std::size_t>)(1536, F::block_bytes);
 
 /// Bytes of the weights that a row reads one after the other, at least, in each of the streams that it reads side by
 /// side: the processor asks for the lines of a stream ahead of us, and begins that anew with each. As many as the loops
@@ -31,7 +31,7 @@ inline void walk_blocks(const PanelsView<F>& w, std::size_t first_panel, const s
                         const Visit& visit) noexcept {
   constexpr auto distance = static_cast<std::ptrdiff_t>(ahead_bytes<F>);
   const std::size_t blocks = PanelsView<F>::blocks(w.cols);
-  const std::size_t last = std::min(blocks, ahead_bytes<F> / F::block_bytes);  // blocks with nothing of theirs ahead
+  const std::size_t last = (std::min)(blocks, ahead_bytes<F> / F::block_bytes);  // blocks with nothing of theirs ahead
   const std::byte* const panel = w.panel(first_panel);
   const std::byte* block = panel;
   std::size_t b = 0;

@@ -75,7 +75,7 @@ inline void attention(Rows<const float> q, Rows<const float> k, Rows<const float
               static_cast<double>(q.row(i)[h * head_dim + d]) * static_cast<double>(k.row(j)[h / group * head_dim + d]);
         }
         weights[j] = seen ? score / std::sqrt(static_cast<double>(head_dim)) : -std::numeric_limits<double>::infinity();
-        maximum = std::max(maximum, weights[j]);
+        maximum = (std::max)(maximum, weights[j]);
       }
       double total = 0.0;
       for (double& w : weights) total += w = std::exp(w - maximum);

@@ -24,7 +24,7 @@ class UnpackedBlocks {
   static constexpr std::size_t block_steps = block_quads * Dot::steps;
   /// Blocks at a time: 16 KiB of weights, a third to a half of an L1.
   static constexpr std::size_t depth =
-      std::max(format_blocks, 16 * 1024 / (integer_tile_panels * block_steps * sizeof(Step)));
+      (std::max)(format_blocks, 16 * 1024 / (integer_tile_panels * block_steps * sizeof(Step)));
   /// Depths from what is multiplied to what memory is asked for.
   static constexpr std::size_t depths_ahead = 1;
 
@@ -63,7 +63,7 @@ class PackedBlocks {
  public:
   using Step = typename Dot::Step;
   static constexpr std::size_t block_steps = block_quads * Dot::steps;
-  static constexpr std::size_t depth = std::max<std::size_t>(format_blocks, 16);
+  static constexpr std::size_t depth = (std::max<std::size_t>)(format_blocks, 16);
   static constexpr std::size_t depths_ahead = 2;
   /// Up to how many tiles. With AVX-512 storing what is unpacked would take both pipes that multiply for a cycle, and
   /// unpacking takes others. With fewer and narrower registers it competes with the products: only a tile that is alone
@@ -74,7 +74,8 @@ class PackedBlocks {
            std::size_t blocks) noexcept {
     for (std::size_t p = 0; p < integer_tile_panels; ++p) {
       // for a panel that a tile has and the matrix hasn't, another one: nobody reads its products
-      const std::byte* block = w.panel(first_panel + std::min(p, panels - 1)) + first / format_blocks * F::block_bytes;
+      const std::byte* block =
+          w.panel(first_panel + (std::min)(p, panels - 1)) + first / format_blocks * F::block_bytes;
       codes_[p] = block;
       for (std::size_t b = 0; b < blocks; b += format_blocks, block += F::block_bytes) {
         F::terms(block, reinterpret_cast<typename F::Terms(&)[format_blocks]>(terms_[p][b]));

@@ -63,7 +63,7 @@ inline float lora_scale(float alpha, std::size_t rank, bool rslora) noexcept {
 inline void pack_all(Panels<F32>& matrix, std::span<const float> values) noexcept {
   for (std::size_t panel = 0; panel < matrix.view().panel_count(); ++panel) {
     const float* rows[panel_rows];
-    const std::size_t count = std::min(panel_rows, matrix.rows() - panel * panel_rows);
+    const std::size_t count = (std::min)(panel_rows, matrix.rows() - panel * panel_rows);
     for (std::size_t r = 0; r < count; ++r) rows[r] = values.data() + (panel * panel_rows + r) * matrix.cols();
     matrix.pack(panel, std::span<const float* const>(rows, count));
   }
@@ -173,7 +173,7 @@ class AdapterMerger {
     const auto grow = [](auto& values, std::size_t size) { values.resize(std::max(values.size(), size)); };
     grow(a_, m.rank() * cols);
     grow(squares_, weight.view().panel_count());
-    grow(scratch_, std::min<std::size_t>(parallel::thread_count(), weight.view().panel_count()));
+    grow(scratch_, (std::min<std::size_t>)(parallel::thread_count(), weight.view().panel_count()));
     for (Scratch& scratch : scratch_) {
       grow(scratch.wanted, panel_rows * cols);
       grow(scratch.row, cols);
@@ -229,7 +229,7 @@ class AdapterMerger {
   // Calls f(panel, scratch) for each panel, on several threads.
   template <class Function>
   void for_each_panel(std::size_t panels, const Function& f) {
-    const std::size_t shares = std::min(scratch_.size(), panels);
+    const std::size_t shares = (std::min)(scratch_.size(), panels);
     parallel::for_ranges(shares, 1, [&](std::size_t begin, std::size_t end) {
       for (std::size_t share = begin; share < end; ++share) {
         for (std::size_t panel = panels * share / shares; panel < panels * (share + 1) / shares; ++panel) {
@@ -251,7 +251,7 @@ class AdapterMerger {
     const std::size_t cols = weight.cols();
     const std::span<float> row = std::span(scratch.row).first(cols);
     const std::span<float> b = std::span(scratch.b).first(m.rank());
-    Summed sum{std::min(panel_rows, weight.rows() - panel * panel_rows)};
+    Summed sum{(std::min)(panel_rows, weight.rows() - panel * panel_rows)};
     for (std::size_t r = 0; r < sum.count; ++r) {
       float* const w = scratch.wanted.data() + r * cols;
       rows[r] = w;

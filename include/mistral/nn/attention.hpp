@@ -144,7 +144,7 @@ struct Attention {
       const std::size_t rows = sequences[i].rows;
       const std::int64_t first = position(sequences[i], layer);
       constexpr auto window = static_cast<std::int64_t>(C.window_size);
-      const std::int64_t first_key = window == 0 ? 0 : std::max<std::int64_t>(0, first + 1 - window);
+      const std::int64_t first_key = window == 0 ? 0 : (std::max<std::int64_t>)(0, first + 1 - window);
       const auto keys = static_cast<std::size_t>(first - first_key) + rows;
       if (scores.size() < rows * keys) scores = Buffer<float>(rows * keys, Uninitialized{});
       for (std::size_t head = 0; head < C.n_heads; ++head) {

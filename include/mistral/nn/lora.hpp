@@ -147,8 +147,8 @@ struct Linear<Lora<F>, In, Out> {
     if (x.choice.empty()) return add(x, 0, x.rows(), x.adapter, y);
     std::size_t begin = 0;  // of the part that goes through one adapter, in rows of the forward
     for (const AdapterRows& part : x.choice) {
-      const std::size_t from = std::max(begin, x.first_row);
-      const std::size_t to = std::min(begin += part.rows, x.first_row + x.rows());
+      const std::size_t from = (std::max)(begin, x.first_row);
+      const std::size_t to = (std::min)(begin += part.rows, x.first_row + x.rows());
       if (from < to) add(x, from - x.first_row, to - from, part.adapter, y);
     }
   }

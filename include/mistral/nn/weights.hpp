@@ -57,7 +57,7 @@ class Randomizer {
         Random random(first_seed + panel);
         for (float& v : values) v = (2.0f * random.uniform() - 1.0f) * limit;
         const float* rows[panel_rows];
-        const std::size_t count = std::min(panel_rows, matrix.rows() - panel * panel_rows);
+        const std::size_t count = (std::min)(panel_rows, matrix.rows() - panel * panel_rows);
         for (std::size_t r = 0; r < count; ++r) rows[r] = values.data() + r * matrix.cols();
         matrix.pack(panel, std::span<const float* const>(rows, count));
       }

@@ -17,7 +17,7 @@ template <ModelConfig C, WeightFormat F, KvElement T>
 struct Workspace {
   /// A key or value as the cache holds it.
   using Entry = typename KvCache<C, T>::Entry;
-  static constexpr std::size_t widest = std::max({C.dim, C.query_dim(), C.hidden_dim});  ///< of what a matrix takes
+  static constexpr std::size_t widest = (std::max)({C.dim, C.query_dim(), C.hidden_dim});  ///< of what a matrix takes
 
   /// Room for forwards of up to `capacity` tokens.
   explicit Workspace(std::size_t capacity)

@@ -56,7 +56,7 @@ void for_ranges_by(const Tasks& tasks, std::size_t threads, std::size_t count, s
                    const F& f) {
   const std::size_t pieces = (count + least - 1) / least;  // of the least size, of which larger ones are made
   const std::size_t most_pieces = most / least;
-  const std::size_t parts = std::min({threads, pieces, max_parts});
+  const std::size_t parts = (std::min)({threads, pieces, max_parts});
   Part left[max_parts];
   for (std::size_t i = 0; i < parts; ++i) {
     left[i].next.store(pieces * i / parts, std::memory_order_relaxed);
@@ -72,7 +72,7 @@ void for_ranges_by(const Tasks& tasks, std::size_t threads, std::size_t count, s
         while (begin < part.end && !failed.load(std::memory_order_relaxed)) {
           const std::size_t end = begin + std::clamp<std::size_t>((part.end - begin) / 2, 1, most_pieces);
           if (!part.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
-          f(begin * least, std::min(count, end * least));
+          f(begin * least, (std::min)(count, end * least));
           begin = part.next.load(std::memory_order_relaxed);
         }
       }

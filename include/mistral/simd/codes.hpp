@@ -25,7 +25,7 @@ inline Lanes where_greater(const Lanes& a, const Lanes& b, const Lanes& x, const
 /// The lesser of x and `most`; of a NaN, either.
 inline Lanes at_most(const Lanes& x, float most) noexcept {
   Lanes out;
-  for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::min(x.part[i], FloatBatch(most));
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = (xsimd::min)(x.part[i], FloatBatch(most));
   return out;
 }
 

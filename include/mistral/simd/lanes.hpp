@@ -184,9 +184,9 @@ inline Lanes operator/(const Lanes& a, const Lanes& b) noexcept {
 }
 
 /// The larger of each pair; b's where one of them is a NaN (on x86).
-inline Lanes max(const Lanes& a, const Lanes& b) noexcept {
+inline Lanes(max)(const Lanes& a, const Lanes& b) noexcept {
   Lanes out;
-  for (std::size_t i = 0; i < registers; ++i) out.part[i] = xsimd::max(a.part[i], b.part[i]);
+  for (std::size_t i = 0; i < registers; ++i) out.part[i] = (xsimd::max)(a.part[i], b.part[i]);
   return out;
 }
 
@@ -231,7 +231,7 @@ inline float sum(const Lanes& a) noexcept {
 }
 
 /// The largest of the 16 lanes.
-inline float max(const Lanes& a) noexcept {
+inline float(max)(const Lanes& a) noexcept {
   float x[lanes];
   a.store(x);
   for (std::size_t half = lanes / 2; half > 0; half /= 2) {

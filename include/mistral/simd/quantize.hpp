@@ -80,7 +80,7 @@ inline float quantize(const float* x, std::int8_t* codes, std::int32_t& sum) noe
   bool finite = true;
   for (std::size_t i = 0; i < quantize_inputs; ++i) {
     finite &= std::isfinite(x[i]);
-    magnitude = std::max(magnitude, std::abs(x[i]));
+    magnitude = (std::max)(magnitude, std::abs(x[i]));
   }
   if (!finite) magnitude = 0.0f;
   const float inverse = magnitude > 1e-36f ? 127.0f / magnitude : 0.0f;

@@ -92,7 +92,7 @@ class Charsmap {
   std::string_view replacement(std::size_t begin) const {
     if (begin > replacements_.size()) fail("a replacement inside the blob", "one outside");
     const std::string_view rest = std::string_view(replacements_).substr(begin, max_replacement_bytes + 1);
-    const std::size_t end = std::min(rest.find('\0'), rest.size());
+    const std::size_t end = (std::min)(rest.find('\0'), rest.size());
     if (end > max_replacement_bytes) {
       fail("replacements of at most " + std::to_string(max_replacement_bytes) + " bytes", "a longer one");
     }

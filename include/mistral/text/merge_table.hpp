@@ -30,7 +30,7 @@ inline constexpr Symbol no_symbol = -1;  // a character that occurs in no piece
 
 /// What two neighbouring symbols become, and how early: pairs of lower rank go first.
 struct Merge {
-  static constexpr std::uint32_t never = std::numeric_limits<std::uint32_t>::max();
+  static constexpr std::uint32_t never = (std::numeric_limits<std::uint32_t>::max)();
 
   std::uint32_t rank = never;
   Symbol merged = no_symbol;

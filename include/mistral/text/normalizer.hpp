@@ -95,7 +95,7 @@ class Normalizer {
 
   void append(std::string& normalized, std::string_view replacement) const {
     while (!replacement.empty()) {
-      const std::size_t length = std::min(replacement.find(' '), replacement.size());
+      const std::size_t length = (std::min)(replacement.find(' '), replacement.size());
       normalized.append(replacement.data(), length);
       replacement.remove_prefix(length);
       if (replacement.empty()) break;

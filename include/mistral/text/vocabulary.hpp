@@ -32,7 +32,7 @@ class Vocabulary {
     }
     std::size_t bytes = 0;
     for (const auto& piece : model.pieces) bytes += piece.text.size();
-    if (bytes > std::numeric_limits<std::uint32_t>::max()) fail("pieces", "at most 4 GiB of text", "more");
+    if (bytes > (std::numeric_limits<std::uint32_t>::max)()) fail("pieces", "at most 4 GiB of text", "more");
     text_.reserve(bytes);
     begin_.reserve(model.pieces.size() + 1);
     slots_.assign(detail::table_slots(model.pieces.size()), Slot{});

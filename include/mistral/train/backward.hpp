@@ -183,7 +183,7 @@ class Backward {
     std::vector<std::uint64_t> keys;
     std::vector<double> losses;
     for (std::size_t first = 0; first < targets.size(); first += head_rows_.capacity()) {
-      const auto some = targets.subspan(first, std::min(head_rows_.capacity(), targets.size() - first));
+      const auto some = targets.subspan(first, (std::min)(head_rows_.capacity(), targets.size() - first));
       ids.clear();
       keys.clear();
       losses.assign(some.size(), 0.0);

@@ -51,7 +51,7 @@ class Batches {
       epoch_ = epoch;
     }
     const std::size_t begin = static_cast<std::size_t>(number % per_epoch()) * batch_;
-    return std::span<const std::size_t>(order_).subspan(begin, std::min(batch_, count_ - begin));
+    return std::span<const std::size_t>(order_).subspan(begin, (std::min)(batch_, count_ - begin));
   }
 
  private:

@@ -102,7 +102,7 @@ class DatasetReader {
     const std::size_t whole = answers.back().end;  // what stands behind the last answer teaches nothing
     while (!answers.empty() && answers.back().begin >= options_.max_tokens) answers.pop_back();
     if (answers.empty()) return {};
-    answers.back().end = std::min(answers.back().end, options_.max_tokens);
+    answers.back().end = (std::min)(answers.back().end, options_.max_tokens);
     example.tokens.resize(answers.back().end);
     if (example.tokens.size() < whole) {
       ++counts_.cut;

@@ -195,7 +195,7 @@ class ExampleEncoder {
     if (example.tokens.empty() || example.tokens.back() != tokenizer_.eos_id()) {
       example.tokens.push_back(tokenizer_.eos_id());
     }
-    const std::size_t most = std::min(begin.size(), example.tokens.size() - 1);
+    const std::size_t most = (std::min)(begin.size(), example.tokens.size() - 1);
     std::size_t same = 0;
     while (same < most && begin[same] == example.tokens[same]) ++same;
     example.answers.push_back({same, example.tokens.size()});

@@ -46,7 +46,7 @@ namespace detail {
 
 /// 0 where there are none; as many as can be counted at most.
 inline std::size_t examples_per_step(const FitOptions& options) noexcept {
-  const std::size_t most = std::numeric_limits<std::size_t>::max();
+  const std::size_t most = (std::numeric_limits<std::size_t>::max)();
   if (options.batch == 0 || options.accumulation <= most / options.batch) return options.batch * options.accumulation;
   return most;
 }
@@ -56,7 +56,7 @@ inline std::size_t examples_per_step(const FitOptions& options) noexcept {
 /// Updates in all that a fit of so many examples takes: what a schedule's total_steps has to be.
 inline std::uint64_t fit_steps(std::size_t examples, const FitOptions& options) {
   const std::uint64_t each = Batches(examples, detail::examples_per_step(options), 0).per_epoch();
-  if (options.epochs > std::numeric_limits<std::uint64_t>::max() / each) {
+  if (options.epochs > (std::numeric_limits<std::uint64_t>::max)() / each) {
     throw Error("fit", "epochs", "a number whose steps can be counted", std::to_string(options.epochs));
   }
   const std::uint64_t all = options.epochs * each;

@@ -53,7 +53,7 @@ inline double sum_of_squares(std::span<const float> x) {
   std::vector<double> pieces((x.size() + update_piece - 1) / update_piece);
   parallel::for_ranges(pieces.size(), 16, [&](std::size_t begin, std::size_t end) {
     for (std::size_t piece = begin; piece < end; ++piece) {
-      const auto part = x.subspan(piece * update_piece, std::min(update_piece, x.size() - piece * update_piece));
+      const auto part = x.subspan(piece * update_piece, (std::min)(update_piece, x.size() - piece * update_piece));
       simd::Lanes squares = simd::Lanes::broadcast(0.0f);
       for (std::size_t i = 0; i < part.size(); i += simd::lanes) {
         const simd::Lanes v = simd::Lanes::load_some(part.data() + i, part.size() - i);
@@ -83,7 +83,7 @@ namespace detail {
 template <class F>
 void for_lanes(std::size_t size, const F& f) {
   parallel::for_ranges((size + update_piece - 1) / update_piece, 16, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin * update_piece; i < std::min(size, end * update_piece); i += simd::lanes) {
+    for (std::size_t i = begin * update_piece; i < (std::min)(size, end * update_piece); i += simd::lanes) {
       f(i, size - i);
     }
   });

@@ -331,7 +331,7 @@ class Trainer {
       const TokenRange rest{example.answer_begin, example.tokens.size()};
       for (const TokenRange& range :
            example.answers.empty() ? std::span<const TokenRange>(&rest, 1) : example.answers) {
-        for (std::size_t t = std::max<std::size_t>(1, range.begin); t < range.end; ++t) {
+        for (std::size_t t = (std::max<std::size_t>)(1, range.begin); t < range.end; ++t) {
           pass.targets.push_back({pass.tokens.size() + t - 1, example.tokens[t]});
         }
       }
@@ -349,7 +349,7 @@ class Trainer {
       std::size_t rank = 0;
       if constexpr (is_lora<F>) {
         visit_projections(*model_, [&](const std::string&, const auto& linear, std::size_t) {
-          rank = std::max(rank, linear.adapters[options_.adapter].rank());
+          rank = (std::max)(rank, linear.adapters[options_.adapter].rank());
         });
       }
       backward_.reset();  // before the new one is made
