@@ -75,8 +75,8 @@ using EigenPanel = Eigen::Map<detail::ConstLike<T, Eigen::MatrixXf>, Eigen::Unal
 inline EigenPanel<const float> as_eigen(const Panels<F32>& matrix, std::size_t i) {
   assert(i < matrix.view().panel_count());
   return {reinterpret_cast<const float*>(matrix.view().panel(i)),
-          detail::eigen_index(std::min(panel_rows, matrix.rows() - i * panel_rows)), detail::eigen_index(matrix.cols()),
-          Eigen::OuterStride<>(detail::eigen_index(panel_rows))};
+          detail::eigen_index((std::min)(panel_rows, matrix.rows() - i * panel_rows)),
+          detail::eigen_index(matrix.cols()), Eigen::OuterStride<>(detail::eigen_index(panel_rows))};
 }
 
 /// The same to be written to. Throws Error where the weights stand in a mapped file, which is read only.
@@ -85,8 +85,8 @@ inline EigenPanel<float> as_eigen(Panels<F32>& matrix, std::size_t i) {
   const std::span<std::byte> own = matrix.own_bytes();
   if (own.empty()) throw Error("eigen", "weights to write to", "memory of the model's own", "a mapped file");
   return {reinterpret_cast<float*>(own.data() + i * matrix.view().panel_bytes()),
-          detail::eigen_index(std::min(panel_rows, matrix.rows() - i * panel_rows)), detail::eigen_index(matrix.cols()),
-          Eigen::OuterStride<>(detail::eigen_index(panel_rows))};
+          detail::eigen_index((std::min)(panel_rows, matrix.rows() - i * panel_rows)),
+          detail::eigen_index(matrix.cols()), Eigen::OuterStride<>(detail::eigen_index(panel_rows))};
 }
 
 /// A copy of a weight matrix in any format, as the floats that it stands for: (rows, cols).

@@ -57,7 +57,7 @@ class RingBuffer {
       entries = entries.last(known);
     }
     while (!entries.empty()) {
-      const auto piece = entries.first(std::min(entries.size(), W));
+      const auto piece = entries.first((std::min)(entries.size(), W));
       keep(piece.size());
       copy_in(slots_.span(), position_, piece);
       position_ += static_cast<std::int64_t>(piece.size());

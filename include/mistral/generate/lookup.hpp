@@ -82,7 +82,7 @@ class LookupDecoder {
   ///   text  what the session has taken, or of it what drafts may be taken from
   /// Throws Error where the session cannot be rolled back by `most` tokens at any time.
   LookupDecoder(Session& session, std::size_t most, std::span<const TokenId> text)
-      : session_(session), most_(most), length_(std::min(most, first_length)), drafts_(text) {
+      : session_(session), most_(most), length_((std::min)(most, first_length)), drafts_(text) {
     if (most > session.max_rollback()) {
       throw Error(
           "lookup", "a draft",

@@ -63,7 +63,7 @@ class Sampler {
   /// Allocates all it will need, about 24 bytes a token of the vocabulary. Throws Error where `options` don't validate.
   Sampler(const SamplingOptions& options, std::size_t vocab_size) : options_(options), vocab_size_(vocab_size) {
     options.validate();
-    if (vocab_size == 0 || vocab_size > static_cast<std::size_t>(std::numeric_limits<TokenId>::max())) {
+    if (vocab_size == 0 || vocab_size > static_cast<std::size_t>((std::numeric_limits<TokenId>::max)())) {
       throw Error("sampling", "vocab_size", "1 ... 2147483647", std::to_string(vocab_size));
     }
     if (options.temperature > 0.0f) candidates_.resize(vocab_size);

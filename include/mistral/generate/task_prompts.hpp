@@ -64,7 +64,7 @@ class TaskPrompts {
   static constexpr std::string_view space = " \t\r\n";
 
   static std::string_view without_begin(std::string_view text) noexcept {
-    return text.substr(std::min(text.find_first_not_of(space), text.size()));
+    return text.substr((std::min)(text.find_first_not_of(space), text.size()));
   }
   static std::string_view without_end(std::string_view text) noexcept {
     return text.substr(0, text.find_last_not_of(space) + 1);  // npos + 1 is 0

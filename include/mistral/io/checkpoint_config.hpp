@@ -279,7 +279,7 @@ struct CheckpointConfig {
       std::int64_t layer = 0;
       for (const char c : number.substr(0, 11)) layer = layer * 10 + (c - '0');
       if (layer >= n_layers) throw Error("gguf", what, "a layer of 0 ... " + std::to_string(n_layers - 1), number);
-      name.remove_prefix(std::min(name.size(), number.size() + 1));
+      name.remove_prefix((std::min)(name.size(), number.size() + 1));
     }
     const std::vector<std::uint64_t> expected = gguf_shape(name, in_layer);
     if (expected.empty()) throw Error("gguf", what + " is not supported");

@@ -48,7 +48,7 @@ inline std::string_view text_of(std::span<const std::byte> bytes) noexcept {
 /// `text` without the white space, and a byte order mark, in front of it.
 inline std::string_view without_white_space(std::string_view text) noexcept {
   if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
-  text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
+  text.remove_prefix((std::min)(text.find_first_not_of(" \t\r\n"), text.size()));
   return text;
 }
 

@@ -169,7 +169,7 @@ class Gguf {
 
     std::uint64_t elements = 1;
     for (const std::uint64_t size : shape) {
-      if (size == 0 || elements > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) / size) {
+      if (size == 0 || elements > static_cast<std::uint64_t>((std::numeric_limits<std::int64_t>::max)()) / size) {
         throw fail("sizes that are positive and fit 63 bits together", shape_text(shape));
       }
       elements *= size;

@@ -33,12 +33,12 @@ inline std::optional<std::uint64_t> number_after(std::string_view text, std::str
   for (std::size_t line = 0; line < text.size(); line = (std::min)(text.find('\n', line), text.size()) + 1) {
     std::string_view rest = text.substr(line);
     if (!rest.starts_with(key)) continue;
-    rest.remove_prefix(std::min(rest.find_first_not_of(" \t", key.size()), rest.size()));
+    rest.remove_prefix((std::min)(rest.find_first_not_of(" \t", key.size()), rest.size()));
     if (rest.empty() || rest[0] < '0' || rest[0] > '9') return std::nullopt;
     std::uint64_t number = 0;
     for (; !rest.empty() && rest[0] >= '0' && rest[0] <= '9'; rest.remove_prefix(1)) {
       const auto digit = static_cast<std::uint64_t>(rest[0] - '0');
-      if (number > (std::numeric_limits<std::uint64_t>::max() - digit) / 10) return std::nullopt;
+      if (number > ((std::numeric_limits<std::uint64_t>::max)() - digit) / 10) return std::nullopt;
       number = number * 10 + digit;
     }
     return number;

@@ -70,7 +70,7 @@ inline LoraMatrices take_out_olora(const LoraMatrices& m, const std::string& nam
   const std::size_t rank = m.rank();
   if (rank > (std::min)(rows, cols) || 2 * rank > max_lora_rank) {
     throw Error("adapter", "OLoRA beside " + name + ": the rank",
-                "at most " + std::to_string(std::min({rows, cols, max_lora_rank / 2})), std::to_string(rank));
+                "at most " + std::to_string((std::min)({rows, cols, max_lora_rank / 2})), std::to_string(rank));
   }
   std::vector<double> columns(rows * rank);
   std::vector<float> block;  // of the base's rows

@@ -94,7 +94,7 @@ class CheckpointWriter {
     const std::size_t cols = matrix.cols();
     const std::size_t unit = heads != 0 ? matrix.rows() / heads : panel_rows;
     const std::size_t piece = unit * (std::max<std::size_t>)(1, piece_elements / (unit * cols));
-    std::vector<float> values(std::min(piece, matrix.rows()) * cols);
+    std::vector<float> values((std::min)(piece, matrix.rows()) * cols);
     for (std::size_t begin = 0; begin < matrix.rows(); begin += piece) {
       const std::size_t count = (std::min)(piece, matrix.rows() - begin);
       parallel::for_ranges(count, panel_rows, [&](std::size_t first, std::size_t last) {

@@ -68,7 +68,7 @@ inline void small_product(const float* panels, std::size_t count, std::size_t pa
                           std::size_t row_stride, std::size_t rows, std::size_t depth, float* out,
                           std::size_t out_stride, bool add) noexcept {
   for (std::size_t row = 0; row < rows; row += tile_rows) {
-    with_rows(std::min(tile_rows, rows - row), [&]<std::size_t R>() {
+    with_rows((std::min)(tile_rows, rows - row), [&]<std::size_t R>() {
       for (std::size_t p = 0; p < count; ++p) {
         float* const place = out + row * out_stride + p * simd::lanes;
         simd::Lanes acc[R][1];

@@ -22,7 +22,7 @@ namespace mistral::inline MISTRAL_ABI::kernels {
 inline void dropout(Rows<const float> x, std::span<const std::uint64_t> keys, std::uint64_t stream, float rate,
                     Rows<float> y) noexcept {
   assert(x.rows() == keys.size() && y.rows() == x.rows() && y.cols() == x.cols());
-  const auto threshold = static_cast<std::uint32_t>(std::min(65535.0f, std::round(rate * 65536.0f)));
+  const auto threshold = static_cast<std::uint32_t>((std::min)(65535.0f, std::round(rate * 65536.0f)));
   const float scale = 65536.0f / static_cast<float>(65536u - threshold);
   parallel::for_ranges(x.rows(), rows_per_task(x.cols()), [&](std::size_t begin, std::size_t end) {
     for (std::size_t t = begin; t < end; ++t) {

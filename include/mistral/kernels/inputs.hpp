@@ -111,8 +111,8 @@ class InputBuffer<F> {
       for (std::size_t t = begin; t < end; ++t) {
         const IntegerTile tile = integer_tile_of(t, x.rows());
         for (std::size_t b = 0; b < count; ++b) {
-          put(x.row(t).subspan(std::min(b * input_block, x.cols())), tile.first * count + b * tile.rows, t - tile.first,
-              tile.rows);
+          put(x.row(t).subspan((std::min)(b * input_block, x.cols())), tile.first * count + b * tile.rows,
+              t - tile.first, tile.rows);
         }
       }
     });

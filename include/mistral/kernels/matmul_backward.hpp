@@ -134,7 +134,7 @@ inline void matmul_gradient(Rows<const float> dy, Rows<const float> x, std::span
           }
         }
         for (std::size_t input = 0; input < count; input += tile_rows) {
-          with_rows(std::min(tile_rows, count - input), [&]<std::size_t R>() {
+          with_rows((std::min)(tile_rows, count - input), [&]<std::size_t R>() {
             const auto multiply = [&]<std::size_t P>(std::size_t p) {
               simd::Lanes acc[R][P];
               const auto place = [&](std::size_t r, std::size_t q) {

@@ -235,7 +235,7 @@ inline void multiply_tiles(const PanelsView<F>& w, std::size_t first_panel, std:
   for (std::size_t begin = 0, end = 0; begin < x.rows(); begin = end) {
     for (IntegerTile tile = integer_tile_of(begin, x.rows());
          end < x.rows() && tile.first + tile.rows - begin <= integer_rows_together;
-         tile = integer_tile_of(std::min(end, x.rows() - 1), x.rows())) {
+         tile = integer_tile_of((std::min)(end, x.rows() - 1), x.rows())) {
       end = tile.first + tile.rows;
     }
     std::fill_n(sums, (end - begin) * P * panel_rows, 0.0f);

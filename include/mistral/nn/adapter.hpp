@@ -170,7 +170,7 @@ class AdapterMerger {
   /// Takes the memory to merge a matrix like this one.
   void reserve(const Panels<F>& weight, const LoraMatrices& m) {
     const std::size_t cols = weight.cols();
-    const auto grow = [](auto& values, std::size_t size) { values.resize(std::max(values.size(), size)); };
+    const auto grow = [](auto& values, std::size_t size) { values.resize((std::max)(values.size(), size)); };
     grow(a_, m.rank() * cols);
     grow(squares_, weight.view().panel_count());
     grow(scratch_, (std::min<std::size_t>)(parallel::thread_count(), weight.view().panel_count()));

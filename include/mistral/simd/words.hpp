@@ -28,7 +28,7 @@ struct Words {
     for (std::size_t i = 0; i < registers; ++i) {
       // A NaN compares as false: the select, and not a max, makes it `low` on every machine.
       const FloatBatch number = xsimd::select(x.part[i] >= FloatBatch(low), x.part[i], FloatBatch(low));
-      out.part[i] = xsimd::to_int(xsimd::min(number, FloatBatch(high)));
+      out.part[i] = xsimd::to_int((xsimd::min)(number, FloatBatch(high)));
     }
     return out;
   }

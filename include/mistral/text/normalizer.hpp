@@ -60,7 +60,7 @@ class Normalizer {
       }
       auto [replacement, consumed] = next(text);
       text.remove_prefix(consumed);
-      if (drop_spaces) replacement.remove_prefix(std::min(replacement.find_first_not_of(' '), replacement.size()));
+      if (drop_spaces) replacement.remove_prefix((std::min)(replacement.find_first_not_of(' '), replacement.size()));
       append(normalized, replacement);
       if (remove_extra_whitespaces_ && !replacement.empty()) drop_spaces = replacement.back() == ' ';
     }

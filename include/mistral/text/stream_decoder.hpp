@@ -102,7 +102,7 @@ class StreamDecoder {
   void make_room(std::string& text, std::size_t bytes, std::size_t rest) {
     pending_.reserve(pending_.size() + bytes);
     const std::size_t room = detail::replacement_character.size() * (pending_.size() + bytes) + rest;
-    if (text.capacity() - text.size() < room) text.reserve(std::max(text.size() + room, 2 * text.capacity()));
+    if (text.capacity() - text.size() < room) text.reserve((std::max)(text.size() + room, 2 * text.capacity()));
   }
 
   /// Gives out the bytes that make up characters, and U+FFFD for each byte that cannot; at the `end` of a run of byte

@@ -27,7 +27,7 @@ class Vocabulary {
  public:
   /// Throws Error where the model's pieces break a rule of SentencePiece. `name` is what errors name.
   Vocabulary(const SentencePieceModel& model, std::string_view name) : name_(name) {
-    if (model.pieces.size() > static_cast<std::size_t>(std::numeric_limits<TokenId>::max())) {
+    if (model.pieces.size() > static_cast<std::size_t>((std::numeric_limits<TokenId>::max)())) {
       fail("pieces", "at most 2147483647", std::to_string(model.pieces.size()));
     }
     std::size_t bytes = 0;

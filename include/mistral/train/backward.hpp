@@ -43,7 +43,7 @@ class Backward {
         dattended_(capacity),
         statistics_(capacity),
         scratch_(is_lora<F> ? capacity : 0, rank, Workspace<C, F, float>::widest),
-        head_rows_(std::min(capacity, loss_rows)),
+        head_rows_((std::min)(capacity, loss_rows)),
         dhead_(head_rows_.capacity()),
         logits_(head_rows_.capacity()) {
     if (!keep_activations) return;
