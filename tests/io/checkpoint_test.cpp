@@ -218,7 +218,7 @@ TEST_CASE("metadata that is missing, impossible or not supported is refused") {
   CHECK(config_error([](File& f) { f.set("expert_count", 8); }) ==
         "key 'llama.expert_count': expected 0, for it is not supported, got 8");
   CHECK(config_error([](File& f) { f.set_float("attention.temperature_scale", 0.1f); }) ==
-        "key 'llama.attention.temperature_scale': expected nothing, for it is not supported, got 0.100000001");
+        "key 'llama.attention.temperature_scale': expected nothing, for it is not supported, got 0.1");
 }
 
 TEST_CASE("metadata that the tensors contradict is refused") {

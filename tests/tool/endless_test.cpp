@@ -127,8 +127,8 @@ TEST_CASE("no command reads for ever from a device that has no end") {
   check_refused({"evaluate", "--model", m, "--task", zero}, "/dev/null", long_line);
   check_refused({"evaluate", "--results", zero}, "/dev/null", long_line);
   check_refused({"moderate", "--model", m, "--file", zero}, "/dev/null", long_line);
-  check_refused({"tokenize", "--model", m, "--chat", zero}, "/dev/null", "at most 16777216 bytes");
-  check_refused({"tokenize", "--model", m, "--chat", "-"}, zero, "at most 16777216 bytes");
+  check_refused({"tokenize", "--model", m, "--chat", zero}, "/dev/null", "at most 256 MiB from what is no file");
+  check_refused({"tokenize", "--model", m, "--chat", "-"}, zero, "at most 256 MiB from what is no file");
   check_refused({"tokenize", "--model", m, "--file", zero}, "/dev/null", long_text);
   check_refused({"tokenize", "--model", m, "--decode"}, zero, long_text);
   check_refused({"perplexity", "--model", m, "--file", zero}, "/dev/null", long_text);

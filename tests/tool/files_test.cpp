@@ -289,9 +289,9 @@ TEST_CASE("files of other kinds are named by every command that is given one") {
   CHECK(error({"generate", "--model", "mistralai/Mistral-7B-v0.1", "--prompt", "a"}).find("download it first") !=
         std::string::npos);
   const std::string stories = mistral::test::stories();
-  const std::string array = scratch.write("a.json", "[\n{\"prompt\": \"a\", \"text\": \"b\"}\n]\n");
-  const std::string lines = "write the array's objects a line each (jq -c '.[]' FILE): expected a JSON object a line";
-  CHECK(error({"evaluate", "--model", stories, "--task", array}).find(lines) != std::string::npos);
-  CHECK(error({"moderate", "--model", stories, "--file", array}).find(lines) != std::string::npos);
-  CHECK(error({"tokenize", "--model", stories, "--chat", array}).find(lines) != std::string::npos);
+  const std::string object = scratch.write("a.json", "{\n\"prompt\": \"a\",\n\"text\": \"b\"\n}\n");
+  const std::string lines = "write each object on a line of its own (jq -c . FILE): expected a JSON object a line";
+  CHECK(error({"evaluate", "--model", stories, "--task", object}).find(lines) != std::string::npos);
+  CHECK(error({"moderate", "--model", stories, "--file", object}).find(lines) != std::string::npos);
+  CHECK(error({"tokenize", "--model", stories, "--chat", object}).find(lines) != std::string::npos);
 }

@@ -91,7 +91,7 @@ TEST_CASE("no message about a file, a name or an option drives a terminal") {
   check({"presets", hostile});
   check({"presets", "--" + hostile});
   check({"generate", "--model", stories(), "--prompt", "a", "--top-k", hostile});
-  check({"generate", "--model", stories(), "--prompt", "a", "--template=" + hostile});
+  check({"chat", "--model", stories(), "--template=" + hostile});
   check({"generate", "--model", stories(), "--prompt", "a", "--temperature", hostile});
   check({"tokenize", "--model", stories(), "--template", hostile, "--chat", "-"});
   check({"generate", "--model", stories(), "--preset", hostile, "--prompt", "a"});

@@ -377,7 +377,10 @@ TEST_CASE("a checkpoint of other data or another order is refused, and a full di
   };
   std::vector<Example> changed = train();
   changed[7].answer_begin = 3;
-  CHECK(error(changed, options).starts_with("[fit] " + last + ": fit.train_data: expected "));
+  CHECK(error(changed, options) ==
+        "[fit] " + last +
+            ": the training data: expected those that the run was begun with (resume with them, or begin another run), "
+            "got others");
   FitOptions reseeded = options;
   reseeded.seed = 2;
   CHECK(error(train(), reseeded) == "[fit] " + last + ": fit.seed: expected 2, as when it was begun, got 1");

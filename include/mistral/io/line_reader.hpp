@@ -105,8 +105,9 @@ class LineReader {
   std::size_t number() const noexcept { return number_; }
 
   /// Some of the bytes that come next, empty at the end of the file: for readers of what goes over lines. Throws Error
-  /// where the file can't be read.
+  /// where the file can't be read, and where a stream has more than this class reads.
   std::string_view ahead() {
+    if (stream_ && number_ > max_stream_lines) throw endless(std::to_string(max_stream_lines) + " lines");
     if (rest_.empty()) fill();
     return rest_;
   }

@@ -63,6 +63,7 @@ class Fit {
   FitResult run() {
     FitResult result;
     if (options_.resume && folder_.kept() && path_exists(folder_.last())) {
+      folder_.check_last();
       state_ = folder_.state(trainer_.resume(folder_.last()));
       result.first_step = trainer_.steps();
       if constexpr (HearsOfResuming<Hooks>) hooks_.resumed(trainer_.steps());

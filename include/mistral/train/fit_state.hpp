@@ -18,6 +18,7 @@
 #include <mistral/io/checksum.hpp>
 #include <mistral/io/folders.hpp>
 #include <mistral/io/printable.hpp>
+#include <mistral/io/safetensors.hpp>
 #include <mistral/io/safetensors_writer.hpp>
 #include <mistral/io/temporaries.hpp>
 #include <mistral/io/tensor_files.hpp>
@@ -151,23 +152,28 @@ class FitFolder {
     return out;
   }
 
-  /// The state from a checkpoint's notes. Throws Error where another fit wrote them.
-  FitState state(const SafetensorsWriter::Metadata& notes) const {
-    const auto find = [&](std::string_view name) -> std::string_view {
-      for (const auto& [key, value] : notes) {
-        if (key == name) return value;
-      }
-      throw Error("fit", printable(last(), 1000), "a checkpoint of a fit", "no '" + std::string(name) + "'");
-    };
+  /// Throws Error where the last checkpoint is of a fit of other data or options. To be called before a trainer takes
+  /// it, whose own options follow from these.
+  void check_last() const {
+    const Safetensors file = Safetensors::open(last());
     for (const auto& [name, value] : settings_) {
-      if (find(name) != value) {
-        throw Error("fit", printable(last(), 1000) + ": " + name, value + ", as when it was begun",
-                    printable(find(name), 40));
+      const std::string_view found = find(file.metadata(), name);
+      if (found == value) continue;
+      if (name == "fit.train_data" || name == "fit.validation_data") {
+        throw Error(
+            "fit",
+            printable(last(), 1000) + (name == "fit.train_data" ? ": the training data" : ": the validation data"),
+            "those that the run was begun with (resume with them, or begin another run)", "others");
       }
+      throw Error("fit", printable(last(), 1000) + ": " + name, value + ", as when it was begun", printable(found, 40));
     }
+  }
+
+  /// The state from a checkpoint's notes.
+  FitState state(const SafetensorsWriter::Metadata& notes) const {
     FitState state;
     FitState::for_each(state, [&](const char* name, auto& value) {
-      const std::string_view text = find(name);
+      const std::string_view text = find(notes, name);
       std::uint64_t bits = 0;
       const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), bits);
       if (failure != std::errc() || end != text.data() + text.size()) {
@@ -179,6 +185,13 @@ class FitFolder {
   }
 
  private:
+  std::string_view find(std::span<const std::pair<std::string, std::string>> notes, std::string_view name) const {
+    for (const auto& [key, value] : notes) {
+      if (key == name) return value;
+    }
+    throw Error("fit", printable(last(), 1000), "a checkpoint of a fit", "no '" + std::string(name) + "'");
+  }
+
   std::string folder_;
   std::optional<FolderToFill> made_;  // gone again where not even a first checkpoint could be written
   std::optional<FolderLock> lock_;
