@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <memory>
 
-#include <mistral/io/printable.hpp>
+#include <mistral/core/printable.hpp>
 
 #include "console.hpp"
 

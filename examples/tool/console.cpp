@@ -16,7 +16,7 @@
 #include <utility>
 
 #include <mistral/core/error.hpp>
-#include <mistral/io/printable.hpp>
+#include <mistral/core/printable.hpp>
 
 namespace mistral::tool {
 

@@ -20,7 +20,7 @@
 #include <string_view>
 #include <typeinfo>
 
-#include <mistral/io/printable.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/temporaries.hpp>
 
 namespace mistral::tool {

@@ -17,8 +17,8 @@
 #include <CLI/CLI.hpp>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/huge_pages.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/cpu.hpp>
 

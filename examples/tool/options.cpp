@@ -11,7 +11,7 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
-#include <mistral/io/printable.hpp>
+#include <mistral/core/printable.hpp>
 
 #include "suggest.hpp"
 

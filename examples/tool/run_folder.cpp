@@ -13,9 +13,9 @@
 #include <nlohmann/json.hpp>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/line_reader.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/temporaries.hpp>
 #include <mistral/io/tensor_files.hpp>
 

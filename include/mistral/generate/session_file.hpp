@@ -18,6 +18,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/kv_entry.hpp>
 #include <mistral/core/number_text.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/session.hpp>
@@ -26,7 +27,6 @@
 #include <mistral/io/file_head.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/mapped_file.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/save_packed.hpp>
 #include <mistral/nn/lora.hpp>
 #include <mistral/nn/weights.hpp>

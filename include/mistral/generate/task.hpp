@@ -10,9 +10,9 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/json_lines.hpp>
-#include <mistral/io/printable.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 

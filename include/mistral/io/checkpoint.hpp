@@ -13,13 +13,13 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/checkpoint_config.hpp>
 #include <mistral/io/checkpoint_layout.hpp>
 #include <mistral/io/dequantize.hpp>
 #include <mistral/io/ggml_types.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/packed_file.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/tensor_files.hpp>
 
 namespace mistral::inline MISTRAL_ABI {

@@ -13,13 +13,13 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/checkpoint_fields.hpp>
 #include <mistral/io/checkpoint_layout.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/mapped_file.hpp>
 #include <mistral/io/packed_file.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors.hpp>
 #include <mistral/io/tensor_files.hpp>
 

@@ -14,11 +14,11 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/file_kind.hpp>
 #include <mistral/io/folder_content.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/packed_file.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/tensor_files.hpp>
 
 namespace mistral::inline MISTRAL_ABI {

@@ -12,10 +12,10 @@
 #include <string_view>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checksum.hpp>
 #include <mistral/io/file_kind.hpp>
-#include <mistral/io/printable.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include <mistral/core/abi.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/file_kind.hpp>
-#include <mistral/io/printable.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 

@@ -15,7 +15,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
-#include <mistral/io/printable.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/temporaries.hpp>
 
 namespace mistral::inline MISTRAL_ABI {

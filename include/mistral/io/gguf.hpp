@@ -16,11 +16,11 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/file_kind.hpp>
 #include <mistral/io/ggml_types.hpp>
 #include <mistral/io/gguf_metadata.hpp>
 #include <mistral/io/mapped_file.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors.hpp>
 
 namespace mistral::inline MISTRAL_ABI {

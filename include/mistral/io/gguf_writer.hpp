@@ -12,11 +12,11 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/ggml_types.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/gguf_metadata.hpp>
-#include <mistral/io/printable.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 

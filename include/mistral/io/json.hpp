@@ -16,10 +16,10 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/number_text.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/file_kind.hpp>
 #include <mistral/io/json_document.hpp>
 #include <mistral/io/json_parser.hpp>
-#include <mistral/io/printable.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 

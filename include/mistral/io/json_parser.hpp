@@ -13,9 +13,9 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/utf8.hpp>
 #include <mistral/io/json_document.hpp>
-#include <mistral/io/printable.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 namespace detail {

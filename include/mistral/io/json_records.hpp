@@ -7,9 +7,9 @@
 #include <string_view>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/line_reader.hpp>
-#include <mistral/io/printable.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 

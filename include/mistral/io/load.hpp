@@ -16,6 +16,7 @@
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/number_text.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/progress.hpp>
 #include <mistral/core/stop_token.hpp>
 #include <mistral/io/checkpoint.hpp>
@@ -23,7 +24,6 @@
 #include <mistral/io/held_weights.hpp>
 #include <mistral/io/memory.hpp>
 #include <mistral/io/packed_file.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/nn/weights.hpp>

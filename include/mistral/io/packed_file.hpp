@@ -16,12 +16,12 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/format/layout.hpp>
 #include <mistral/io/checksum.hpp>
 #include <mistral/io/file_head.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/mapped_file.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors.hpp>
 
 namespace mistral::inline MISTRAL_ABI {

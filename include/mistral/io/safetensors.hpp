@@ -15,10 +15,10 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/file_kind.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/mapped_file.hpp>
-#include <mistral/io/printable.hpp>
 
 namespace mistral::inline MISTRAL_ABI {
 

@@ -12,9 +12,9 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/atomic_file.hpp>
 #include <mistral/io/json.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors.hpp>
 
 namespace mistral::inline MISTRAL_ABI {

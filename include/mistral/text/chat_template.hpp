@@ -10,8 +10,8 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/text/tokenizer.hpp>
 
 namespace mistral::inline MISTRAL_ABI {

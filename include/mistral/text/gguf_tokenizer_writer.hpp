@@ -10,9 +10,9 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/gguf.hpp>
 #include <mistral/io/gguf_writer.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/text/gguf_tokenizer.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 

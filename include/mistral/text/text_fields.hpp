@@ -14,11 +14,11 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/io/folder_content.hpp>
 #include <mistral/io/json.hpp>
 #include <mistral/io/mapped_file.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 
 namespace mistral::inline MISTRAL_ABI {

@@ -14,8 +14,8 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 #include <mistral/text/string_hash.hpp>
 

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/io/json_records.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/text/tokenizer.hpp>
 #include <mistral/train/batches.hpp>
 #include <mistral/train/example_encoder.hpp>

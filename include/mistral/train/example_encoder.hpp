@@ -11,9 +11,9 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/io/json.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/text/chat_json.hpp>
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/markup.hpp>

@@ -14,10 +14,10 @@
 #include <utility>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/io/checksum.hpp>
 #include <mistral/io/folders.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors.hpp>
 #include <mistral/io/safetensors_writer.hpp>
 #include <mistral/io/temporaries.hpp>

@@ -16,9 +16,9 @@
 
 #include <mistral/core/error.hpp>
 #include <mistral/core/lifetime.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors.hpp>
 #include <mistral/io/safetensors_writer.hpp>
 #include <mistral/nn/weights.hpp>

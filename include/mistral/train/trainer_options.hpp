@@ -13,8 +13,8 @@
 
 #include <mistral/core/error.hpp>
 #include <mistral/core/number_text.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
-#include <mistral/io/printable.hpp>
 #include <mistral/io/safetensors_writer.hpp>
 #include <mistral/train/optimizer.hpp>
 
