@@ -61,9 +61,10 @@ TEST_CASE("whatever tasks the scheduler leaves out, every piece runs once") {
           for (std::size_t i = 0; i < std::min(run, parts); ++i) walk(i);
           return false;
         };
-        parallel::detail::for_ranges_by(tasks, threads, count, 1, 8, [&](std::size_t begin, std::size_t end) {
+        const auto piece = [&](std::size_t begin, std::size_t end) {
           for (std::size_t i = begin; i < end; ++i) ++met[i];
-        });
+        };
+        parallel::detail::for_ranges_by(tasks, threads, count, 1, 8, parallel::detail::RangeFunction(piece));
         CHECK(met == std::vector<int>(count, 1));
       }
     }

@@ -50,10 +50,26 @@ struct TbbTasks {
   }
 };
 
+/// A function of a range, by its address: what runs ranges is compiled once, and not once for each such function.
+class RangeFunction {
+ public:
+  template <class F>
+  explicit RangeFunction(const F& f) noexcept
+      : object_(&f), call_([](const void* object, std::size_t begin, std::size_t end) {
+          (*static_cast<const F*>(object))(begin, end);
+        }) {}
+
+  void operator()(std::size_t begin, std::size_t end) const { call_(object_, begin, end); }
+
+ private:
+  const void* object_;
+  void (*call_)(const void*, std::size_t, std::size_t);
+};
+
 /// What for_ranges does, by tasks that are spawned as TbbTasks spawns them.
-template <class Tasks, class F>
+template <class Tasks>
 void for_ranges_by(const Tasks& tasks, std::size_t threads, std::size_t count, std::size_t least, std::size_t most,
-                   const F& f) {
+                   RangeFunction f) {
   const std::size_t pieces = (count + least - 1) / least;  // of the least size, of which larger ones are made
   const std::size_t most_pieces = most / least;
   const std::size_t parts = (std::min)({threads, pieces, max_parts});
@@ -108,11 +124,12 @@ inline std::size_t thread_count() noexcept {
 template <class F>
 void for_ranges(std::size_t count, std::size_t least, std::size_t most, const F& f) {
   assert(0 < least && least <= most);
+  const detail::RangeFunction function(f);
   if (count <= least) {  // nothing to share: spare the scheduler
-    if (count > 0) f(std::size_t{0}, count);
+    if (count > 0) function(0, count);
     return;
   }
-  detail::for_ranges_by(detail::TbbTasks{}, thread_count(), count, least, most, f);
+  detail::for_ranges_by(detail::TbbTasks{}, thread_count(), count, least, most, function);
 }
 
 /// The same with pieces of `grain`.
