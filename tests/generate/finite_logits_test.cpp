@@ -66,11 +66,11 @@ const std::vector<TokenId> text{5, 9, 1, 33, 2, 17, 40, 8, 3, 21, 64, 7};
 TEST_CASE("logits that are no numbers end the scoring of a text, with the layer where they began") {
   for (const float value : {not_a_number, std::numeric_limits<float>::infinity()}) {
     CAPTURE(value);
-    for (const auto& [weight, place] :
-         {std::pair<std::string, std::string>{"layers.1.feed_forward.w2.weight", "layers.1"},
-          {"layers.0.attention.wo.weight", "layers.0"},
-          {"layers.2.attention_norm.weight", "layers.2"}}) {
-      CAPTURE(weight);
+    for (const auto& one : {std::pair<std::string, std::string>{"layers.1.feed_forward.w2.weight", "layers.1"},
+                            {"layers.0.attention.wo.weight", "layers.0"},
+                            {"layers.2.attention_norm.weight", "layers.2"}}) {
+      const auto& [weight, place] = one;
+      CAPTURE(one.first);
       const auto model = spoilt<Tiny>(weight, value);
       Session session{model};
       const std::string error = error_of([&] { score_text(session, text); });

@@ -238,7 +238,9 @@ void check_every_weight() {
   visit_weights(model, weights);
   CHECK(weights.all.size() == 3 + 9 * test::tiny.n_layers);
   CHECK(file.taken_by(model));  // nothing is kept of what may be written to, and the bytes are the same
-  for (const auto& [name, bytes] : weights.all) {
+  for (const auto& one : weights.all) {
+    const auto& name = one.first;
+    const auto& bytes = one.second;
     CAPTURE(name);
     for (const std::size_t at : {std::size_t{0}, bytes.size() / 2, bytes.size() - 1}) {
       bytes[at] ^= std::byte{0x10};

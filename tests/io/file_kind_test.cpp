@@ -65,7 +65,9 @@ TEST_CASE("files are told by their first bytes") {
       {"[\n", FileKind::json},
       {"Entry not found", FileKind::text},
   };
-  for (const auto& [bytes, kind] : known) {
+  for (const auto& one : known) {
+    const auto& bytes = one.first;
+    const FileKind kind = one.second;
     CAPTURE(bytes);
     CHECK(kind_of(bytes) == kind);
     CHECK(name_of(kind).starts_with("a") != (kind == FileKind::json));

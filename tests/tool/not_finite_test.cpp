@@ -86,7 +86,8 @@ TEST_CASE("quantize writes no file with a NaN in it, and names the tensor") {
   const std::string out = scratch.path("out");
   std::vector<std::pair<std::string, std::string>> kinds{{"bf16", "packed"}};
   for (const char* const format : {"f32", "f16", "bf16", "q8_0", "iq4_nl", "q4_0"}) kinds.push_back({format, "gguf"});
-  for (const auto& [format, kind] : kinds) {
+  for (const auto& one : kinds) {
+    const std::string &format = one.first, &kind = one.second;
     CAPTURE(format);
     CAPTURE(kind);
     const Run run = run_tool({"quantize", model, "--weights", format, "--to", kind, "--out", out});

@@ -151,10 +151,11 @@ TEST_CASE("every file is the same bytes under a locale with a decimal comma, and
   const auto expected = files_in(plain), found = files_in(german);
   CHECK(expected.size() >= 12);
   REQUIRE(found.size() == expected.size());
-  for (const auto& [name, bytes] : expected) {
+  for (const auto& file : expected) {
+    const std::string& name = file.first;
     CAPTURE(name);
     REQUIRE(found.contains(name));
-    CHECK(found.at(name) == bytes);
+    CHECK(found.at(name) == file.second);
   }
 }
 
