@@ -75,8 +75,8 @@ std::string read_all(const std::string& path, std::string_view where, std::size_
 /// The next line of standard input, without its newline; false at its end. Throws Error for one that doesn't end.
 bool read_line(std::string& line);
 
-/// The same of a text: without a byte order mark, and with LF alone at the ends of its lines, so that a file of Windows
-/// gives what it gives elsewhere. Throws Error for UTF-16.
+/// Reads a whole text as read_all reads bytes: without a byte order mark, and with LF alone at the ends of its lines,
+/// so that a file of Windows gives what it gives elsewhere. Throws Error for UTF-16.
 std::string read_text(const std::string& path, std::string_view where, std::size_t most = max_prompt_bytes);
 
 /// The text that is meant: from the command line as it stands there, else as read_text has it. A prompt's file has one
@@ -84,7 +84,7 @@ std::string read_text(const std::string& path, std::string_view where, std::size
 std::string text_of(const TextArguments& arguments, std::string_view where, std::size_t most = max_text_bytes);
 std::string prompt_of(const TextArguments& arguments);
 
-/// The same, byte by byte.
+/// Returns the text that is meant, byte by byte as it stands.
 std::string bytes_of(const TextArguments& arguments, std::string_view where);
 
 /// Where a file of lines is read from: `-` is standard input.

@@ -42,7 +42,7 @@ Command add_generate(CLI::App& parent) {
   add_adapter(*app, a.model);
   add_text(*app, "-p,--prompt", "-f,--prompt-file", a.prompt,
            "the text to continue; standard input where neither is given. BOS is put in front of it");
-  add_whole(*app, "-n,--max-tokens", a.max_tokens, 0, INT64_MAX, "tokens to generate at most; 256 unless said");
+  add_whole(*app, "-n,--max-tokens", a.max_tokens, 0, INT64_MAX, "tokens to generate at most (default: 256)");
   add_sampling(*app, a.sampling, a.seed);
   app->add_option("--stop", a.stop, "a text that ends the output, and isn't part of it; may be given several times")
       ->type_name("TEXT")
@@ -82,7 +82,7 @@ Command add_chat(CLI::App& parent) {
   add_place(*app, "--load", a.load, "go on from a conversation that was saved");
   app->add_flag("--context-shift", a.context_shift,
                 "where a model has no window, leave out the oldest turns when its context is full, and go on");
-  add_whole(*app, "-n,--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most; 512 unless said");
+  add_whole(*app, "-n,--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most (default: 512)");
   add_sampling(*app, a.sampling, a.seed);
   app->add_flag("--json", a.json, "print a JSON object a line for each answer instead");
   app->add_flag("--verbose", a.verbose, "print speeds to standard error");
@@ -182,17 +182,17 @@ Command add_evaluate(CLI::App& parent) {
       add_path(*app, "--results", a.results,
                "instead, how many programs passed their tests, a JSON object a line: {\"samples\": 20, \"passed\": 3}");
   results->excludes(task)->excludes(app->get_option("--model"));
-  app->add_option("--pass-at", a.pass_at, "the k of pass@k, with commas between several; 1 unless said")
+  app->add_option("--pass-at", a.pass_at, "the k of pass@k, with commas between several (default: 1)")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(whole_in(1, 1'000'000))
       ->type_name("K[,K...]")
       ->needs(results);
-  add_whole(*app, "--shots", a.shots, 0, 1000, "examples of the file to show before each question; none unless said");
+  add_whole(*app, "--shots", a.shots, 0, 1000, "examples of the file to show before each question (default: none)");
   add_template(*app, a.chat_template, "ask in conversations, as an Instruct model is to be", "plain texts");
   add_whole(*app, "--samples", a.samples, 1, 10000,
-            "sample N answers to each question, and take that of the majority; the most probable one unless said");
-  add_whole(*app, "-n,--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most; 256 unless said");
+            "sample N answers to each question, and take that of the majority (default: the most probable one)");
+  add_whole(*app, "-n,--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most (default: 256)");
   add_sampling(*app, a.sampling, a.seed, 0);
   add_whole(*app, "--stride", a.stride, 1, INT32_MAX,
             "of texts longer than the context of a model without a window: see mistral perplexity");
@@ -265,7 +265,7 @@ Command add_quantize(CLI::App& parent) {
       add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
   app->add_flag("--without-tokenizer", a.without_tokenizer, "write the model without a tokenizer")->excludes(tokenizer);
   add_name(*app, "--preset", a.preset, "the preset to pack it for, where it isn't the one that fits");
-  add_whole(*app, "-t,--threads", a.threads, 1, 1024, "threads to run on; all processors unless said");
+  add_whole(*app, "-t,--threads", a.threads, 1, 1024, "threads to run on (default: all processors)");
   app->add_flag("--json", a.json, "print what was written as a JSON object");
   return {app, [arguments] { run_quantize(*arguments); }};
 }
@@ -294,7 +294,7 @@ Command add_bench(CLI::App& parent) {
   add_count("--generate-tokens", a.generate_tokens, 1, "tokens of the decode that is timed");
   app->add_option("--depth", a.depths,
                   "tokens in the cache before the decode, which are not computed; several with commas between them are "
-                  "timed in turn; 0 unless said")
+                  "timed in turn (default: 0)")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(whole_in(0, 100'000'000))
@@ -321,12 +321,12 @@ Command add_bench(CLI::App& parent) {
       "instead, with drafts of up to N tokens (" +
           std::to_string(lookup_tokens) + " unless said) and without");
   lookup->excludes(finetune)->excludes(app->get_option("--depth"))->excludes(app->get_option("--sequences"));
-  app->add_option("--rank", a.rank, "of the adapters beside all matrices; 32 unless said")
+  app->add_option("--rank", a.rank, "of the adapters beside all matrices (default: 32)")
       ->check(whole_in(1, 512))
       ->type_name("N")
       ->needs(finetune);
   add_count("--repeats", a.repeats, 1, "how often all are timed");
-  app->add_option("-t,--threads", a.threads, "threads to run on; all processors unless said")
+  app->add_option("-t,--threads", a.threads, "threads to run on (default: all processors)")
       ->check(whole_in(1, 1024))
       ->type_name("N");
   app->add_flag("--json", a.json, "print one JSON object");

@@ -283,7 +283,7 @@ CLI::Option* add_number_in(CLI::App& app, const std::string& name, float& value,
 CLI::Option* add_parse_special(CLI::App& app, bool& parse_special, const std::string& what) {
   return app.add_flag("--parse-special", parse_special,
                       "have control pieces that stand in " + what +
-                          ", such as <s> and [INST], become control tokens; they stay text unless said");
+                          ", such as <s> and [INST], become control tokens (default: they stay text)");
 }
 
 void add_model(CLI::App& app, ModelArguments& arguments) {
@@ -294,7 +294,7 @@ void add_model(CLI::App& app, ModelArguments& arguments) {
            "a SentencePiece model, or a .gguf file that holds one, where it isn't the checkpoint's own");
   add_name(app, "--preset", arguments.preset,
            "the preset to run it by, with the preset's window (see: mistral presets)");
-  add_whole(app, "-t,--threads", arguments.threads, 1, 1024, "threads to run on; all processors unless said");
+  add_whole(app, "-t,--threads", arguments.threads, 1, 1024, "threads to run on (default: all processors)");
   app.add_flag("!--no-memory-check", arguments.check_memory, "load a model that doesn't fit in the memory available");
 }
 
@@ -307,13 +307,13 @@ void add_adapter(CLI::App& app, ModelArguments& arguments) {
           ->type_name("PATH")
           ->allow_extra_args(false);
   add_name(app, "--use-adapter", arguments.use_adapter,
-           "which of them: its path, the last name of its path, its number from 0 on, or none; the first unless said")
+           "which of them: its path, the last name of its path, its number from 0 on, or none (default: the first)")
       ->needs(adapters);
 }
 
 void add_sampling(CLI::App& app, SamplingOptions& sampling, std::optional<std::uint64_t>& seed,
                   std::optional<std::uint64_t> default_seed) {
-  add_number(app, "--temperature,--temp", sampling.temperature, "0: always the most probable token; 0.7 unless said");
+  add_number(app, "--temperature,--temp", sampling.temperature, "0: always the most probable token (default: 0.7)");
   add_whole(app, "--top-k", sampling.top_k, 0, INT32_MAX, "choose among the N most probable tokens; 0: all");
   add_number(app, "--top-p", sampling.top_p, "choose among the tokens that make up this probability");
   add_number(app, "--min-p", sampling.min_p, "drop tokens below this fraction of the most probable one's");

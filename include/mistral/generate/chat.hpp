@@ -161,7 +161,7 @@ class Chat {
     }
   }
 
-  /// The same by `generate`, whose text ends with one of the tokenizer's eos_ids() at the latest.
+  /// Answers by `generate`, whose text ends with one of the tokenizer's eos_ids() at the latest.
   template <class Session, class OnText>
   Generated answer(Session& session, std::string question, GenerateOptions options, OnText&& on_text) {
     options.own_text = true;

@@ -87,7 +87,7 @@ void check_finite(const AnySession& session, Rows<const float> logits, std::span
   }
 }
 
-/// The same for the logits (vocab_size) after the last token of `taken`.
+/// Throws as above for the logits (vocab_size) after the last token of `taken`.
 template <class AnySession>
 void check_finite(const AnySession& session, std::span<const float> logits, std::span<const TokenId> taken) {
   check_finite(session, Rows<const float>(logits.data(), 1, logits.size()), taken);

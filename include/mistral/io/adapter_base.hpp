@@ -82,7 +82,7 @@ BaseSums base_sums(const Model& model) {
   return sums;
 }
 
-/// The same of a checkpoint's tensors.
+/// Computes the sums of a base from a checkpoint's tensors, as of a model.
 inline BaseSums base_sums(const Checkpoint& checkpoint) {
   BaseSums sums;
   const CheckpointConfig& config = checkpoint.config();

@@ -70,7 +70,8 @@ class AdapterReader {
     return m;
   }
 
-  /// The same beside a base whose rows are those of `row_of`: without the part of it that OLoRA puts into an adapter.
+  /// Reads the adapter's part of one matrix beside a base whose rows are those of `row_of`: without the part of it that
+  /// OLoRA puts into an adapter.
   LoraMatrices read(const std::string& name, std::size_t outputs, std::size_t inputs, std::size_t heads,
                     std::uint64_t stream, const RowSource& row_of) {
     LoraMatrices m = read(name, outputs, inputs, heads, stream);

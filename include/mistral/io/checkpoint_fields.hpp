@@ -133,7 +133,7 @@ inline void refuse(const JsonObject& json, const RefusedField& field) {
   if (!right) throw json.unexpected(field.name, expected_of(field.only));
 }
 
-/// The same of a key of GGUF's metadata, whose name is `key`.
+/// Throws Error where a key of GGUF's metadata, whose name is `key`, has another value than the field's only one.
 inline void refuse(const GgufMetadata& metadata, const RefusedField& field, const std::string& key) {
   if (!metadata.has(key)) return;
   bool right = false;

@@ -193,7 +193,8 @@ class GgufMetadata {
     return integer_in(entry, entry.type, entry.bytes.data(), low, high);
   }
 
-  /// The same, or an array of integers that all are the same: what a writer has that keeps a number for each layer.
+  /// Returns the key's integer, or the one that all of an array are: what a writer has that keeps a number for each
+  /// layer.
   std::int64_t uniform_integer(std::string_view key, std::int64_t low, std::int64_t high) const {
     const GgufEntry& entry = get(key);
     if (entry.type != GgufType::array) return integer_in(entry, entry.type, entry.bytes.data(), low, high);

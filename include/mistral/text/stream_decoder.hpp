@@ -58,7 +58,7 @@ class StreamDecoder {
     return text;
   }
 
-  /// The same, appended to `text`; nothing is where it throws.
+  /// Appends to `text` what the overload above returns; nothing where it throws.
   void feed(TokenId token, std::string& text) {
     vocabulary_->check(token);
     const PieceType type = vocabulary_->type(token);
@@ -88,7 +88,7 @@ class StreamDecoder {
     return text;
   }
 
-  /// The same, appended to `text`; nothing is where it throws.
+  /// Appends to `text` what the overload above returns; nothing where it throws.
   void flush(std::string& text) {
     make_room(text, 0, 0);
     settle(text, true);

@@ -152,7 +152,7 @@ class Tokenizer {
     return std::find(eos_ids().begin(), eos_ids().end(), id) != eos_ids().end();
   }
 
-  /// The same tokenizer, with more ids that end a text.
+  /// Returns a copy of this tokenizer with more ids that end a text.
   Tokenizer with_eos_ids(std::span<const TokenId> more) const {
     auto rules = std::make_shared<TextRules>(*text_rules_);
     for (const TokenId id : more) rules->add_eos_id(id);
