@@ -8,9 +8,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 data=${MISTRAL_DATA:-$root/../shared/data}
 largest=65536  # a large seed makes each run slow, and what is wrong with a file shows in a small one
 
-read -r -a patterns < <(sed -n '1s|^// seeds: ||p' "$source") || true
+read -r -a patterns < <(sed -n '2s|^// seeds: ||p' "$source") || true  # line 1 names the licence
 if [ ${#patterns[@]} -eq 0 ]; then
-  echo "FAILED: the first line of $source isn't '// seeds: PATTERN...'"
+  echo "FAILED: the second line of $source isn't '// seeds: PATTERN...'"
   exit 1
 fi
 mkdir -p "$work/corpus" "$work/seeds"
