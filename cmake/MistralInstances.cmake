@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # mistral_add_instances(TARGET <target> PRESETS <preset>... ARCHS <arch>... [HEADERS <header>...])
 #
-# Compiles presets for several processors into one program, which chooses when it runs (mistral/generate/instances.hpp):
+# Compiles presets for several processors into one program, which chooses when it runs (mistral/run/instances.hpp):
 #
 #   mistral_add_instances(TARGET app HEADERS configs.hpp
 #                         PRESETS "mistral-7b mistral_7b_v0_1 Q4_0 bf16" "small app::small F32 float"
@@ -48,7 +48,7 @@ function(mistral_add_instances)
       set(source ${folder}/${symbol}.cpp)
       file(CONFIGURE OUTPUT ${source} @ONLY CONTENT [[
 // Made by mistral_add_instances.
-#include <mistral/generate/instance_of.hpp>
+#include <mistral/run/instance_of.hpp>
 #include <mistral/model.hpp>
 @includes@
 using namespace mistral;
@@ -92,7 +92,7 @@ constinit const instances::Instance @symbol@ = instance_of<@model@>("@name@", "@
   file(CONFIGURE OUTPUT ${folder}/${arg_TARGET}_instances.hpp @ONLY CONTENT [[
 // Made by mistral_add_instances.
 #pragma once
-#include <mistral/generate/instances.hpp>
+#include <mistral/run/instances.hpp>
 @declarations@
 /// All instances of @arg_TARGET@, from the plainest processor to the richest: for mistral::best_instance.
 inline std::span<const mistral::instances::Instance* const> @target@_instances() {

@@ -2,7 +2,7 @@
 // Compiled with -march=native, as a program that is built for this processor alone.
 #include <memory>
 
-#include <mistral/io/save_packed.hpp>
+#include <mistral/checkpoint/save_packed.hpp>
 #include <mistral/model.hpp>
 #include <mistral/nn/weights.hpp>
 

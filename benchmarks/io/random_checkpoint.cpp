@@ -9,8 +9,8 @@
 
 #include <mistral/core/random.hpp>
 #include <mistral/format/bf16.hpp>
-#include <mistral/io/atomic_file.hpp>
-#include <mistral/io/safetensors_writer.hpp>
+#include <mistral/io/os/atomic_file.hpp>
+#include <mistral/io/safetensors/writer.hpp>
 #include <mistral/nn/weights.hpp>
 
 #include "../../examples/tool/configs.hpp"

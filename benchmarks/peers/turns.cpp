@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include <mistral/io/huge_pages.hpp>
+#include <mistral/io/os/huge_pages.hpp>
 #include <mistral/model.hpp>
 #include <mistral/nn/weights.hpp>
 

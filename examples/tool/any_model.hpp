@@ -10,15 +10,15 @@
 #include <string_view>
 #include <vector>
 
+#include <mistral/checkpoint/load.hpp>
 #include <mistral/core/config.hpp>
 #include <mistral/core/progress.hpp>
 #include <mistral/core/rows.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/evaluate/perplexity.hpp>
 #include <mistral/generate/batch_request.hpp>
 #include <mistral/generate/generate.hpp>
-#include <mistral/generate/perplexity.hpp>
 #include <mistral/generate/session_file.hpp>
-#include <mistral/io/load.hpp>
 
 namespace mistral::tool {
 

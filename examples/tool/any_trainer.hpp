@@ -8,8 +8,8 @@
 #include <span>
 #include <string>
 
-#include <mistral/io/adapter_folder.hpp>
-#include <mistral/io/save_checkpoint.hpp>
+#include <mistral/checkpoint/adapter_folder.hpp>
+#include <mistral/checkpoint/save.hpp>
 #include <mistral/train/gradients.hpp>
 #include <mistral/train/trainer_options.hpp>
 

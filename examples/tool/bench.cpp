@@ -18,7 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include <mistral/core/error.hpp>
-#include <mistral/io/memory.hpp>
+#include <mistral/io/os/memory.hpp>
 
 #include "../../benchmarks/limits.hpp"
 #include "bench_figures.hpp"

@@ -20,7 +20,7 @@
 
 #include <mistral/core/utf8.hpp>
 #include <mistral/generate/chat.hpp>
-#include <mistral/io/atomic_file.hpp>
+#include <mistral/io/os/atomic_file.hpp>
 #include <mistral/text/chat_json.hpp>
 
 #include "commands.hpp"

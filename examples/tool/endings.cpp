@@ -21,7 +21,7 @@
 #include <typeinfo>
 
 #include <mistral/core/printable.hpp>
-#include <mistral/io/temporaries.hpp>
+#include <mistral/io/os/temporaries.hpp>
 
 namespace mistral::tool {
 

@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include <mistral/generate/evaluate.hpp>
-#include <mistral/generate/program_results.hpp>
+#include <mistral/evaluate/evaluate.hpp>
+#include <mistral/evaluate/program_results.hpp>
 #include <mistral/text/markup.hpp>
 
 #include "commands.hpp"

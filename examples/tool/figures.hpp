@@ -7,7 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include <mistral/generate/estimators.hpp>
+#include <mistral/evaluate/estimators.hpp>
 
 /// \file
 /// How measures of a model are shown: as a table, and as JSON.

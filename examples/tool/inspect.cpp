@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include <mistral/io/checkpoint.hpp>
+#include <mistral/checkpoint/checkpoint.hpp>
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/gguf_tokenizer.hpp>
 #include <mistral/text/text_fields.hpp>

@@ -6,7 +6,7 @@
 #include <set>
 #include <vector>
 
-#include <mistral/io/adapter_base.hpp>
+#include <mistral/checkpoint/adapter_base.hpp>
 #include <mistral/nn/adapter_rows.hpp>
 #include <mistral/text/markup.hpp>
 #include <mistral/text/text_fields.hpp>

@@ -18,7 +18,7 @@
 
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
-#include <mistral/io/huge_pages.hpp>
+#include <mistral/io/os/huge_pages.hpp>
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/cpu.hpp>
 
@@ -28,9 +28,7 @@
 #include "options.hpp"
 #include "suggest.hpp"
 
-namespace mistral::tool {
-
-namespace {
+namespace mistral::tool { namespace {
 
 Command add_generate(CLI::App& parent) {
   CLI::App* const app = parent.add_subcommand(
@@ -443,9 +441,7 @@ int run(int argc, const char* const* argv) {
   }
 }
 
-}  // namespace
-
-}  // namespace mistral::tool
+}}  // namespace mistral::tool
 
 int main(int argc, char** argv) {
   mistral::tool::watch_endings();

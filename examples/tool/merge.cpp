@@ -10,13 +10,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include <mistral/checkpoint/merge.hpp>
 #include <mistral/format/iq4_nl.hpp>
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q4_k.hpp>
 #include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
-#include <mistral/io/folders.hpp>
-#include <mistral/io/merge_checkpoint.hpp>
+#include <mistral/io/os/folders.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"

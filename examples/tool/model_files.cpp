@@ -11,8 +11,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include <mistral/io/checkpoint.hpp>
-#include <mistral/io/temporaries.hpp>
+#include <mistral/checkpoint/checkpoint.hpp>
+#include <mistral/io/os/temporaries.hpp>
 #include <mistral/text/gguf_tokenizer_writer.hpp>
 #include <mistral/text/sentencepiece_writer.hpp>
 #include <mistral/text/text_fields.hpp>

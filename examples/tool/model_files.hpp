@@ -9,9 +9,9 @@
 #include <vector>
 
 #include <mistral/core/token.hpp>
-#include <mistral/io/atomic_file.hpp>
-#include <mistral/io/folders.hpp>
-#include <mistral/io/gguf_writer.hpp>
+#include <mistral/io/gguf/writer.hpp>
+#include <mistral/io/os/atomic_file.hpp>
+#include <mistral/io/os/folders.hpp>
 
 #include "commands.hpp"
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include <mistral/generate/moderation.hpp>
+#include <mistral/evaluate/moderation.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"

@@ -10,8 +10,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <mistral/evaluate/perplexity.hpp>
 #include <mistral/generate/finite_logits.hpp>
-#include <mistral/generate/perplexity.hpp>
 
 #include "commands.hpp"
 #include "console.hpp"

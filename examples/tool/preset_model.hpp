@@ -7,10 +7,10 @@
 #include <vector>
 
 #include <mistral/cache/random_cache.hpp>
+#include <mistral/checkpoint/save_packed.hpp>
+#include <mistral/evaluate/likelihood.hpp>
 #include <mistral/format/nf4.hpp>
 #include <mistral/generate/batch.hpp>
-#include <mistral/generate/likelihood.hpp>
-#include <mistral/io/save_packed.hpp>
 #include <mistral/model.hpp>
 #include <mistral/nn/weights.hpp>
 

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include <mistral/checkpoint/checkpoint.hpp>
 #include <mistral/core/config.hpp>
-#include <mistral/io/checkpoint.hpp>
 
 #include "any_model.hpp"
 

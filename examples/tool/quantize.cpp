@@ -7,11 +7,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include <mistral/checkpoint/write_gguf.hpp>
 #include <mistral/format/iq4_nl.hpp>
 #include <mistral/format/nf4.hpp>
 #include <mistral/format/q4_k.hpp>
 #include <mistral/format/q6_k.hpp>
-#include <mistral/io/write_gguf.hpp>
 #include <mistral/model.hpp>
 
 #include "commands.hpp"

@@ -12,12 +12,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include <mistral/checkpoint/tensor_files.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
-#include <mistral/io/atomic_file.hpp>
-#include <mistral/io/line_reader.hpp>
-#include <mistral/io/temporaries.hpp>
-#include <mistral/io/tensor_files.hpp>
+#include <mistral/io/os/atomic_file.hpp>
+#include <mistral/io/os/line_reader.hpp>
+#include <mistral/io/os/temporaries.hpp>
 
 #include "endings.hpp"
 

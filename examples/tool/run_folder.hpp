@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include <mistral/io/folders.hpp>
+#include <mistral/io/os/folders.hpp>
 #include <mistral/train/fit.hpp>
 
 #include "loss_plot.hpp"

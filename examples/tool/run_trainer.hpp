@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include <mistral/io/folders.hpp>
-#include <mistral/io/safetensors.hpp>
+#include <mistral/io/os/folders.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
 
 #include "any_trainer.hpp"
 #include "model_files.hpp"

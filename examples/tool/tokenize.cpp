@@ -8,7 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include <mistral/io/json_records.hpp>
+#include <mistral/io/json/records.hpp>
 #include <mistral/text/chat_json.hpp>
 
 #include "commands.hpp"

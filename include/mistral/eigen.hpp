@@ -27,7 +27,7 @@
 #include <mistral/nn/lora.hpp>
 #include <mistral/parallel/parallel.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// A matrix as the library's rows are: one row after the other.
 using EigenMatrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -129,4 +129,4 @@ inline EigenMatrix to_eigen(const LoraMatrices& adapter) {
   return adapter.scale * to_eigen(adapter.b) * to_eigen(adapter.a);
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -8,10 +8,12 @@
 /// All that is public stands here. The version and the instruction set are spelled by an inline namespace inside
 /// (core/abi.hpp). What is wrong with a file, a token or an option is thrown as a mistral::Error.
 
+#include <mistral/checkpoint/load.hpp>
 #include <mistral/core/config.hpp>
 #include <mistral/core/element.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/evaluate/perplexity.hpp>
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f16.hpp>
 #include <mistral/format/f32.hpp>
@@ -22,10 +24,8 @@
 #include <mistral/format/q8_0.hpp>
 #include <mistral/generate/chat.hpp>
 #include <mistral/generate/generate.hpp>
-#include <mistral/generate/perplexity.hpp>
 #include <mistral/generate/sampler.hpp>
 #include <mistral/generate/session.hpp>
-#include <mistral/io/load.hpp>
 #include <mistral/nn/tape.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/text/chat_template.hpp>

@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <mistral/checkpoint/dequantize.hpp>
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f16.hpp>
 #include <mistral/format/f32.hpp>
@@ -13,7 +14,6 @@
 #include <mistral/format/q4_k.hpp>
 #include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
-#include <mistral/io/dequantize.hpp>
 
 #include "../support/random_rows.hpp"
 #include "../support/rounds.hpp"

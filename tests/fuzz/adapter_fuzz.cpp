@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include <mistral/io/adapter_folder.hpp>
+#include <mistral/checkpoint/adapter_folder.hpp>
 #include <mistral/nn/adapter.hpp>
 #include <mistral/nn/weights.hpp>
 #include <mistral/parallel/parallel.hpp>

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include <mistral/io/json_lines.hpp>
+#include <mistral/io/json/lines.hpp>
 #include <mistral/text/chat_json.hpp>
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/tokenizer.hpp>

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <span>
 
-#include <mistral/io/checkpoint_config.hpp>
+#include <mistral/checkpoint/config.hpp>
 
 #include "../support/clean_message.hpp"
 

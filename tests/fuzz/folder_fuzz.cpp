@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
+#include <mistral/checkpoint/load.hpp>
+#include <mistral/checkpoint/save.hpp>
+#include <mistral/checkpoint/save_packed.hpp>
+#include <mistral/checkpoint/write_gguf.hpp>
 #include <mistral/format/q8_0.hpp>
 #include <mistral/generate/session.hpp>
-#include <mistral/io/load.hpp>
-#include <mistral/io/save_checkpoint.hpp>
-#include <mistral/io/save_packed.hpp>
-#include <mistral/io/write_gguf.hpp>
 #include <mistral/nn/weights.hpp>
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/text/tokenizer.hpp>

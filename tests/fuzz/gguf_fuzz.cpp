@@ -6,9 +6,9 @@
 #include <span>
 #include <vector>
 
-#include <mistral/io/checkpoint_config.hpp>
-#include <mistral/io/dequantize.hpp>
-#include <mistral/io/gguf.hpp>
+#include <mistral/checkpoint/config.hpp>
+#include <mistral/checkpoint/dequantize.hpp>
+#include <mistral/io/gguf/gguf.hpp>
 #include <mistral/text/gguf_tokenizer.hpp>
 #include <mistral/text/tokenizer.hpp>
 

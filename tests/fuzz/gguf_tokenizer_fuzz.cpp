@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <mistral/io/gguf_writer.hpp>
+#include <mistral/io/gguf/writer.hpp>
 #include <mistral/text/gguf_tokenizer.hpp>
 #include <mistral/text/gguf_tokenizer_writer.hpp>
 #include <mistral/text/stream_decoder.hpp>

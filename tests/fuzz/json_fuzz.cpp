@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include <mistral/core/error.hpp>
-#include <mistral/io/json_parser.hpp>
+#include <mistral/io/json/parser.hpp>
 
 #include "../support/clean_message.hpp"
 #include "../support/json_oracle.hpp"

@@ -11,8 +11,8 @@
 #include <span>
 #include <string>
 
-#include <mistral/io/checkpoint_config.hpp>
-#include <mistral/io/packed_file.hpp>
+#include <mistral/checkpoint/config.hpp>
+#include <mistral/io/packed/packed_file.hpp>
 #include <mistral/text/tokenizer.hpp>
 
 #include "../support/clean_message.hpp"

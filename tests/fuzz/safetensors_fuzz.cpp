@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <span>
 
-#include <mistral/io/safetensors.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
 
 #include "../support/clean_message.hpp"
 

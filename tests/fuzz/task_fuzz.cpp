@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include <mistral/generate/task.hpp>
+#include <mistral/evaluate/task.hpp>
 
 #include "attempt.hpp"
 

@@ -12,14 +12,14 @@
 
 #include <doctest/doctest.h>
 
+#include <mistral/checkpoint/load.hpp>
+#include <mistral/evaluate/likelihood.hpp>
+#include <mistral/evaluate/moderation.hpp>
+#include <mistral/evaluate/perplexity.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/generate/batch.hpp>
 #include <mistral/generate/generate.hpp>
-#include <mistral/generate/likelihood.hpp>
-#include <mistral/generate/moderation.hpp>
-#include <mistral/generate/perplexity.hpp>
 #include <mistral/generate/session.hpp>
-#include <mistral/io/load.hpp>
 #include <mistral/text/tokenizer.hpp>
 
 #include "../../examples/tool/configs.hpp"

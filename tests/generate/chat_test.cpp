@@ -11,10 +11,10 @@
 
 #include <doctest/doctest.h>
 
+#include <mistral/checkpoint/load.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/generate/chat.hpp>
 #include <mistral/generate/session.hpp>
-#include <mistral/io/load.hpp>
 
 #include "../../examples/tool/configs.hpp"
 #include "../support/scratch.hpp"

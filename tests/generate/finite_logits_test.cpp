@@ -11,11 +11,11 @@
 
 #include <doctest/doctest.h>
 
+#include <mistral/evaluate/evaluate.hpp>
+#include <mistral/evaluate/likelihood.hpp>
+#include <mistral/evaluate/perplexity.hpp>
 #include <mistral/format/f32.hpp>
-#include <mistral/generate/evaluate.hpp>
 #include <mistral/generate/generate.hpp>
-#include <mistral/generate/likelihood.hpp>
-#include <mistral/generate/perplexity.hpp>
 #include <mistral/nn/adapter.hpp>
 
 #include "../support/models.hpp"

@@ -14,10 +14,10 @@
 #include <doctest/doctest.h>
 
 #include <mistral/core/lifetime.hpp>
+#include <mistral/evaluate/likelihood.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/generate/batch.hpp>
 #include <mistral/generate/generate.hpp>
-#include <mistral/generate/likelihood.hpp>
 #include <mistral/generate/lookup.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/nn/adapter.hpp>

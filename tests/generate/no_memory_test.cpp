@@ -14,11 +14,11 @@
 
 #include <doctest/doctest.h>
 
+#include <mistral/evaluate/likelihood.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/generate/batch.hpp>
 #include <mistral/generate/chat.hpp>
 #include <mistral/generate/generate.hpp>
-#include <mistral/generate/likelihood.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/generate/session_file.hpp>
 #include <mistral/generate/stop.hpp>

@@ -17,7 +17,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/generate/sampler.hpp>
-#include <mistral/io/safetensors.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
 
 #include "../support/allocations.hpp"
 #include "../support/data.hpp"

@@ -12,11 +12,11 @@
 
 #include <doctest/doctest.h>
 
+#include <mistral/checkpoint/load.hpp>
+#include <mistral/checkpoint/save_packed.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/format/q4_0.hpp>
 #include <mistral/format/q8_0.hpp>
-#include <mistral/io/load.hpp>
-#include <mistral/io/save_packed.hpp>
 #include <mistral/parallel/parallel.hpp>
 
 #include "../support/models.hpp"

@@ -11,8 +11,8 @@
 
 #include <doctest/doctest.h>
 
-#include <mistral/generate/instances.hpp>
-#include <mistral/io/safetensors.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
+#include <mistral/run/instances.hpp>
 
 #include "../support/golden.hpp"
 #include "../support/scratch.hpp"

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include <mistral/generate/instances.hpp>
+#include <mistral/run/instances.hpp>
 
 extern "C" const mistral::instances::Instance MISTRAL_INSTANCE;
 

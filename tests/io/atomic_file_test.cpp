@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <mistral/io/atomic_file.hpp>
+#include <mistral/io/os/atomic_file.hpp>
 
 #include <doctest/doctest.h>
 

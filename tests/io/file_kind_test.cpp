@@ -10,13 +10,13 @@
 #include <utility>
 #include <vector>
 
-#include <mistral/io/checkpoint_layout.hpp>
-#include <mistral/io/folder_content.hpp>
-#include <mistral/io/json.hpp>
-#include <mistral/io/json_lines.hpp>
-#include <mistral/io/packed_file.hpp>
-#include <mistral/io/peft_config.hpp>
-#include <mistral/io/safetensors.hpp>
+#include <mistral/checkpoint/layout.hpp>
+#include <mistral/checkpoint/peft_config.hpp>
+#include <mistral/io/json/json.hpp>
+#include <mistral/io/json/lines.hpp>
+#include <mistral/io/os/folder_content.hpp>
+#include <mistral/io/packed/packed_file.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
 
 #include "../support/data.hpp"
 #include "../support/scratch.hpp"

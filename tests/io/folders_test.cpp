@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <mistral/io/folders.hpp>
+#include <mistral/io/os/folders.hpp>
 
 #include <doctest/doctest.h>
 

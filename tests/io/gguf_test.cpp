@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <mistral/io/gguf.hpp>
+#include <mistral/io/gguf/gguf.hpp>
 
 #include <doctest/doctest.h>
 

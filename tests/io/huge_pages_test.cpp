@@ -9,7 +9,7 @@
 #include <string>
 
 #include <mistral/core/buffer.hpp>
-#include <mistral/io/huge_pages.hpp>
+#include <mistral/io/os/huge_pages.hpp>
 
 #include "../support/counting_resource.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <mistral/io/json_parser.hpp>
+#include <mistral/io/json/parser.hpp>
 
 #include <doctest/doctest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lines and objects of text files, however they end, whatever stands in front, and in any pieces.
-#include <mistral/io/json_records.hpp>
+#include <mistral/io/json/records.hpp>
 
 #include <unistd.h>
 
@@ -10,7 +10,7 @@
 
 #include <doctest/doctest.h>
 
-#include <mistral/io/json_lines.hpp>
+#include <mistral/io/json/lines.hpp>
 
 #include "../support/scratch.hpp"
 

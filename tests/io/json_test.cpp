@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <mistral/io/json.hpp>
+#include <mistral/io/json/json.hpp>
 
 #include <doctest/doctest.h>
 

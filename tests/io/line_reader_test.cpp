@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <mistral/io/line_reader.hpp>
+#include <mistral/io/os/line_reader.hpp>
 
 #include <doctest/doctest.h>
 
@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include <mistral/io/json_lines.hpp>
+#include <mistral/io/json/lines.hpp>
 
 #include "../support/resident.hpp"
 #include "../support/scratch.hpp"

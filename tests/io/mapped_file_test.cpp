@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <mistral/io/mapped_file.hpp>
+#include <mistral/io/os/mapped_file.hpp>
 
 #include <doctest/doctest.h>
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <mistral/io/memory.hpp>
+#include <mistral/io/os/memory.hpp>
 
 #include <optional>
 #include <string>
 
 #include <doctest/doctest.h>
 
-#include <mistral/io/save_packed.hpp>
+#include <mistral/checkpoint/save_packed.hpp>
 #include <mistral/model.hpp>
 
 #include "../support/data.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <mistral/io/safetensors.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <mistral/io/safetensors_writer.hpp>
+#include <mistral/io/safetensors/writer.hpp>
 
 #include <doctest/doctest.h>
 

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include <mistral/io/safetensors.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
 #include <mistral/model.hpp>
 
 #include "../support/models.hpp"

@@ -7,6 +7,8 @@
 #include <doctest/doctest.h>
 #include <tbb/task_arena.h>
 
+#include <mistral/checkpoint/load.hpp>
+#include <mistral/checkpoint/save_packed.hpp>
 #include <mistral/format/bf16.hpp>
 #include <mistral/format/f16.hpp>
 #include <mistral/format/f32.hpp>
@@ -14,8 +16,6 @@
 #include <mistral/format/q8_0.hpp>
 #include <mistral/generate/session.hpp>
 #include <mistral/generate/session_file.hpp>
-#include <mistral/io/load.hpp>
-#include <mistral/io/save_packed.hpp>
 #include <mistral/nn/adapter.hpp>
 
 #include "../support/allocations.hpp"

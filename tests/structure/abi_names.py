@@ -3,9 +3,10 @@
 """abi_names.py ROOT COMPILER...: two units never share a symbol unless they have the same version and instructions.
 
 Asks the preprocessor what core/abi.hpp calls its namespace: with none of the features that simd/cpu.hpp knows, with each
-alone, with all, and with all but one (of those that compilers can leave out). All names must differ, and begin with the
-version of CMakeLists.txt.
+alone, with all, with all but one (of those that compilers can leave out), and with random ones. All names must differ, and begin with the
+version of CMakeLists.txt, and have 24 characters at most.
 """
+import random
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ conditions = re.findall(r"^#if(?:def)? (.*)$", cpu, re.MULTILINE)
 features = sorted(set(re.findall(r"__[A-Z0-9_]+", " ".join(conditions))))
 arm = [feature for feature in features if feature.startswith("__ARM_")]
 x86 = [feature for feature in features if feature not in arm]
-brought_by_avx2 = ["__SSE3__", "__SSSE3__", "__SSE4_1__", "__SSE4_2__", "__AVX__"]
+chain = ["__SSE3__", "__SSSE3__", "__SSE4_1__", "__SSE4_2__", "__AVX__", "__AVX2__", "__AVX512F__"]  # each brings those before it
 failed = False
 
 
@@ -36,16 +37,23 @@ def name_of(defined, processor):
     words = subprocess.run(command, input=unit, capture_output=True, text=True, check=True).stdout.split()
     if len(words) != 2 or words[1] != version or not re.fullmatch(version + r"(_[a-z0-9_]+)", words[0]):
         fail(f"expected {version}_... and {version}, got {' '.join(words)}")
+    if len(words[0]) > 24:
+        fail(f"expected 24 characters at most, got {words[0]}")
     return words[0]
 
 
 if len(x86) < 25 or len(arm) < 9:
     fail(f"simd/cpu.hpp: expected the macros of its features, got {len(x86)} of x86 and {len(arm)} of Arm")
+random.seed(1)
 names = {}
 for processor, all_of_it in (("__x86_64__", x86), ("__aarch64__", arm)):
     sets = [[], *([feature] for feature in all_of_it), all_of_it]
     sets += [[feature for feature in all_of_it if feature != left_out] for left_out in all_of_it
-             if left_out not in brought_by_avx2]
+             if left_out not in chain]
+    for _ in range(30):
+        brought = chain[: random.randrange(len(chain) + 1)]
+        sets.append([feature for feature in all_of_it
+                     if feature in brought or feature not in chain and random.random() < 0.5])
     for defined in sets:
         name = name_of(defined, processor)
         if name in names and names[name] != (processor, defined):

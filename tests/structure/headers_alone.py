@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 INCLUDE, COMPILER = Path(sys.argv[1]), sys.argv[2:]
-BASES = ["mistral/nn/transformer.hpp", "mistral/text/tokenizer.hpp", "mistral/io/packed_file.hpp",
-         "mistral/kernels/inputs.hpp", "mistral/simd/lanes.hpp", "mistral/io/json.hpp"]  # the richest first
+BASES = ["mistral/nn/transformer.hpp", "mistral/text/tokenizer.hpp", "mistral/io/packed/packed_file.hpp",
+         "mistral/kernels/inputs.hpp", "mistral/simd/lanes.hpp", "mistral/io/json/json.hpp"]  # the richest first
 HEADERS = sorted(path.relative_to(INCLUDE).as_posix() for path in INCLUDE.rglob("*.hpp"))
 
 

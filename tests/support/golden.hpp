@@ -13,7 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include <mistral/core/token.hpp>
-#include <mistral/io/safetensors.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
 
 #include "data.hpp"
 

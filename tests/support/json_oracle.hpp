@@ -11,7 +11,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include <mistral/io/json_document.hpp>
+#include <mistral/io/json/document.hpp>
 
 namespace mistral::test {
 

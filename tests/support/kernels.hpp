@@ -48,9 +48,9 @@
   MISTRAL_TEST_ATTENTION(EXTERN, bf16)        \
   MISTRAL_TEST_ATTENTION(EXTERN, q8)
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 MISTRAL_TEST_KERNELS_OF_FLOATS(extern)
 MISTRAL_TEST_KERNELS_OF_BYTES(extern)
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include <mistral/checkpoint/dequantize.hpp>
 #include <mistral/core/kv_entry.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/format/bf16.hpp>
@@ -26,7 +27,6 @@
 #include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
 #include <mistral/generate/sampler.hpp>
-#include <mistral/io/dequantize.hpp>
 #include <mistral/kernels/rope.hpp>
 #include <mistral/simd/product.hpp>
 #include <mistral/simd/quantize.hpp>

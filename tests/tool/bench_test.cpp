@@ -6,7 +6,7 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
-#include <mistral/io/memory.hpp>
+#include <mistral/io/os/memory.hpp>
 
 #include "tool.hpp"
 

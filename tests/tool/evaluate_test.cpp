@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include <mistral/core/token.hpp>
-#include <mistral/generate/perplexity.hpp>
+#include <mistral/evaluate/perplexity.hpp>
 #include <mistral/io/npy.hpp>
 
 #include "tool.hpp"

@@ -10,8 +10,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include <mistral/io/safetensors.hpp>
-#include <mistral/io/safetensors_writer.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
+#include <mistral/io/safetensors/writer.hpp>
 #include <mistral/text/gguf_tokenizer_writer.hpp>
 #include <mistral/text/sentencepiece_writer.hpp>
 #include <mistral/text/tokenizer.hpp>

@@ -8,7 +8,7 @@
 
 #include <doctest/doctest.h>
 
-#include <mistral/io/safetensors.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
 
 #include "tool.hpp"
 

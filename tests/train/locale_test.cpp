@@ -12,14 +12,14 @@
 
 #include <doctest/doctest.h>
 
+#include <mistral/checkpoint/merge.hpp>
+#include <mistral/checkpoint/save.hpp>
+#include <mistral/checkpoint/save_packed.hpp>
+#include <mistral/checkpoint/write_gguf.hpp>
 #include <mistral/core/number_text.hpp>
+#include <mistral/evaluate/task.hpp>
 #include <mistral/generate/session_file.hpp>
-#include <mistral/generate/task.hpp>
-#include <mistral/io/merge_checkpoint.hpp>
 #include <mistral/io/npy.hpp>
-#include <mistral/io/save_checkpoint.hpp>
-#include <mistral/io/save_packed.hpp>
-#include <mistral/io/write_gguf.hpp>
 #include <mistral/train.hpp>
 
 #include "../support/german_locale.hpp"

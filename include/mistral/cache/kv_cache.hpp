@@ -12,7 +12,7 @@
 #include <mistral/core/config.hpp>
 #include <mistral/core/kv_entry.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The keys and values that one sequence has seen, in each layer: a ring for every head, of the window's length (or the
 /// context's, where there is no window). Keys are turned by RoPE already.
@@ -116,4 +116,4 @@ class KvCache {
   std::vector<Layer> layers_;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -12,7 +12,7 @@
 #include <mistral/core/random.hpp>
 #include <mistral/parallel/parallel.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Puts a cache where `position` tokens would have taken it, with random keys and values of mean 0 and variance 1: to
 /// time what comes at some depth without computing what comes before. Every entry that a ring then holds is written.
@@ -43,4 +43,4 @@ void randomize(KvCache<C, T>& cache, std::int64_t position, std::uint64_t seed) 
   });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -11,7 +11,7 @@
 
 #include <mistral/core/buffer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The rolling buffer of the paper (section 2, figure 2): holds the last W entries of a sequence, entry i in slot
 /// i mod W. Allocates once, when it is made.
@@ -180,4 +180,4 @@ class RingBuffer {
   std::int64_t oldest_ = 0;  // position of the oldest entry that is held or kept
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -8,7 +8,7 @@
 #include <mistral/cache/kv_cache.hpp>
 #include <mistral/core/buffer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// What some tokens would overwrite in a cache, kept until it is known whether they are wanted. Taken back by it, a
 /// cache is as it was, also where they are more than KvCache::rollback can take back, and where only some of the rings
@@ -50,4 +50,4 @@ class SavedEntries {
   Buffer<typename KvCache<C, T>::Entry> entries_;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -9,7 +9,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Asks for memory whose values are written before they are read: it isn't touched to zero it.
 struct Uninitialized {};
@@ -63,4 +63,4 @@ class Buffer {
   std::size_t size_ = 0;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -7,7 +7,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The hyperparameters of a model, as a value that a template takes: the names and the order of table 1 of the Mistral
 /// 7B paper, then the two that its code adds.
@@ -150,4 +150,4 @@ struct CheckedConfig {
   static constexpr bool value = true;  ///< or fails to compile
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

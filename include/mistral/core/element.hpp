@@ -6,7 +6,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// A bfloat16: the upper half of a float, 8 bits of exponent and 7 of fraction.
 struct bf16 {
@@ -73,4 +73,4 @@ constexpr f16 from_float<f16>(float x) noexcept {
 }
 ///@}
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

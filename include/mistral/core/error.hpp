@@ -8,7 +8,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/printable.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// What the library throws for wrong data: a file, a token, an option. The message is one line that names where the
 /// error was met, what it concerns, and what was expected and found:
@@ -31,4 +31,4 @@ class Error : public std::runtime_error {
   static std::string safe(const std::string& text) { return printable(text, text.size()); }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -8,7 +8,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The largest magnitude among some floats, as a float. A NaN counts as larger than an infinity, and an infinity as
 /// larger than every number: what the result is, one of them is. 0 for none.
@@ -24,4 +24,4 @@ inline bool all_finite(std::span<const float> x) noexcept {
   return std::bit_cast<std::uint32_t>(largest_magnitude(x)) < infinity;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -13,7 +13,7 @@
 
 #include <mistral/core/element.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Names an element of 8 bits in a cache of keys and values: a code of -127 ... 127, times one float for each head and
 /// position. Half the bytes of bf16. An element is off by at most half a code: by 1/254 of the largest of its head.
@@ -127,4 +127,4 @@ struct KvEntry {
   ///@}
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

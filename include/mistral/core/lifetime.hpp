@@ -14,7 +14,7 @@
 /// for them. So all classes here are the same with NDEBUG and without, and units of both kinds link into one program;
 /// with NDEBUG they hold a null pointer and a byte that nobody looks at.
 
-namespace mistral::inline MISTRAL_ABI::detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// Whether assertions are compiled in.
 #ifdef NDEBUG
@@ -139,4 +139,4 @@ class InUse {
   std::atomic<bool> used_{false};
 };
 
-}  // namespace mistral::inline MISTRAL_ABI::detail
+}}}  // namespace mistral::detail

@@ -8,7 +8,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The shortest decimal text that reads as the same number of the same type, with a decimal point whatever the host's
 /// locale has: "0.1" for 0.1f, "1000000", "1e-05". A finite number's is a number of JSON.
@@ -22,4 +22,4 @@ std::string number_text(T x) {
                      (plain ? std::to_chars(text, end, x, std::chars_format::fixed) : std::to_chars(text, end, x)).ptr);
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -8,7 +8,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/utf8.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 namespace detail {
 
 /// The number of a well-formed character.
@@ -113,4 +113,4 @@ inline std::string printable_lines(std::string_view text) {
   return lines;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -7,7 +7,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/stop_token.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Is told how far long work has come: a function, and what it is called with. Called by the thread that asked for the
 /// work, with `done` growing up to `total`, bytes as a rule. The default tells nobody. Work that tells how far it is
@@ -26,4 +26,4 @@ struct ProgressHook {
   }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

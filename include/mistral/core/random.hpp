@@ -7,7 +7,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// One step of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): advances
 /// `state` and gives 64 bits. For seeds only: it spreads neighbouring seeds far apart.
@@ -100,4 +100,4 @@ struct Random {
   }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -3,7 +3,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// x, for all that a compiler knows another number: it is rounded to a double before anything is done with it, where
 /// `x + rounded(a * b)` could leave out the rounding of the product, and nothing that is made of it is computed while
@@ -13,4 +13,4 @@ inline double rounded(double x) noexcept {
   return kept;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

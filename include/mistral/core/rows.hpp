@@ -7,7 +7,7 @@
 
 #include <mistral/core/buffer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// A view of `rows` rows of `cols` values each, `stride` values apart: what kernels take.
 template <class T>
@@ -98,4 +98,4 @@ class Batch {
   std::size_t rows_ = 0;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -6,7 +6,7 @@
 
 #include <mistral/core/error.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// What long work throws that was asked to stop by its StopToken. What it was to change is as it was before.
 class Cancelled : public Error {
@@ -43,4 +43,4 @@ class StopToken {
   const std::atomic<bool>* flag_ = nullptr;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

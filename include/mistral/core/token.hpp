@@ -6,7 +6,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The number of a piece of the vocabulary: 0 ... vocab_size - 1.
 using TokenId = std::int32_t;
@@ -20,4 +20,4 @@ struct TokenRange {
   friend bool operator==(const TokenRange&, const TokenRange&) = default;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

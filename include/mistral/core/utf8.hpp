@@ -6,8 +6,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
-namespace detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// U+FFFD, what stands for a byte that belongs to no character.
 inline constexpr std::string_view replacement_character = "\xEF\xBF\xBD";
@@ -51,5 +50,4 @@ inline bool utf8_incomplete(std::string_view text) noexcept {
   return text.size() < utf8_length(byte_at(text, 0)) && utf8_well_formed(text) == text.size();
 }
 
-}  // namespace detail
-}  // namespace mistral::inline MISTRAL_ABI
+}}}  // namespace mistral::detail

@@ -8,7 +8,7 @@
 #include <mistral/format/weight_format.hpp>
 #include <mistral/simd/pairs.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Weights as bfloat16. Two neighbouring inputs of a row share a 32-bit lane.
 ///
@@ -50,4 +50,4 @@ concept PairFormat = WeightFormat<F> && requires {
   requires F::multiplies_pairs;
 } && F::block_inputs == 2 && F::block_bytes == panel_rows* simd::pair_bytes;
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -12,7 +12,7 @@
 /// For encoders of weights: how a row's scale is found, 16 rows side by side. They multiply as
 /// simd/product.hpp says.
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Of each row, the weight of a block that is largest in magnitude.
 template <std::size_t Inputs>
@@ -89,4 +89,4 @@ class BestScale {
   simd::Lanes gain_ = simd::Lanes::broadcast(0.0f);
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -5,7 +5,7 @@
 
 #include <mistral/format/weight_format.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Weights as halves, multiplied as the floats they stand for: three bits more of fraction than BF16 has, for weights
 /// of ordinary size (2^-14 to 65504 in magnitude; below, the fraction runs out, and above is infinity).
@@ -30,4 +30,4 @@ struct F16 {
 
 static_assert(WeightFormat<F16>);
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

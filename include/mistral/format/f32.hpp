@@ -5,7 +5,7 @@
 
 #include <mistral/format/weight_format.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Weights as floats.
 struct F32 {
@@ -25,4 +25,4 @@ struct F32 {
 
 static_assert(WeightFormat<F32>);
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

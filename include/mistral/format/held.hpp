@@ -8,7 +8,7 @@
 
 #include <mistral/core/finite.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Every format holds weights up to here in magnitude: scales are halves, and at most as large as a block's largest
 /// weight.
@@ -28,4 +28,4 @@ bool holds(std::span<const float> wanted, const Decode& decode) {
   return true;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -10,7 +10,7 @@
 #include <mistral/simd/scaled_dot.hpp>
 #include <mistral/simd/transpose.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Inputs that share a scale of the activations: integer formats give their scales for as many.
 inline constexpr std::size_t scale_inputs = 32;
@@ -123,4 +123,4 @@ struct Exact {
   ///@}
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

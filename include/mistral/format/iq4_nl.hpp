@@ -4,7 +4,7 @@
 #include <mistral/format/encode.hpp>
 #include <mistral/format/integer_format.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Four bits a weight and a half-precision scale for each 32 inputs of a row, 4.5 bits in all, as Q4_0; but a code
 /// stands for one of 16 levels that lie denser around zero, as weights do: ggml's IQ4_NL.
@@ -102,4 +102,4 @@ struct IQ4_NL {
 
 static_assert(IntegerFormat<IQ4_NL> && FileFormat<IQ4_NL>);
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -7,7 +7,7 @@
 
 #include <mistral/format/weight_format.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// A number that changes when the place or the meaning of any bit of a format's blocks does: it is made of the floats
 /// that a fixed block stands for. It is the same on every instruction set: files that hold blocks are told apart by it.
@@ -35,4 +35,4 @@ std::uint64_t layout_fingerprint() noexcept {
   return hash;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -11,7 +11,7 @@
 #include <mistral/format/weight_format.hpp>
 #include <mistral/simd/lookup.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The 256 numbers of -1 to 1 that a byte of a double-quantised scale stands for, in ascending order: 8 bits as QLoRA's
 /// authors code them, a "dynamic tree" (arXiv 1511.04561; bitsandbytes' create_dynamic_map). For each power of ten from
@@ -205,4 +205,4 @@ struct NF4 {
 
 static_assert(SteppedFormat<NF4> && GroupedFormat<NF4>);
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

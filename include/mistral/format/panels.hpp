@@ -18,7 +18,7 @@
 #include <mistral/simd/digest.hpp>
 #include <mistral/simd/transpose.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Encodes a panel's blocks one after the other.
 template <WeightFormat F>
@@ -219,4 +219,4 @@ class Panels {
   std::size_t cols_;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

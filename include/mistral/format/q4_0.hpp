@@ -4,7 +4,7 @@
 #include <mistral/format/encode.hpp>
 #include <mistral/format/integer_format.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Four bits a weight and a half-precision scale for each 32 inputs of a row, 4.5 bits in all: ggml's Q4_0. The weight
 /// of largest magnitude gets the code 0, which stands for -8: the scale has the opposite sign of that weight, and any
@@ -67,4 +67,4 @@ struct Q4_0 {
 
 static_assert(IntegerFormat<Q4_0> && FileFormat<Q4_0>);
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -4,7 +4,7 @@
 #include <mistral/format/encode.hpp>
 #include <mistral/format/integer_format.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Four bits a weight, 4.5 bits in all: ggml's Q4_K. A block of 256 inputs of a row has two half-precision scales; each
 /// group of 32 has a scale of 6 bits, in units of the first, and a minimum of 6 bits, in units of the second: weight =
@@ -187,4 +187,4 @@ struct Q4_K {
 
 static_assert(IntegerFormat<Q4_K> && FileFormat<Q4_K>);
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -4,7 +4,7 @@
 #include <mistral/format/encode.hpp>
 #include <mistral/format/integer_format.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Six bits a weight, 6.56 bits in all: ggml's Q6_K. A block of 256 inputs of a row has a half-precision scale, and
 /// each group of 16 a signed byte: weight = scale x byte x (code - 32).
@@ -177,4 +177,4 @@ struct Q6_K {
 
 static_assert(IntegerFormat<Q6_K> && FileFormat<Q6_K>);
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -4,7 +4,7 @@
 #include <mistral/format/encode.hpp>
 #include <mistral/format/integer_format.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Eight bits a weight and a half-precision scale for each 32 inputs of a row, 8.5 bits in all: ggml's Q8_0, with the
 /// codes raised by 128 to be unsigned. A weight is off by at most 1/2 of its scale, max|w| / 127, and by what rounding
@@ -74,4 +74,4 @@ struct Q8_0 {
 
 static_assert(IntegerFormat<Q8_0> && FileFormat<Q8_0>);
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

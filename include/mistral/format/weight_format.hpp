@@ -8,7 +8,7 @@
 
 #include <mistral/simd/lanes.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Output rows of a panel: the lanes of the kernels.
 inline constexpr std::size_t panel_rows = simd::lanes;
@@ -91,4 +91,4 @@ concept SteppedFormat = WeightFormat<F> &&
   noexcept;
 } && F::block_inputs % F::step_inputs == 0;
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -18,7 +18,7 @@
 #include <mistral/nn/transformer.hpp>
 #include <mistral/text/tokenizer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Many sequences over one model: their rows go through it together, so that the weights are read once for all of them.
 /// Each has its own prompt, options, adapter and hooks, joins and ends when it likes, and gets the same tokens, bit by
@@ -221,4 +221,4 @@ template <class Model>
 SessionBatch(const Model&, const BatchOptions& = {}, MemoryResource* = nullptr) -> SessionBatch<Model>;
 ///@}
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -14,7 +14,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/generate/batch_request.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The sequences that wait to run, in their order, and which of all are called off: what any thread may ask a batch for
 /// at any time. Its memory is bounded by the options.
@@ -121,4 +121,4 @@ class BatchQueue {
   SequenceId next_id_ = 1;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -16,7 +16,7 @@
 #include <mistral/generate/continuation.hpp>
 #include <mistral/nn/tape.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// How many sequences a batch runs and keeps.
 struct BatchOptions {
@@ -80,4 +80,4 @@ struct BatchCounters {
   std::uint64_t shared_tokens = 0;  ///< tokens that didn't need to: another sequence's cache held them
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -26,7 +26,7 @@
 #include <mistral/kernels/rms_norm.hpp>
 #include <mistral/parallel/parallel.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Who goes through the model when: what a SessionBatch knows of its sequences, but for the caches and the model. A
 /// sequence runs in a slot, which stands for a cache. plan() says what the next forward is, done() takes its logits.
@@ -364,4 +364,4 @@ class BatchScheduler {
   std::uint64_t clock_ = 0;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

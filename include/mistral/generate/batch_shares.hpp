@@ -8,7 +8,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI::detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// What a prompt could take of a step's rows, and what it gets.
 struct PromptShare {
@@ -54,4 +54,4 @@ inline std::size_t prompt_class(std::size_t tokens, std::size_t rows) noexcept {
   return number;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::detail
+}}}  // namespace mistral::detail

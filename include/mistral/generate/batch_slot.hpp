@@ -11,7 +11,7 @@
 #include <mistral/generate/batch_request.hpp>
 #include <mistral/generate/continuation.hpp>
 
-namespace mistral::inline MISTRAL_ABI::detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// A sequence that has a slot.
 struct BatchRunning {
@@ -74,4 +74,4 @@ struct BatchSlot {
   }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI::detail
+}}}  // namespace mistral::detail

@@ -13,7 +13,7 @@
 #include <mistral/generate/batch_shares.hpp>
 #include <mistral/generate/batch_slot.hpp>
 
-namespace mistral::inline MISTRAL_ABI::detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// The slots of a batch: who runs in them, what a sequence can take over from another's, and who may take one.
 class BatchSlots {
@@ -145,4 +145,4 @@ class BatchSlots {
   std::vector<std::size_t> order_;  // kept for its memory
 };
 
-}  // namespace mistral::inline MISTRAL_ABI::detail
+}}}  // namespace mistral::detail

@@ -16,7 +16,7 @@
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/tokenizer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The system prompt with which the paper (section 5.1) has a model keep to guardrails.
 inline constexpr std::string_view guardrail_prompt =
@@ -212,4 +212,4 @@ class Chat {
   std::vector<TokenId> seen_;  // what the session holds
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -19,7 +19,7 @@
 #include <mistral/text/stream_decoder.hpp>
 #include <mistral/text/tokenizer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// When and how a text goes on.
 struct GenerateOptions {
@@ -188,4 +188,4 @@ class Continuation {
   Generated made_;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

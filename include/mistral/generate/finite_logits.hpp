@@ -20,7 +20,7 @@
 /// Logits that are no numbers. A weight that is NaN, or numbers that grow past what a float holds, make every logit
 /// NaN, from which figures can be computed that look like figures.
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 namespace detail {
 
 /// A tape that notes where the residual stream first holds what is no finite number.
@@ -93,4 +93,4 @@ void check_finite(const AnySession& session, std::span<const float> logits, std:
   check_finite(session, Rows<const float>(logits.data(), 1, logits.size()), taken);
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

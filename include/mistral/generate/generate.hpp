@@ -18,7 +18,7 @@
 #include <mistral/generate/session.hpp>
 #include <mistral/text/tokenizer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Continues a prompt token by token.
 ///   prompt   ids that the session hasn't seen; BOS first, where a text begins
@@ -98,4 +98,4 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
   return generate(session, tokenizer, prompt, options, [](std::string_view) {});
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -15,7 +15,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/nn/tape.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// A guess at how a text goes on: as it did after the last place that reads like its end. Of two places the one counts
 /// that agrees with more of the end, up to max_match tokens; none that agrees with fewer than min_match.
@@ -164,4 +164,4 @@ class LookupDecoder {
   LookupCounts counts_;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

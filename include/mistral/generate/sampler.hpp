@@ -21,7 +21,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/kernels/largest.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// How the next token is chosen. The defaults take the most probable one. The order of the filters is that of Hugging
 /// Face's transformers and, for those it has, of mistral-inference: repetition penalty, temperature, top-k, top-p,
@@ -280,4 +280,4 @@ inline void SamplingOptions::validate() const {
   require(min_p >= 0.0f && min_p <= 1.0f, "min_p", "a number from 0 to 1", min_p);
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

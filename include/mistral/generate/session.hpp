@@ -18,7 +18,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/nn/transformer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Bytes of memory that the named types (models, sessions) take together: weights, caches and workspaces, a constant
 /// that a program can static_assert.
@@ -270,4 +270,4 @@ class Session {
 template <class Model>
 Session(const Model&, std::size_t = 0, MemoryResource* = nullptr) -> Session<Model>;
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <mistral/checkpoint/save_packed.hpp>
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/kv_entry.hpp>
@@ -22,16 +23,15 @@
 #include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/session.hpp>
-#include <mistral/io/atomic_file.hpp>
 #include <mistral/io/checksum.hpp>
-#include <mistral/io/file_head.hpp>
-#include <mistral/io/json.hpp>
-#include <mistral/io/mapped_file.hpp>
-#include <mistral/io/save_packed.hpp>
+#include <mistral/io/json/json.hpp>
+#include <mistral/io/os/atomic_file.hpp>
+#include <mistral/io/os/mapped_file.hpp>
+#include <mistral/io/packed/file_head.hpp>
 #include <mistral/nn/lora.hpp>
 #include <mistral/nn/weights.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// What a cache's element is called in files, and by the tool.
 template <KvElement T>
@@ -296,4 +296,4 @@ std::vector<TokenId> load_session(Session& session, const std::string& path) {
   return tokens;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

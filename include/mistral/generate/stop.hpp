@@ -11,7 +11,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Ends a stream of text where one of a few strings turns up, however the text is cut into pieces.
 ///
@@ -115,4 +115,4 @@ class StopStrings {
   std::size_t matched_ = none;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -9,7 +9,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// 64 bits that tell bytes from damaged ones, as fast as memory is read: it finds what a disk or a transfer breaks, not
 /// what somebody means to hide. Each step is reversible, so that two inputs of one length that differ in one word of
@@ -46,4 +46,4 @@ inline std::string checksum_text(std::uint64_t sum) {
   return text;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

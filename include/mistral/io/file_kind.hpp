@@ -14,7 +14,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Kinds of files that are told by their first bytes: those that this library reads, and those that stand in their
 /// places where a download went wrong or a file is of another program.
@@ -175,4 +175,4 @@ inline void refuse_foreign(std::span<const std::byte> bytes, FileKind own, std::
   if (kind && *kind != own) throw foreign_file(bytes, *kind, where, name, wanted);
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

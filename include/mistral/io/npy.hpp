@@ -13,10 +13,10 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
-#include <mistral/io/atomic_file.hpp>
-#include <mistral/io/mapped_file.hpp>
+#include <mistral/io/os/atomic_file.hpp>
+#include <mistral/io/os/mapped_file.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Writes a (rows, cols) matrix of floats as NumPy's .npy (version 1.0, `<f4`, row-major), a part at a time, so that it
 /// need not fit the memory. The file appears with commit(), whole or not at all.
@@ -109,4 +109,4 @@ inline NpyMatrix read_npy(const std::string& path) {
   return matrix;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -11,7 +11,7 @@
 #include <mistral/kernels/online_softmax.hpp>
 #include <mistral/parallel/parallel.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Sizes of an attention layer.
 struct AttentionShape {
@@ -87,4 +87,4 @@ void attention(const AttentionShape& shape, Rows<const float> q, Rows<float> out
   });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -16,7 +16,7 @@
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/transpose.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// What a layer's attention made of rows that attend to each other alone, and the gradient of its output.
 struct AttentionGradient {
@@ -307,4 +307,4 @@ void attention_backward(const AttentionShape& shape, const AttentionGradient& of
   }
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

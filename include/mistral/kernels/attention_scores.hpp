@@ -15,7 +15,7 @@
 #include <mistral/kernels/head_context.hpp>
 #include <mistral/parallel/parallel.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// The weights that attention never writes down, for those who want to see them: softmax(q . k / sqrt(head_dim)) of the
 /// rows of one head, in double, over the keys as they are cached. Takes memory, and far longer than attention itself.
@@ -61,4 +61,4 @@ void attention_scores(Rows<const float> q, const HeadContext& context, std::int6
   });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -7,7 +7,7 @@
 #include <mistral/format/integer_format.hpp>
 #include <mistral/simd/scaled_dot.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// How 32 quantised inputs of a row are multiplied with the 32 weights of each lane, by what makes weights of codes:
 ///
@@ -84,4 +84,4 @@ struct BlockProduct<F, ScalesOfHalves<F::zero>> {
   }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

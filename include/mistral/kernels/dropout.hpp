@@ -13,7 +13,7 @@
 #include <mistral/kernels/rms_norm.hpp>
 #include <mistral/parallel/parallel.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// y = x where a number is kept, times 1 / (1 - rate), and 0 where it is dropped: each with the probability `rate`,
 /// rounded to a multiple of 2^-16 (arXiv 1207.0580). Which ones are dropped depends on the row's key, `stream` and the
@@ -38,4 +38,4 @@ inline void dropout(Rows<const float> x, std::span<const std::uint64_t> keys, st
   });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -9,7 +9,7 @@
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/lanes.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// gate = silu(gate) * up, where silu(a) = a / (1 + exp(-a)) (SwiGLU, arXiv 2002.05202): both (tokens, hidden).
 inline void swiglu(Rows<float> gate, Rows<const float> up) noexcept {
@@ -45,4 +45,4 @@ inline void add(Rows<float> x, Rows<const float> y) noexcept {
   });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -14,7 +14,7 @@
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/lanes.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// 1 / sqrt(mean(x^2) + eps) of one row, as rms_norm_row takes it.
 inline float rms_scale(const float* x, float eps, std::size_t n) noexcept {
@@ -170,4 +170,4 @@ inline void cross_entropy(Rows<float> logits, std::span<const TokenId> targets, 
   });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -10,7 +10,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Keys (or values) of one head over consecutive positions, in up to three contiguous pieces: the two spans of a ring
 /// buffer, then the chunk that is not in it yet. Entries lie as KvLayout<T> says, one behind the other.
@@ -54,4 +54,4 @@ struct HeadContext {
   std::int64_t first_position;  ///< position of the first entry
 };
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -18,7 +18,7 @@
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/quantize.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Inputs that share a scale.
 inline constexpr std::size_t input_block = scale_inputs;
@@ -176,4 +176,4 @@ class InputBuffer<F> {
   Buffer<std::byte> pairs_;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

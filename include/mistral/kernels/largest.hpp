@@ -9,7 +9,7 @@
 
 #include <mistral/simd/lanes.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Where the largest of some numbers stands, the first of its places; of -inf alone, the first. Nothing where there are
 /// none, or where one is NaN or +inf.
@@ -39,4 +39,4 @@ inline std::optional<std::size_t> largest(std::span<const float> x) noexcept {
   return static_cast<std::size_t>(std::find(x.data() + best, x.data() + x.size(), most) - x.data());
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -9,7 +9,7 @@
 #include <mistral/kernels/matmul.hpp>
 #include <mistral/parallel/parallel.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Calls f(first, count) for parts of `rows` rows: how a product with too few outputs to share is shared. A part is
 /// long enough for the weights to be unpacked once for many rows.
@@ -28,4 +28,4 @@ inline void low_rank(const PanelsView<F32>& a, Rows<const float> x, float scale,
   });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -16,7 +16,7 @@
 #include <mistral/kernels/tile.hpp>
 #include <mistral/parallel/parallel.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Inputs that are unpacked at a time: a panel of 256 x 16 floats is 16 KiB, which stays in a 32 KiB L1 beside a tile
 /// of inputs (6 KiB); a group of 4 panels is 64 KiB, well inside L2.
@@ -283,4 +283,4 @@ void matmul_add(const PanelsView<F>& w, const Inputs<F>& x, Rows<float> y) noexc
                       });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

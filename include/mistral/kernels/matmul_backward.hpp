@@ -14,7 +14,7 @@
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/transpose.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Inputs that are turned at a time: as many as a group of panels has outputs, and whole blocks of the format.
 template <WeightFormat F>
@@ -159,4 +159,4 @@ inline void matmul_gradient(Rows<const float> dy, Rows<const float> x, std::span
   });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -11,7 +11,7 @@
 #include <mistral/kernels/tile.hpp>
 #include <mistral/kernels/tile_weights.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// An integer format whose blocks are 32 inputs in whole lines of memory, each with the codes of as many quads: those
 /// of line i are best i, i + lines ...
@@ -286,4 +286,4 @@ inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::
   }
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

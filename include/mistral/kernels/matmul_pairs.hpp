@@ -19,7 +19,7 @@
 /// Matrices whose blocks the machine multiplies as they lie: pairs of bfloat16. Tiles are those of kernels/tile.hpp, in
 /// pairs where it has floats.
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// One row times P panels, straight from the packed weights: panels first_panel + p * apart.
 ///   next  where the panel begins that is read after the first
@@ -101,6 +101,6 @@ inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::
   }
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels
 
 #endif

@@ -16,7 +16,7 @@
 #include <mistral/kernels/tile.hpp>
 #include <mistral/simd/transpose.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Keys that are scored together. Blocks begin at multiples of it in absolute position, so that where a block begins
 /// depends neither on the chunk nor on the ring.
@@ -368,4 +368,4 @@ void OnlineSoftmax<T>::run(const HeadContext& context) noexcept {
   }
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

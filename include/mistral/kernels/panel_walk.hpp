@@ -6,7 +6,7 @@
 
 #include <mistral/format/panels.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Bytes ahead of what is read that a walk asks memory for, in each of its panels. On two cores of a Zen 5 whole
 /// decodes of the 7B in Q4_0 took longer with 1024 where memory gave 80 GB/s, which it then isn't kept busy by, and
@@ -51,4 +51,4 @@ inline void store_row(const simd::Lanes (&acc)[P], std::size_t first_panel, std:
   }
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

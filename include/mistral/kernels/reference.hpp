@@ -12,7 +12,7 @@
 #include <mistral/core/rows.hpp>
 
 /// The naive twins of the kernels: plain loops in double over plain row-major floats, to hold the fast ones against.
-namespace mistral::inline MISTRAL_ABI::reference {
+namespace mistral { inline namespace MISTRAL_ABI { namespace reference {
 
 /// y[t, o] = sum_k w[o, k] x[t, k]: w (rows, cols), x (tokens, cols), y (tokens, rows).
 inline void matmul(Rows<const float> w, Rows<const float> x, Rows<float> y) {
@@ -90,4 +90,4 @@ inline void attention(Rows<const float> q, Rows<const float> k, Rows<const float
   }
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::reference
+}}}  // namespace mistral::reference

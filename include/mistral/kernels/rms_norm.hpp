@@ -9,7 +9,7 @@
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/lanes.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Rows of element-wise work that one task takes: a few tens of thousands of values.
 inline std::size_t rows_per_task(std::size_t cols) noexcept { return 1 + 16384 / cols; }
@@ -39,4 +39,4 @@ inline void rms_norm(Rows<const float> x, std::span<const float> weight, float e
   });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -12,7 +12,7 @@
 #include <mistral/kernels/rms_norm.hpp>
 #include <mistral/parallel/parallel.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Frequencies of the pairs of a head (RoFormer, arXiv 2104.09864): out[j] = theta^(-2 j / head_dim), (head_dim / 2).
 inline void rope_frequencies(double theta, std::span<double> out) noexcept {
@@ -52,4 +52,4 @@ inline void rope(Rows<float> x, Rows<const float> turns) noexcept {
   });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

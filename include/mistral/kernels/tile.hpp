@@ -6,7 +6,7 @@
 #include <mistral/simd/lanes.hpp>
 #include <mistral/simd/quads.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 // A tile is what stays in registers: tile_rows x tile_panels accumulators of 16 lanes, the weights of one input for
 // tile_panels panels, and one broadcast activation.
@@ -98,4 +98,4 @@ constexpr IntegerTile integer_tile_of(std::size_t row, std::size_t rows) noexcep
   return row < whole + half ? IntegerTile{whole, half} : IntegerTile{whole + half, left - half};
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -8,7 +8,7 @@
 #include <mistral/kernels/inputs.hpp>
 #include <mistral/kernels/tile.hpp>
 
-namespace mistral::inline MISTRAL_ABI::kernels {
+namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
 /// Quads of a block of inputs.
 inline constexpr std::size_t block_quads = input_block / simd::quad;
@@ -97,4 +97,4 @@ class PackedBlocks {
   typename F::Terms terms_[integer_tile_panels][depth];
 };
 
-}  // namespace mistral::inline MISTRAL_ABI::kernels
+}}}  // namespace mistral::kernels

@@ -24,7 +24,7 @@
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/product.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The matrices that an adapter stands beside.
 struct LoraTargets {
@@ -342,4 +342,4 @@ MergeLoss merge_adapter(Model& model, std::size_t adapter = 0) {
   return merger.loss();
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

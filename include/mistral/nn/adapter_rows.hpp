@@ -5,7 +5,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The adapter of a row that has none.
 inline constexpr std::size_t no_adapter = static_cast<std::size_t>(-1);
@@ -16,4 +16,4 @@ struct AdapterRows {
   std::size_t adapter;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -15,7 +15,7 @@
 #include <mistral/nn/linear.hpp>
 #include <mistral/nn/workspace.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The next `rows` tokens of one sequence in a forward, and the cache that holds what went before. Without a cache they
 /// are the whole sequence, from position 0 on, and nothing is kept: that is how training goes.
@@ -159,4 +159,4 @@ struct Attention {
   }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -10,7 +10,7 @@
 #include <mistral/nn/hooks.hpp>
 #include <mistral/nn/rms_norm.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// One layer: two branches, each of which adds to the residual stream what it makes of the normed stream.
 template <ModelConfig C, WeightFormat F>
@@ -54,4 +54,4 @@ struct Block {
   }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

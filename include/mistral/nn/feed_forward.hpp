@@ -9,7 +9,7 @@
 #include <mistral/nn/linear.hpp>
 #include <mistral/nn/workspace.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// w2 (silu(w1 x) * w3 x): SwiGLU (arXiv 2002.05202), with the names of Mistral's weights.
 template <ModelConfig C, WeightFormat F>
@@ -41,4 +41,4 @@ struct FeedForward {
   }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

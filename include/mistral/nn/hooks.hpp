@@ -9,7 +9,7 @@
 
 #include <mistral/core/rows.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Activations of one sequence's rows at some place of a forward. What is written to them goes on from there.
 struct LayerRows {
@@ -211,4 +211,4 @@ void show_rows(std::size_t layer, std::span<const Sequence> sequences, bool push
 
 }  // namespace detail
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -8,7 +8,7 @@
 #include <mistral/format/panels.hpp>
 #include <mistral/kernels/matmul.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// y = W x, with W (Out, In) held in the format F. No bias: the model has none.
 template <WeightFormat F, std::size_t In, std::size_t Out>
@@ -72,4 +72,4 @@ struct Embedding {
   void lookup(std::size_t id, std::span<float, Dim> out) const noexcept { weight.unpack_row(id, out); }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -23,7 +23,7 @@
 #include <mistral/nn/adapter_rows.hpp>
 #include <mistral/nn/linear.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Weights of any format F that stay as they are, and beside each matrix W any number of low-rank adapters (LoRA, arXiv
 /// 2106.09685): W x + scale B (A x), with A (rank, inputs) and B (outputs, rank) in float. It is a way to hold weights:
@@ -201,4 +201,4 @@ void visit_projections(Model& model, Visitor&& visit) {
   visit("output", model.output, std::size_t{0});
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -7,7 +7,7 @@
 #include <mistral/core/rows.hpp>
 #include <mistral/kernels/rms_norm.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// RMSNorm over Dim values with a weight each, in float whatever the model's format.
 template <std::size_t Dim>
@@ -26,4 +26,4 @@ struct RmsNorm {
   }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -10,7 +10,7 @@
 #include <mistral/core/rows.hpp>
 #include <mistral/nn/hooks.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// A tape watches a forward. It has whichever of these members it wants, and what it doesn't have leaves no code:
 ///   residual(const Residual&)              the stream as it enters each block, and as it leaves the last
@@ -81,4 +81,4 @@ class GradTape {
   std::vector<Batch<C.dim>> inputs_;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -16,7 +16,7 @@
 #include <mistral/nn/block.hpp>
 #include <mistral/nn/tape.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// A transformer of the Mistral family: its shape is the config C, its matrices are held in the format F. Made with
 /// weights of no particular value: `load` gives it a checkpoint's. It must neither move nor end while sessions, batches
@@ -127,4 +127,4 @@ class Transformer {
   detail::Lifetime lifetime_;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

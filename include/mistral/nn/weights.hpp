@@ -12,7 +12,7 @@
 #include <mistral/nn/transformer.hpp>
 #include <mistral/parallel/parallel.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Calls visit(name, matrix, heads) for each matrix of a model and visit(name, vector) for each norm, by the names of
 /// Mistral's own checkpoints (`layers.0.attention.wq.weight`). `heads` is the number of heads whose rows RoPE turns in
@@ -82,4 +82,4 @@ void randomize(Model& model, std::uint64_t seed) {
   visit_weights(model, detail::Randomizer(seed));
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -10,7 +10,7 @@
 #include <mistral/core/rows.hpp>
 #include <mistral/kernels/inputs.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// What a forward of up to `capacity` tokens writes on its way: every activation there is, allocated once.
 template <ModelConfig C, WeightFormat F, KvElement T>
@@ -58,4 +58,4 @@ struct Workspace {
   }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -17,7 +17,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI::parallel {
+namespace mistral { inline namespace MISTRAL_ABI { namespace parallel {
 
 namespace detail {
 
@@ -147,4 +147,4 @@ class ThreadLimit {
   tbb::global_control control_;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI::parallel
+}}}  // namespace mistral::parallel

@@ -11,7 +11,7 @@
 /// \file
 /// What encoders of weights choose codes with, 16 rows side by side.
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// x where a is greater than b, else (and where one of them is a NaN) y.
 inline Lanes where_greater(const Lanes& a, const Lanes& b, const Lanes& x, const Lanes& y) noexcept {
@@ -80,4 +80,4 @@ inline Quads both_nibbles(const Quads& a, const Quads& b) noexcept {
   return Quads::load(reinterpret_cast<const std::byte*>(low));
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

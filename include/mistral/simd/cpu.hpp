@@ -13,7 +13,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// Instructions that a processor has or lacks, a bit each: those that compilers use unasked where -march allows them,
 /// and those that kernels here are written for.
@@ -283,4 +283,4 @@ inline std::string unused_instructions(CpuFeatures compiled = compiled_features(
   return unused;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

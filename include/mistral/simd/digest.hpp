@@ -9,7 +9,7 @@
 #include <mistral/core/random.hpp>
 #include <mistral/simd/lanes.hpp>
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 namespace detail {
 
@@ -95,4 +95,4 @@ inline std::uint64_t digest(std::span<const std::byte> bytes) noexcept {
   return state;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

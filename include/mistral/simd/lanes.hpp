@@ -16,7 +16,7 @@
 #include <arm_neon.h>
 #endif
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// Lanes of a panel: the number of output rows of a weight matrix that are computed side by side on every machine.
 inline constexpr std::size_t lanes = 16;
@@ -295,4 +295,4 @@ inline Lanes byte_of_words(const std::byte* words) noexcept {
   return out;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

@@ -7,7 +7,7 @@
 
 #include <mistral/simd/lanes.hpp>
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// Sixteen floats that codes of four bits stand for.
 ///
@@ -97,4 +97,4 @@ class FloatTable {
   alignas(16) std::uint8_t bytes_[4][16];  // byte b, the lowest first, of all floats
 };
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

@@ -20,7 +20,7 @@
 ///   vdpbf16ps  the odd input's product is added to the lane's sum, then the even one's: two roundings to nearest
 ///   bfdot      the two products are added, then that to the sum: two roundings to odd, each off by less than 2^-23
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// Whether this machine multiplies pairs of bfloat16.
 #if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
@@ -96,4 +96,4 @@ inline Lanes add_products(const Pairs& w, const Pairs& x, const Lanes& acc) noex
 }
 #endif
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

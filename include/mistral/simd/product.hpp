@@ -13,7 +13,7 @@
 /// fma() leaves it out only where there is such an instruction. What weights are packed to must not depend on any of
 /// these: a file that is packed on one machine is used on others, and a session's file knows its model by it.
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// a * b, rounded, whatever is done with it.
 ///
@@ -52,4 +52,4 @@ inline void add_products(float* sum, float factor, const float* x, std::size_t c
   }
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

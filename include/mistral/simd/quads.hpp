@@ -18,7 +18,7 @@
 /// is an output row; a quad is four neighbouring inputs of it, in the lane's four bytes. Sums are exact integers, so
 /// each instruction set may take them in its own order.
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// Inputs of a lane that one instruction multiplies.
 inline constexpr std::size_t quad = 4;
@@ -40,13 +40,13 @@ inline Register pinned(Register value) noexcept {
   return value;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd
 
 #if defined(__aarch64__)
 #include <mistral/simd/quads_neon.hpp>
 #endif
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 #if !defined(__aarch64__)
 /// Sixteen 32-bit sums, one a lane.
@@ -366,4 +366,4 @@ struct Dot {
 };
 #endif
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

@@ -15,7 +15,7 @@
 /// simd/quads.hpp for 64-bit Arm, which includes it: by usdot (FEAT_I8MM), by sdot (FEAT_DotProd), or by widening
 /// multiplications.
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// Sixteen 32-bit sums, one a lane.
 struct Sums {
@@ -218,6 +218,6 @@ struct Dot {
   static void put(const std::int8_t* x, std::byte* out) noexcept { std::memcpy(out, x, quad); }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd
 
 #endif

@@ -15,7 +15,7 @@
 #include <arm_neon.h>
 #endif
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// Inputs that `quantize` takes.
 inline constexpr std::size_t quantize_inputs = 32;
@@ -94,4 +94,4 @@ inline float quantize(const float* x, std::int8_t* codes, std::int32_t& sum) noe
   return finite ? magnitude / 127.0f : std::numeric_limits<float>::quiet_NaN();
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

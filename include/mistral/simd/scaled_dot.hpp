@@ -11,7 +11,7 @@
 /// Dot products of 16 inputs whose integer sum is multiplied with an integer scale of each lane, still as an integer:
 /// formats whose scales are bytes add several such sums before they leave the integers.
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// Codes of up to 6 bits, less Zero: the running sum of four quads a lane. As `Dot` in what `Step`, `split`, `Input`
 /// and `put` are.
@@ -154,4 +154,4 @@ struct ScaledDot {
   static void put(const std::int8_t* x, std::byte* out) noexcept { Dot<steps == 1 ? 15 : 63>::put(x, out); }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

@@ -7,7 +7,7 @@
 
 #include <mistral/simd/lanes.hpp>
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// Bytes of a panel of 32-bit words, for each word of its rows.
 inline constexpr std::size_t word_bytes = lanes * sizeof(std::uint32_t);
@@ -126,4 +126,4 @@ inline void untranspose_words(const std::byte* panel, std::size_t words, std::by
   }
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

@@ -10,7 +10,7 @@
 /// \file
 /// What encoders of integer formats need of lanes: whole numbers, and magnitudes.
 
-namespace mistral::inline MISTRAL_ABI::simd {
+namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// Sixteen 32-bit words, one a lane, in which quads of codes are put together.
 struct Words {
@@ -93,4 +93,4 @@ inline Lanes larger_magnitude(const Lanes& largest, const Lanes& x) noexcept {
   return out;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::simd
+}}}  // namespace mistral::simd

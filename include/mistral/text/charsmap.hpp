@@ -14,8 +14,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/utf8.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
-namespace detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// A SentencePiece precompiled_charsmap: rules that replace a sequence of characters, such as NFKC's. The blob is the
 /// size of a trie in bytes (32 bits), the trie, and the replacements, each ended by a zero.
@@ -105,5 +104,4 @@ class Charsmap {
   std::array<bool, 256> starts_{};
 };
 
-}  // namespace detail
-}  // namespace mistral::inline MISTRAL_ABI
+}}}  // namespace mistral::detail

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include <mistral/core/abi.hpp>
-#include <mistral/io/json.hpp>
+#include <mistral/io/json/json.hpp>
 #include <mistral/text/chat_template.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// A conversation as it stands in a file.
 struct ChatRequest {
@@ -67,4 +67,4 @@ inline ChatRequest parse_chat(std::string_view json, std::string_view name) {
   return parse_chat(JsonObject::parse(std::as_bytes(std::span(json)), "chat", name));
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

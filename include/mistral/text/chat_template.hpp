@@ -14,7 +14,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/text/tokenizer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// What one side of a conversation said. Roles are "system", "user" and "assistant".
 struct Message {
@@ -245,4 +245,4 @@ inline std::vector<TokenId> encode_chat(const Tokenizer& tokenizer, ChatTemplate
   return encode_chat_with_answers(tokenizer, chat_template, messages, options).ids;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

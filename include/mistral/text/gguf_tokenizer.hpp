@@ -11,10 +11,10 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
-#include <mistral/io/gguf.hpp>
+#include <mistral/io/gguf/gguf.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 namespace detail {
 
 /// The piece that a key of the metadata names by its id, null where there is no such key.
@@ -152,4 +152,4 @@ inline std::vector<std::string> gguf_tokenizer_warnings(const Gguf& file) {
   return warnings;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -11,12 +11,12 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
-#include <mistral/io/gguf.hpp>
-#include <mistral/io/gguf_writer.hpp>
+#include <mistral/io/gguf/gguf.hpp>
+#include <mistral/io/gguf/writer.hpp>
 #include <mistral/text/gguf_tokenizer.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 namespace detail {
 
@@ -106,4 +106,4 @@ inline GgufMetadataWriter gguf_tokenizer_metadata(const Gguf& file, std::size_t 
   return metadata;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

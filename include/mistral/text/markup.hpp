@@ -14,7 +14,7 @@
 #include <mistral/text/prefix_trie.hpp>
 #include <mistral/text/tokenizer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Finds text that looks like control tokens, which Tokenizer::encode leaves text: the tokenizer's own control pieces,
 /// and what the templates of other models mark turns with (`<|im_start|>`, `<<SYS>>`).
@@ -81,4 +81,4 @@ class MarkupFinder {
   detail::PrefixTrie words_;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

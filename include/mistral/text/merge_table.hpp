@@ -19,8 +19,7 @@
 #include <mistral/text/string_hash.hpp>
 #include <mistral/text/vocabulary.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
-namespace detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// What merging works on: the id of a piece; or, from vocabulary.size() on, a character that only occurs inside pieces;
 /// or a negative number, which never merges.
@@ -283,5 +282,4 @@ class MergeTable {
   std::vector<std::uint32_t> ranks_;  // by id
 };
 
-}  // namespace detail
-}  // namespace mistral::inline MISTRAL_ABI
+}}}  // namespace mistral::detail

@@ -14,8 +14,7 @@
 #include <mistral/text/prefix_trie.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
-namespace detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// What SentencePiece does to a text before it looks for pieces: characters are replaced by the model's rules, bytes
 /// that belong to no character by U+FFFD, spaces by U+2581, and one space is put in front (or behind), as the model's
@@ -113,5 +112,4 @@ class Normalizer {
   std::array<bool, 256> plain_{};  // ASCII that no rule and no user-defined piece starts with, but no space
 };
 
-}  // namespace detail
-}  // namespace mistral::inline MISTRAL_ABI
+}}}  // namespace mistral::detail

@@ -18,8 +18,7 @@
 #include <mistral/text/prefix_trie.hpp>
 #include <mistral/text/vocabulary.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
-namespace detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// Byte pair encoding as SentencePiece defines it: a normalised text starts as its characters (and the user-defined
 /// pieces in it, which never merge), and as long as two neighbours make up a piece together, the pair with the best
@@ -299,5 +298,4 @@ class PieceMerger {
   bool has_unused_ = false;
 };
 
-}  // namespace detail
-}  // namespace mistral::inline MISTRAL_ABI
+}}}  // namespace mistral::detail

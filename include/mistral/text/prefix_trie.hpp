@@ -12,8 +12,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/utf8.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
-namespace detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// A set of words that tells the longest one that a text starts with, in a time that depends on that word alone. A node
 /// stands for a byte and for those behind it that all words have in common: there are at most two nodes a word.
@@ -93,5 +92,4 @@ class PrefixTrie {
   std::array<bool, 256> starts_{};
 };
 
-}  // namespace detail
-}  // namespace mistral::inline MISTRAL_ABI
+}}}  // namespace mistral::detail

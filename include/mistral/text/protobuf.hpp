@@ -11,8 +11,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
-namespace detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// Walks the fields of one protobuf message (the wire format of protobuf.dev/programming-guides/encoding) without
 /// owning or copying it. Every length is checked against what is left of the message; what doesn't fit is an Error that
@@ -134,5 +133,4 @@ class ProtobufReader {
   std::uint32_t wire_ = 0;
 };
 
-}  // namespace detail
-}  // namespace mistral::inline MISTRAL_ABI
+}}}  // namespace mistral::detail

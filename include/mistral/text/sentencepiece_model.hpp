@@ -14,7 +14,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/text/protobuf.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// What a piece of the vocabulary stands for; the numbers are those of sentencepiece_model.proto and of GGUF.
 enum class PieceType : std::uint8_t {
@@ -212,4 +212,4 @@ inline SentencePieceModel parse_sentencepiece_model(std::span<const std::byte> b
   return model;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

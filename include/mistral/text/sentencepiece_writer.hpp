@@ -9,7 +9,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 namespace detail {
 
@@ -73,4 +73,4 @@ inline std::string serialize_sentencepiece_model(const SentencePieceModel& model
   return out.bytes();
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -14,7 +14,7 @@
 #include <mistral/text/sentencepiece_model.hpp>
 #include <mistral/text/vocabulary.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 class Tokenizer;
 
@@ -145,4 +145,4 @@ class StreamDecoder {
   bool started_ = false;           // some text has been given out
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -9,8 +9,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
-namespace detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// The two halves of a 64 by 64 bit product, folded: every bit of the result depends on every bit of both factors.
 inline std::uint64_t fold_product(std::uint64_t a, std::uint64_t b) noexcept {
@@ -57,5 +56,4 @@ inline constexpr std::size_t max_probes = 1024;
 /// The number of slots, a power of two, of a table for `count` keys.
 inline std::size_t table_slots(std::size_t count) noexcept { return std::bit_ceil(2 * count + 2); }
 
-}  // namespace detail
-}  // namespace mistral::inline MISTRAL_ABI
+}}}  // namespace mistral::detail

@@ -16,12 +16,12 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
-#include <mistral/io/folder_content.hpp>
-#include <mistral/io/json.hpp>
-#include <mistral/io/mapped_file.hpp>
+#include <mistral/io/json/json.hpp>
+#include <mistral/io/os/folder_content.hpp>
+#include <mistral/io/os/mapped_file.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Where a folder's tokenizer is.
 struct TokenizerInFolder {
@@ -245,4 +245,4 @@ inline SentencePieceModel read_sentencepiece_model(const std::string& path, bool
   return model;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

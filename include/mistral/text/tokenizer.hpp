@@ -16,10 +16,10 @@
 #include <mistral/core/token.hpp>
 #include <mistral/core/utf8.hpp>
 #include <mistral/io/file_kind.hpp>
-#include <mistral/io/folder_content.hpp>
-#include <mistral/io/gguf.hpp>
-#include <mistral/io/mapped_file.hpp>
-#include <mistral/io/packed_file.hpp>
+#include <mistral/io/gguf/gguf.hpp>
+#include <mistral/io/os/folder_content.hpp>
+#include <mistral/io/os/mapped_file.hpp>
+#include <mistral/io/packed/packed_file.hpp>
 #include <mistral/text/gguf_tokenizer.hpp>
 #include <mistral/text/normalizer.hpp>
 #include <mistral/text/piece_merger.hpp>
@@ -29,7 +29,7 @@
 #include <mistral/text/text_fields.hpp>
 #include <mistral/text/vocabulary.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// How a text becomes ids.
 struct EncodeOptions {
@@ -302,4 +302,4 @@ class Tokenizer {
 inline StreamDecoder::StreamDecoder(const Tokenizer& tokenizer)
     : StreamDecoder(tokenizer.vocabulary_, tokenizer.decoding_rules_) {}
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -19,7 +19,7 @@
 #include <mistral/text/sentencepiece_model.hpp>
 #include <mistral/text/string_hash.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The pieces of a tokenizer, by id and by text, checked: no piece is empty, very long, or there twice, no score is a
 /// NaN, one piece is the unknown one, and bytes are all there where the model falls back to them.
@@ -164,4 +164,4 @@ class Vocabulary {
   TokenId bos_id_ = -1, eos_id_ = -1, unk_id_ = -1, pad_id_ = -1;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -15,7 +15,7 @@
 #include <mistral/train/gradients.hpp>
 #include <mistral/train/linear_backward.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Rows whose logits stand in memory at one time.
 inline constexpr std::size_t loss_rows = 128;
@@ -301,4 +301,4 @@ class Backward {
   Batch<C.vocab_size> logits_;  // (loss_rows, vocab_size) and their gradient
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

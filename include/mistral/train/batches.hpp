@@ -12,7 +12,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/random.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The numbers 0 ... count - 1 in a random order: the same for the same seed, with every compiler.
 inline std::vector<std::size_t> shuffled(std::size_t count, std::uint64_t seed) {
@@ -62,4 +62,4 @@ class Batches {
   std::uint64_t epoch_ = 0;
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

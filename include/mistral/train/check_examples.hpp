@@ -10,7 +10,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/train/trainer_options.hpp>
 
-namespace mistral::inline MISTRAL_ABI::detail {
+namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// Throws Error for a batch of no examples, and for one that a model of this config can't learn from.
 inline void check_examples(std::span<const Example> batch, const ModelConfig& config) {
@@ -48,4 +48,4 @@ inline void check_examples(std::span<const Example> batch, const ModelConfig& co
   }
 }
 
-}  // namespace mistral::inline MISTRAL_ABI::detail
+}}}  // namespace mistral::detail

@@ -14,13 +14,13 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
-#include <mistral/io/json_records.hpp>
+#include <mistral/io/json/records.hpp>
 #include <mistral/text/tokenizer.hpp>
 #include <mistral/train/batches.hpp>
 #include <mistral/train/example_encoder.hpp>
 #include <mistral/train/trainer_options.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// What became of a file's lines, or of an array's elements.
 struct DatasetCounts {
@@ -175,4 +175,4 @@ inline DatasetSplit split_dataset(std::vector<Example> examples, double fraction
   return split;
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

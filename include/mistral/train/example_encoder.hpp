@@ -13,13 +13,13 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
-#include <mistral/io/json.hpp>
+#include <mistral/io/json/json.hpp>
 #include <mistral/text/chat_json.hpp>
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/markup.hpp>
 #include <mistral/text/tokenizer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// How a file becomes examples.
 struct DatasetOptions {
@@ -215,4 +215,4 @@ class ExampleEncoder {
 };
 
 }  // namespace detail
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

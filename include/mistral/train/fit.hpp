@@ -11,8 +11,8 @@
 #include <type_traits>
 #include <vector>
 
+#include <mistral/checkpoint/tensor_files.hpp>
 #include <mistral/core/error.hpp>
-#include <mistral/io/tensor_files.hpp>
 #include <mistral/train/batches.hpp>
 #include <mistral/train/dataset.hpp>
 #include <mistral/train/fit_hooks.hpp>
@@ -20,7 +20,7 @@
 #include <mistral/train/gradients.hpp>
 #include <mistral/train/trainer_options.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// What a fit came to.
 struct FitResult {
@@ -231,4 +231,4 @@ FitResult fit(Trainer& trainer, std::span<const Example> train, std::span<const 
   return detail::Fit<Trainer, std::remove_reference_t<Hooks>>(trainer, train, validation, options, hooks).run();
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -8,7 +8,7 @@
 
 #include <mistral/core/abi.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// An update that a fit has made.
 struct FitStep {
@@ -106,4 +106,4 @@ struct CheckedFitHooks {
   static constexpr bool value = true;  ///< or fails to compile
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -13,19 +13,19 @@
 #include <type_traits>
 #include <utility>
 
+#include <mistral/checkpoint/tensor_files.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/io/checksum.hpp>
-#include <mistral/io/folders.hpp>
-#include <mistral/io/safetensors.hpp>
-#include <mistral/io/safetensors_writer.hpp>
-#include <mistral/io/temporaries.hpp>
-#include <mistral/io/tensor_files.hpp>
+#include <mistral/io/os/folders.hpp>
+#include <mistral/io/os/temporaries.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
+#include <mistral/io/safetensors/writer.hpp>
 #include <mistral/train/batches.hpp>
 #include <mistral/train/trainer_options.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// How long a fit goes on, what it does on the way, and what it keeps.
 struct FitOptions {
@@ -200,4 +200,4 @@ class FitFolder {
 
 }  // namespace detail
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -12,7 +12,7 @@
 #include <mistral/nn/lora.hpp>
 #include <mistral/nn/transformer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Whether the weights of a format can be trained: all of them, as floats, or adapters beside frozen ones.
 template <class F>
@@ -146,4 +146,4 @@ struct Gradients {
   }
 };
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

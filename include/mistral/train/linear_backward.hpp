@@ -15,7 +15,7 @@
 #include <mistral/nn/lora.hpp>
 #include <mistral/train/gradients.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// What the backward of a matrix with an adapter writes on its way.
 struct LinearScratch {
@@ -72,4 +72,4 @@ void backward(const Linear<Lora<F>, In, Out>& linear, LinearGradient<Lora<F>>& g
   kernels::add(dx, dropped);
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

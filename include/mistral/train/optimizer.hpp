@@ -15,7 +15,7 @@
 #include <mistral/simd/lanes.hpp>
 #include <mistral/simd/product.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// How a gradient changes its parameter.
 enum class Optimizer : std::uint8_t {
@@ -148,4 +148,4 @@ inline void sgd_update(const UpdateStep& step, std::span<float> p, std::span<con
   });
 }
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

@@ -19,8 +19,8 @@
 #include <mistral/core/printable.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
-#include <mistral/io/safetensors.hpp>
-#include <mistral/io/safetensors_writer.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
+#include <mistral/io/safetensors/writer.hpp>
 #include <mistral/nn/weights.hpp>
 #include <mistral/train/backward.hpp>
 #include <mistral/train/check_examples.hpp>
@@ -28,7 +28,7 @@
 #include <mistral/train/optimizer.hpp>
 #include <mistral/train/trainer_options.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Trains a model in place: all parameters of a Transformer<C, F32>, or one adapter of a Transformer<C, Lora<F>>. The
 /// model, and that adapter, must neither move nor end before it, and nobody else may use the model during a call; debug
@@ -379,4 +379,4 @@ class Trainer {
 template <class Model>
 Trainer(Model&, const TrainerOptions& = {}) -> Trainer<Model>;
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

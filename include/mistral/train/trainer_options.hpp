@@ -15,10 +15,10 @@
 #include <mistral/core/number_text.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
-#include <mistral/io/safetensors_writer.hpp>
+#include <mistral/io/safetensors/writer.hpp>
 #include <mistral/train/optimizer.hpp>
 
-namespace mistral::inline MISTRAL_ABI {
+namespace mistral { inline namespace MISTRAL_ABI {
 
 /// A text to learn from: each of its tokens from `answer_begin` on is to be predicted from all that come before it, or,
 /// where there are `answers`, those of these ranges alone (a conversation has several turns to learn). The first token
@@ -115,4 +115,4 @@ inline std::uint64_t count_of(const std::string& text, const std::string& path) 
 
 }  // namespace detail
 
-}  // namespace mistral::inline MISTRAL_ABI
+}}  // namespace mistral

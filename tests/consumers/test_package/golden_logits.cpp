@@ -2,7 +2,7 @@
 // golden_logits FOLDER: loads FOLDER/hf, a checkpoint, and holds the logits after each of the tokens of
 // FOLDER/expected.safetensors against those that another implementation computed. Where the package brings Eigen, the
 // logits are read as a matrix of Eigen's too.
-#include <mistral/io/safetensors.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
 #include <mistral/model.hpp>
 #if __has_include(<Eigen/Core>)
 #include <mistral/eigen.hpp>

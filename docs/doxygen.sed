@@ -1,2 +1,0 @@
-s/^namespace mistral(.*)::inline [A-Z_]+/namespace mistral\1/
-s/^namespace mistral::inline [A-Z_]+::/namespace mistral::/

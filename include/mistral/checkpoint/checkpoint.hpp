@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <mistral/checkpoint/config.hpp>
+#include <mistral/checkpoint/dequantize.hpp>
+#include <mistral/checkpoint/layout.hpp>
+#include <mistral/checkpoint/tensor_files.hpp>
+#include <mistral/core/abi.hpp>
+#include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
+#include <mistral/io/gguf/ggml_types.hpp>
+#include <mistral/io/gguf/gguf.hpp>
+#include <mistral/io/packed/packed_file.hpp>
+
+namespace mistral { inline namespace MISTRAL_ABI {
+
+/// A tensor of a checkpoint, whatever file it stands in. It lives as long as the checkpoint.
+struct CheckpointTensor {
+  std::string_view name;                 ///< as the file calls it
+  std::string_view type_name;            ///< `BF16`, `Q4_K`: as the file's format calls it
+  std::optional<GgmlType> type;          ///< how its rows are read, none where this library cannot read them
+  std::span<const std::uint64_t> shape;  ///< the outermost first
+  std::span<const std::byte> data;
+
+  std::uint64_t elements() const noexcept {
+    std::uint64_t count = 1;
+    for (const std::uint64_t size : shape) count *= size;
+    return count;
+  }
+
+  /// Decodes row `row` of a matrix, or a vector as its row 0, into `out`, as long as a row. `type` must be there.
+  void read_row(std::size_t row, std::span<float> out) const noexcept {
+    const GgmlTypeInfo& blocks = info(*type);
+    dequantize_row(*type, data.data() + row * (out.size() / blocks.block) * blocks.bytes, out);
+  }
+};
+
+/// A model on the disk, opened and checked: a folder of Hugging Face's or Mistral's layout, or a GGUF or packed file.
+class Checkpoint {
+ public:
+  /// Throws Error where the path holds no checkpoint, or one that contradicts itself.
+  static Checkpoint open(const std::string& path) {
+    const CheckpointLayout layout = detect_layout(path);
+    if (layout == CheckpointLayout::gguf) {
+      Gguf file = Gguf::open(path);
+      CheckpointConfig config = CheckpointConfig::from_gguf(file);
+      Checkpoint checkpoint(std::move(config), path, path);
+      checkpoint.gguf_.emplace(std::move(file));
+      return checkpoint;
+    }
+    if (layout == CheckpointLayout::packed) {
+      PackedFile file = PackedFile::open(path);
+      Checkpoint checkpoint(CheckpointConfig::from_packed(file), path, path);
+      checkpoint.packed_.emplace(std::move(file));
+      return checkpoint;
+    }
+    CheckpointConfig config = CheckpointConfig::read(path);
+    const LayoutFiles names = files_of(config.layout);
+    Checkpoint checkpoint(std::move(config), path, path_in(path, names.config));
+    checkpoint.files_.emplace(TensorFiles::open(path, names.tensors));
+    checkpoint.look_at_tensors();
+    return checkpoint;
+  }
+
+  const CheckpointConfig& config() const noexcept { return config_; }
+
+  /// What was opened.
+  const std::string& path() const noexcept { return path_; }
+
+  /// The file that the configuration comes from, for messages.
+  const std::string& config_file() const noexcept { return config_file_; }
+
+  /// The GGUF file, null where the checkpoint is none.
+  const Gguf* gguf() const noexcept { return gguf_ ? &*gguf_ : nullptr; }
+
+  /// The packed file, null where the checkpoint is none. Its matrices are no rows to be read, but panels.
+  const PackedFile* packed() const noexcept { return packed_ ? &*packed_ : nullptr; }
+
+  std::size_t size() const noexcept {
+    return gguf_ ? gguf_->tensors().size() : packed_ ? packed_->tensors().size() : files_->size();
+  }
+
+  /// The i-th tensor, in an order of the file's.
+  CheckpointTensor operator[](std::size_t i) const noexcept {
+    return gguf_     ? tensor(gguf_->tensors()[i])
+           : packed_ ? tensor(packed_->tensors()[i], packed_->layout())
+                     : tensor((*files_)[i]);
+  }
+
+  /// The tensor of a weight, by Mistral's name (`layers.0.attention.wq.weight`) whatever the layout; the output's is
+  /// the embedding's where they are tied. Throws Error where there is none.
+  CheckpointTensor get(std::string_view weight) const {
+    if (weight == "output.weight" && config_.tied_embeddings) weight = "tok_embeddings.weight";
+    const std::string name = weight_name(config_.layout, weight);
+    return gguf_     ? tensor(gguf_->get(name))
+           : packed_ ? tensor(packed_->get(name), packed_->layout())
+                     : tensor(files_->get(name));
+  }
+
+  /// The same, held against the shape that the config gives it. Throws Error where that differs, and where the tensor
+  /// is of a type whose rows can't be read.
+  CheckpointTensor get_readable(std::string_view weight) const {
+    const CheckpointTensor found = get(weight);
+    if (!found.type) throw error(found, "F32, BF16 or F16", found.type_name);
+    const std::vector<std::uint64_t> expected = config_.shape_of(weight);
+    if (!std::equal(expected.begin(), expected.end(), found.shape.begin(), found.shape.end())) {
+      throw error(found, shape_text(expected), shape_text(found.shape));
+    }
+    return found;
+  }
+
+  /// `[gguf] file: tensor 'name': expected ..., got ...`
+  Error error(const CheckpointTensor& of, std::string_view expected, std::string_view found) const {
+    std::string what = files_ ? files_->file_of(of.name) : config_file_;
+    what = printable(what, 1000) + ": tensor '" + printable(of.name) + "'";
+    return Error(gguf_ ? "gguf" : packed_ ? "packed" : "safetensors", what, expected, found);
+  }
+
+  /// Gives back the memory of a tensor's pages; see MappedFile::release.
+  void release(const CheckpointTensor& of) const noexcept {
+    if (gguf_) {
+      if (const GgufTensor* const found = gguf_->find(of.name)) gguf_->release(*found);
+    } else if (files_) {
+      if (const SafetensorsTensor* const found = files_->find(of.name)) files_->release(*found);
+    }
+  }
+
+ private:
+  Checkpoint(CheckpointConfig config, std::string path, std::string config_file)
+      : config_(std::move(config)), path_(std::move(path)), config_file_(std::move(config_file)) {}
+
+  /// Of a folder: a head of its own counts, though the config says that it is the embedding (files say so of old, and
+  /// newer readers keep such a head); biases, which no model of this library has, would be left out.
+  void look_at_tensors() {
+    const std::string head = weight_name(config_.layout, "output.weight");
+    if (config_.tied_embeddings && files_->find(head) != nullptr) config_.tied_embeddings = false;
+    for (std::size_t i = 0; i < files_->size(); ++i) {
+      const std::string& name = (*files_)[i].name;
+      if (!name.ends_with(".bias")) continue;
+      const std::string weight = name.substr(0, name.size() - std::string_view("bias").size()) + "weight";
+      if (files_->find(weight) == nullptr) continue;
+      throw Error("safetensors", printable(files_->file_of(name), 1000) + ": tensor '" + printable(name) + "'",
+                  "no biases, for they are not supported", "one");
+    }
+  }
+
+  static CheckpointTensor tensor(const GgufTensor& t) noexcept {
+    return {t.name, info(t.type).name, t.type, t.shape, t.data};
+  }
+  static CheckpointTensor tensor(const PackedTensor& t, const PackedLayout& layout) noexcept {
+    if (t.shape.size() == 1) return {t.name, info(GgmlType::f32).name, GgmlType::f32, t.shape, t.data};
+    return {t.name, layout.format, std::nullopt, t.shape, t.data};
+  }
+  static CheckpointTensor tensor(const SafetensorsTensor& t) noexcept {
+    std::optional<GgmlType> type;
+    if (t.dtype == DType::f32) type = GgmlType::f32;
+    if (t.dtype == DType::f16) type = GgmlType::f16;
+    if (t.dtype == DType::bf16) type = GgmlType::bf16;
+    return {t.name, info(t.dtype).name, type, t.shape, t.data};
+  }
+
+  CheckpointConfig config_;
+  std::string path_;
+  std::string config_file_;
+  std::optional<TensorFiles> files_;  // one of these three
+  std::optional<Gguf> gguf_;
+  std::optional<PackedFile> packed_;
+};
+
+/// The names of all weights of a model, in the order of its forward: `tok_embeddings.weight`, ..., `output.weight`.
+inline std::vector<std::string> weight_names(const CheckpointConfig& config) {
+  std::vector<std::string> names{"tok_embeddings.weight"};
+  for (std::int64_t i = 0; i < config.n_layers; ++i) {
+    for (const detail::WeightNames& weight : detail::layer_weight_names) {
+      names.push_back("layers." + std::to_string(i) + "." + std::string(weight.mistral));
+    }
+  }
+  names.insert(names.end(), {"norm.weight", "output.weight"});
+  return names;
+}
+
+/// The number of heads whose rows RoPE turns in pairs in a weight; 0 where it doesn't.
+inline std::size_t turned_heads(const CheckpointConfig& config, std::string_view weight) noexcept {
+  if (weight.ends_with("attention.wq.weight")) return static_cast<std::size_t>(config.n_heads);
+  return weight.ends_with("attention.wk.weight") ? static_cast<std::size_t>(config.n_kv_heads) : 0;
+}
+
+}}  // namespace mistral
