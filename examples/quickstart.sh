@@ -9,12 +9,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/cmake/apt_install.sh"
 
 if [ $# -eq 0 ]; then
-  presets=breeze  # the 7B takes minutes to compile
   prompt="The next morning"
   generate=(--model "$root/examples/own_model/breeze" --max-tokens 400 --ignore-eos --temperature 0.7 --top-p 0.95
     --seed 1 --verbose)
 else
-  presets=all
   prompt=${2:-Once upon a time}
   generate=(--model "$1")
 fi
@@ -22,7 +20,7 @@ fi
 apt_install "${mistral_packages[@]}"
 (
   cd "$root"
-  cmake --preset release -B build/quickstart -DMISTRAL_PRESETS="$presets"
+  cmake --preset release -B build/quickstart
   cmake --build build/quickstart --target mistral-tool --parallel "$(mistral_jobs)"
 ) >&2
 if [ $# -eq 0 ]; then printf '%s' "$prompt"; fi  # a story is read from its beginning

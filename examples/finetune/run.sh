@@ -14,7 +14,7 @@ model=$root/examples/own_model/breeze
 apt_install "${mistral_packages[@]}" python3
 (
   cd "$root"
-  cmake --preset release -B build/finetune -DMISTRAL_PRESETS="breeze-f32;breeze-nf4"
+  cmake --preset release -B build/finetune
   cmake --build build/finetune --target mistral-tool --parallel "$(mistral_jobs)"
 ) >&2
 mistral=$root/build/finetune/bin/mistral

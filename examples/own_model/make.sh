@@ -37,7 +37,7 @@ if [ ! -e "$folder/tokenizer.model" ]; then
 fi
 
 # 3. The model.
-(cd "$root" && cmake --preset release -B "$work/build" -DMISTRAL_PRESETS="breeze") >&2
+(cd "$root" && cmake --preset release -B "$work/build") >&2
 cmake --build "$work/build" --target own_model mistral-tool --parallel "$(mistral_jobs)" >&2
 "$work/build/bin/own_model" train "$folder" "$folder/tokenizer.model" "$work/text/train.txt" "$work/text/held_out.txt" \
   "$steps"

@@ -7,6 +7,7 @@
 #include <mistral/core/printable.hpp>
 
 #include "console.hpp"
+#include "load.hpp"
 
 namespace mistral::tool {
 
@@ -54,10 +55,7 @@ void answer(const AnyModel& model, const Tokenizer& tokenizer, std::size_t max_t
   options.stop_ids.assign(tokenizer.eos_ids().begin(), tokenizer.eos_ids().end());
   for (std::size_t i = 0; i < samples.size() && !stopped(); ++i) {
     session->clear();
-    samples[i].*to = session
-                         ->generate(
-                             tokenizer, samples[i].prompt, options, [](std::string_view) { return true; }, [] {})
-                         .text;
+    samples[i].*to = generate(*session, tokenizer, samples[i].prompt, options).text;
     progress.at(i + 1);
   }
 }

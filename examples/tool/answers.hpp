@@ -10,7 +10,7 @@
 #include <mistral/text/tokenizer.hpp>
 #include <mistral/train/trainer_options.hpp>
 
-#include "any_model.hpp"
+#include <mistral/run/any_model.hpp>
 
 namespace mistral::tool {
 

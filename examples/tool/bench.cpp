@@ -22,34 +22,17 @@
 
 #include "../../benchmarks/limits.hpp"
 #include "bench_figures.hpp"
+#include "choice.hpp"
 #include "commands.hpp"
+#include "compiler.hpp"
+#include "configs.hpp"
 #include "console.hpp"
 #include "load.hpp"
-#include "presets.hpp"
 #include "suggest.hpp"
 
 namespace mistral::tool {
 
 namespace {
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return out;
-}
-
-// `mistral-7b-v0.1` with the weights `bf16` is the preset of that name, or mistral-7b-v0.1-bf16.
-const AnyPreset& preset_for(const BenchArguments& a) {
-  const std::string weights = lower(a.weights);
-  for (const AnyPreset* preset : presets()) {
-    const PresetInfo& info = preset->info();
-    const bool named = info.name == a.config || info.name == a.config + "-" + lower(info.weights);
-    if (named && (weights.empty() || lower(info.weights) == weights)) return *preset;
-  }
-  throw UsageError(
-      "--config " + printable(a.config, 100) + (weights.empty() ? "" : " --weights " + printable(a.weights, 40)) +
-      ": no such preset is compiled in (see: mistral presets)" + did_you_mean(a.config, all_preset_names()));
-}
 
 // 0 where the system doesn't say.
 std::size_t resident_bytes() {
@@ -75,7 +58,7 @@ std::vector<std::size_t> timed_depths(const BenchArguments& a) {
 
 // Refuses what doesn't fit in memory: a session for each depth, and beside them the loops of the bandwidth, or the
 // caches of a batch.
-void check_memory(const PresetInfo& info, const BenchArguments& a) {
+void check_memory(const ModelInfo& info, const BenchArguments& a) {
   const std::optional<std::uint64_t> available = available_memory();
   if (!available) return;
   const auto cache = static_cast<double>(info.cache_bytes);
@@ -84,16 +67,16 @@ void check_memory(const PresetInfo& info, const BenchArguments& a) {
                         depths * (cache + static_cast<double>(info.workspace_bytes)) +
                         std::max<double>(bench::ReadBandwidth::memory_bytes, static_cast<double>(a.sequences) * cache);
   if (needed <= static_cast<double>(*available)) return;
-  throw Error("memory",
-              std::string(info.name) + ": the weights, caches for " + format("%.0f", depths) +
-                  " depths, and what is timed beside them",
-              "at most " + std::to_string(*available) + " bytes of memory", format("%.0f", needed) + " needed");
+  throw Error(
+      "memory",
+      a.config + ": the weights, caches for " + format("%.0f", depths) + " depths, and what is timed beside them",
+      "at most " + std::to_string(*available) + " bytes of memory", format("%.0f", needed) + " needed");
 }
 
 // What a model does, in bytes and operations.
 class Work {
  public:
-  explicit Work(const PresetInfo& info) : info_(info) {
+  explicit Work(const ModelInfo& info) : info_(info) {
     const ModelConfig& c = info.config;
     head_ = 2.0 * static_cast<double>(c.vocab_size * c.dim);
     layers_ = 2.0 * static_cast<double>(c.parameter_count()) - 2.0 * head_;
@@ -116,7 +99,7 @@ class Work {
   }
 
  private:
-  const PresetInfo& info_;
+  const ModelInfo& info_;
   double head_ = 0.0;
   double layers_ = 0.0;
 };
@@ -142,7 +125,7 @@ struct Figures {
 
 class Bench {
  public:
-  Bench(const PresetInfo& info, const BenchArguments& a, std::size_t threads, const AnyModel& model)
+  Bench(const ModelInfo& info, const BenchArguments& a, std::size_t threads, const AnyModel& model)
       : info_(info),
         a_(a),
         threads_(threads),
@@ -177,7 +160,7 @@ class Bench {
   // What a cache that has gone all the way through its rings takes of the machine's memory.
   void measure_cache() {
     const std::size_t before = resident_bytes();
-    const auto cache = model_.batch(1);
+    const auto cache = model_.rows(1);
     cache->randomize_caches(static_cast<std::int64_t>(info_.config.cache_len()));
     figures_.cache_resident_bytes = growth_since(before);
   }
@@ -283,7 +266,7 @@ class Bench {
   // Seconds of a forward of a row of each sequence. Here as below, the first isn't counted, and caches are made for
   // each run: those of both at once may be more than there is memory for.
   double bare_forward() {
-    const auto rows = model_.batch(a_.sequences);
+    const auto rows = model_.rows(a_.sequences);
     const auto forward = [&] { rows->forward(std::span(tokens_).first(a_.sequences)); };
     forward();
     return seconds_each(forward);
@@ -291,7 +274,7 @@ class Bench {
 
   // Seconds of a step of a SessionBatch in which each sequence decodes a token, its choice included.
   double scheduled_forward() {
-    const auto batch = model_.session_batch({.max_sequences = a_.sequences, .token_budget = a_.sequences});
+    const auto batch = model_.batch({.max_sequences = a_.sequences, .token_budget = a_.sequences});
     for (const TokenId token : std::span(tokens_).first(a_.sequences)) {
       batch->add({.prompt = {token}, .options = {.max_tokens = timed_forwards + 2}});
     }
@@ -314,7 +297,7 @@ class Bench {
     return (bench::seconds() - begin) / static_cast<double>(timed_forwards);
   }
 
-  const PresetInfo& info_;
+  const ModelInfo& info_;
   const BenchArguments& a_;
   std::size_t threads_;
   const AnyModel& model_;
@@ -324,7 +307,7 @@ class Bench {
   Figures figures_;
 };
 
-nlohmann::ordered_json json_of(const PresetInfo& info, const BenchArguments& a, std::size_t threads, const Figures& f) {
+nlohmann::ordered_json json_of(const ModelInfo& info, const BenchArguments& a, std::size_t threads, const Figures& f) {
   const Work work(info);
   const auto decode_json = [&](const Decode& d) {
     nlohmann::ordered_json out = {
@@ -346,7 +329,7 @@ nlohmann::ordered_json json_of(const PresetInfo& info, const BenchArguments& a, 
     return out;
   };
   const Decode& first = f.decodes.front();
-  nlohmann::ordered_json out = {{"config", std::string(info.name)},
+  nlohmann::ordered_json out = {{"config", a.config},
                                 {"weights", std::string(info.weights)},
                                 {"kv", std::string(info.kv)},
                                 {"window_size", info.config.window_size},
@@ -383,7 +366,7 @@ nlohmann::ordered_json json_of(const PresetInfo& info, const BenchArguments& a, 
   return out;
 }
 
-std::string text_of(const PresetInfo& info, const BenchArguments& a, std::size_t threads, const Figures& f) {
+std::string text_of(const ModelInfo& info, const BenchArguments& a, std::size_t threads, const Figures& f) {
   const Work work(info);
   const auto rate_line = [](const std::string& what, const Spread& tps, double rate, const char* unit) {
     return format("  %-24s %9.2f tokens/s (%.2f ... %.2f)   %7.1f %s\n", what.c_str(), tps.median, tps.min, tps.max,
@@ -393,10 +376,9 @@ std::string text_of(const PresetInfo& info, const BenchArguments& a, std::size_t
     return format("    %-22s %9.1f %s: %.1f%% of it (%.1f ... %.1f)\n", what.c_str(), limit / 1e9, unit,
                   100.0 * fraction.median, 100.0 * fraction.min, 100.0 * fraction.max);
   };
-  std::string text =
-      format("%.*s, weights %.*s, cache %.*s, %zu threads, medians of %zu repeats (least ... greatest)\n",
-             static_cast<int>(info.name.size()), info.name.data(), static_cast<int>(info.weights.size()),
-             info.weights.data(), static_cast<int>(info.kv.size()), info.kv.data(), threads, a.repeats);
+  std::string text = format("%s, weights %.*s, cache %.*s, %zu threads, medians of %zu repeats (least ... greatest)\n",
+                            printable(a.config, 100).c_str(), static_cast<int>(info.weights.size()),
+                            info.weights.data(), static_cast<int>(info.kv.size()), info.kv.data(), threads, a.repeats);
   const std::string peak = std::string("peak of ") + peak_name(info);
   text += rate_line("prefill of " + std::to_string(a.prompt_tokens) + " tokens", spread(f.prefill_tps),
                     spread(f.prefill_rates).median, "GOP/s");
@@ -443,13 +425,38 @@ std::string text_of(const PresetInfo& info, const BenchArguments& a, std::size_t
   return text;
 }
 
+// The type whose shape is timed: of a config's name, or of a checkpoint.
+ModelChoice choice_of(const BenchArguments& a) {
+  const Use use = a.finetune ? Use::train_adapter : Use::inference;
+  const auto config = config_named(a.config);
+  if (!config) {
+    if (!path_exists(a.config)) {
+      throw UsageError("--config: expected a checkpoint, or one of " + config_names_text() + ", got '" +
+                       printable(a.config, 100) + "'" + did_you_mean(a.config, config_names()));
+    }
+    ModelArguments model;
+    model.folder = a.config;
+    model.weights = a.weights;
+    model.kv = a.kv;
+    model.window = a.window;
+    return choice_of(model, use);
+  }
+  ModelChoice choice;
+  choice.config = *config;
+  if (a.window) choice.config.window_size = *a.window;
+  if (!a.weights.empty()) choice.weights = format_named(a.weights, "--weights");
+  if (!a.kv.empty()) choice.kv = a.kv;
+  choice.adapters = choice.trains = a.finetune;
+  return choice;
+}
+
 }  // namespace
 
 void run_bench(const BenchArguments& a) {
-  const AnyPreset& preset = preset_for(a);
-  const PresetInfo& info = preset.info();
-  if (a.finetune) return run_bench_finetune(preset, a);
-  if (a.lookup > 0) return run_bench_lookup(preset, a);
+  const AnyModelType& type = compiled_type(choice_of(a));
+  const ModelInfo& info = type.info();
+  if (a.finetune) return run_bench_finetune(type, a);
+  if (a.lookup > 0) return run_bench_lookup(type, a);
   const std::size_t deepest = *std::max_element(a.depths.begin(), a.depths.end());
   const std::size_t most = std::max(a.prompt_tokens, deepest + a.generate_tokens);
   if (info.config.window_size == 0 && most > info.config.context_len) {
@@ -461,8 +468,8 @@ void run_bench(const BenchArguments& a) {
   const Threads limit(threads);
   std::unique_ptr<AnyModel> model;
   {
-    const Progress progress("making random weights for " + std::string(info.name) + " ...");
-    model = preset.random(1);
+    const Progress progress("making random weights for " + a.config + " ...");
+    model = type.random(1);
   }
   const Figures figures = Bench(info, a, threads, *model).run();
   print(a.json ? json_text(json_of(info, a, threads, figures), 2) : text_of(info, a, threads, figures));

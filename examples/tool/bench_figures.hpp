@@ -14,8 +14,8 @@
 
 #include <mistral/core/token.hpp>
 
+#include <mistral/run/any_model.hpp>
 #include "../../benchmarks/limits.hpp"
-#include "any_model.hpp"
 #include "commands.hpp"
 #include "console.hpp"
 
@@ -47,16 +47,16 @@ inline std::size_t peak_resident_bytes() {
   return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
-/// The limit of what a preset multiplies in: bytes or pairs of bfloat16, where the machine has dot products of them, or
+/// The limit of what a model multiplies in: bytes or pairs of bfloat16, where the machine has dot products of them, or
 /// floats.
-inline double peak_of(const PresetInfo& info, std::size_t threads) {
+inline double peak_of(const ModelInfo& info, std::size_t threads) {
   const double own = info.multiplies_integers ? bench::int8_peak(threads)
                      : info.multiplies_pairs  ? bench::bf16_peak(threads)
                                               : 0.0;
   return own > 0.0 ? own : bench::fp32_peak(threads);
 }
 
-inline const char* peak_name(const PresetInfo& info) {
+inline const char* peak_name(const ModelInfo& info) {
   return info.multiplies_integers ? "int8" : info.multiplies_pairs ? "bf16" : "fp32";
 }
 
@@ -74,12 +74,11 @@ auto between(const Measure& measure, const Run& run) {
   return std::pair((before + measure()) / 2.0, std::move(made));
 }
 
-/// `mistral bench --finetune`: steps of training with adapters on the preset's shape. Throws UsageError where the
-/// preset isn't compiled for training.
-void run_bench_finetune(const AnyPreset& preset, const BenchArguments& arguments);
+/// `mistral bench --finetune`: steps of training with adapters on the model's shape.
+void run_bench_finetune(const AnyModelType& type, const BenchArguments& arguments);
 
 /// `mistral bench --lookup`: an answer that repeats its prompt, token by token and with drafts from the prompt. Throws
 /// UsageError where a model without a window has no room for it.
-void run_bench_lookup(const AnyPreset& preset, const BenchArguments& arguments);
+void run_bench_lookup(const AnyModelType& type, const BenchArguments& arguments);
 
 }  // namespace mistral::tool

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// mistral bench --finetune: how fast adapters are trained on a preset's shape with random weights, beside the machine's
+// mistral bench --finetune: how fast adapters are trained on a model's shape with random weights, beside the machine's
 // limit, and the memory that it takes.
 
 #include <cmath>
@@ -13,11 +13,9 @@
 
 #include <mistral/core/error.hpp>
 
-#include "any_trainer.hpp"
 #include "bench_figures.hpp"
 #include "console.hpp"
 #include "load.hpp"
-#include "presets.hpp"
 
 namespace mistral::tool {
 
@@ -52,12 +50,12 @@ struct StepFigures {
   std::size_t peak_rss_bytes = 0;
 };
 
-StepFigures measure(const AnyPreset& preset, const BenchArguments& a, std::size_t threads) {
-  const PresetInfo& info = preset.info();
-  std::unique_ptr<AnyTunable> model;
+StepFigures measure(const AnyModelType& type, const BenchArguments& a, std::size_t threads) {
+  const ModelInfo& info = type.info();
+  std::unique_ptr<AnyModel> model;
   {
-    const Progress progress("making random weights for " + std::string(info.name) + " ...");
-    model = preset.training()->random(1, Train::adapter);
+    const Progress progress("making random weights for " + a.config + " ...");
+    model = type.random(1);
   }
   model->add_adapter({.rank = a.rank, .alpha = 16.0f, .seed = 2});
   const auto trainer = model->trainer({.learning_rate = 1e-4f, .max_grad_norm = 0.3f});
@@ -101,24 +99,20 @@ StepFigures measure(const AnyPreset& preset, const BenchArguments& a, std::size_
 
 }  // namespace
 
-void run_bench_finetune(const AnyPreset& preset, const BenchArguments& a) {
-  const PresetInfo& info = preset.info();
-  if (preset.training() == nullptr) {
-    throw UsageError("--finetune: preset " + std::string(info.name) +
-                     " isn't compiled for training (its line in examples/tool/presets.txt would say 'train')");
-  }
+void run_bench_finetune(const AnyModelType& type, const BenchArguments& a) {
+  const ModelInfo& info = type.info();
   if (info.config.window_size == 0 && a.prompt_tokens + 1 > info.config.context_len) {
     throw UsageError("--prompt-tokens: expected at most " + std::to_string(info.config.context_len - 1) +
                      " for a model without a window, got " + std::to_string(a.prompt_tokens));
   }
   const std::size_t threads = a.threads != 0 ? a.threads : std::max(1u, std::thread::hardware_concurrency());
   const Threads limit(threads);
-  const StepFigures f = measure(preset, a, threads);
+  const StepFigures f = measure(type, a, threads);
   const std::size_t sequences = a.sequences > 0 ? a.sequences : 1;
   const std::size_t trained = trained_parameters(info.config, a.rank);
   if (a.json) {
     nlohmann::ordered_json json = {
-        {"config", std::string(info.name)},
+        {"config", a.config},
         {"weights", std::string(info.weights)},
         {"threads", threads},
         {"repeats", a.repeats},
@@ -139,7 +133,7 @@ void run_bench_finetune(const AnyPreset& preset, const BenchArguments& a) {
   const Spread fraction = spread(f.fractions);
   const Spread fp32 = spread(f.fp32_fractions);
   std::string text = format("%s, weights %s, %zu threads, medians of %zu repeats (least ... greatest)\n",
-                            name(info.name).c_str(), name(info.weights).c_str(), threads, a.repeats);
+                            a.config.c_str(), name(info.weights).c_str(), threads, a.repeats);
   text +=
       format("  a step of %zu x %zu tokens, adapters of rank %zu beside all matrices: %.2f tokens/s (%.2f ... %.2f)\n",
              sequences, a.prompt_tokens, a.rank, tps.median, tps.min, tps.max);

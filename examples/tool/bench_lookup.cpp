@@ -53,7 +53,7 @@ class Run {
     lookup_.reset();
     session_->clear();
     session_->prefill(text_.prompt);
-    lookup_ = session_->lookup(drafts_, text_.prompt);
+    lookup_ = std::make_unique<LookupDecoder<AnySession>>(*session_, drafts_, text_.prompt);
     seconds_ = 0.0;
     given_ = 0;
     chosen_.clear();
@@ -78,7 +78,7 @@ class Run {
   const Editing& text_;
   std::size_t drafts_;
   std::unique_ptr<AnySession> session_;
-  std::unique_ptr<AnyLookup> lookup_;
+  std::unique_ptr<LookupDecoder<AnySession>> lookup_;
   double seconds_ = 0.0;
   std::size_t given_ = 0;
   std::vector<std::ptrdiff_t> chosen_;
@@ -86,8 +86,8 @@ class Run {
 
 }  // namespace
 
-void run_bench_lookup(const AnyPreset& preset, const BenchArguments& a) {
-  const PresetInfo& info = preset.info();
+void run_bench_lookup(const AnyModelType& type, const BenchArguments& a) {
+  const ModelInfo& info = type.info();
   if (info.config.window_size == 0 && a.prompt_tokens + a.generate_tokens > info.config.context_len) {
     throw UsageError("--prompt-tokens, --generate-tokens: expected at most " + std::to_string(info.config.context_len) +
                      " tokens in all for a model without a window, got " +
@@ -97,8 +97,8 @@ void run_bench_lookup(const AnyPreset& preset, const BenchArguments& a) {
   const Threads limit(threads);
   std::unique_ptr<AnyModel> model;
   {
-    const Progress progress("making random weights for " + std::string(info.name) + " ...");
-    model = preset.random(1);
+    const Progress progress("making random weights for " + a.config + " ...");
+    model = type.random(1);
   }
   const Editing text(a.prompt_tokens, a.generate_tokens, info.config.vocab_size);
   Run plain(*model, 0, text), drafted(*model, a.lookup, text);
@@ -126,7 +126,7 @@ void run_bench_lookup(const AnyPreset& preset, const BenchArguments& a) {
   const LookupCounts counts = drafted.counts();
   const double acceptance = static_cast<double>(counts.accepted) / static_cast<double>(counts.drafted);
   if (a.json) {
-    const nlohmann::ordered_json out = {{"config", std::string(info.name)},
+    const nlohmann::ordered_json out = {{"config", a.config},
                                         {"weights", std::string(info.weights)},
                                         {"threads", threads},
                                         {"repeats", a.repeats},
@@ -149,9 +149,9 @@ void run_bench_lookup(const AnyPreset& preset, const BenchArguments& a) {
     return format("  %-24s %9.2f%s (%.2f ... %.2f)\n", what, s.median, unit, s.min, s.max);
   };
   print(
-      format("%.*s, weights %.*s, %zu threads, medians of %zu repeats (least ... greatest)\n",
-             static_cast<int>(info.name.size()), info.name.data(), static_cast<int>(info.weights.size()),
-             info.weights.data(), threads, a.repeats) +
+      format("%s, weights %.*s, %zu threads, medians of %zu repeats (least ... greatest)\n",
+             printable(a.config, 100).c_str(), static_cast<int>(info.weights.size()), info.weights.data(), threads,
+             a.repeats) +
       format("an answer of %zu tokens that repeats a prompt of %zu but for %zu edits. Its tokens are given, for random "
              "weights edit nothing: what is accepted is so by construction, what it takes is measured\n",
              text.answer.size(), a.prompt_tokens, text.edits) +

@@ -23,13 +23,13 @@
 #include <mistral/io/os/atomic_file.hpp>
 #include <mistral/text/chat_json.hpp>
 
+#include "choice.hpp"
 #include "commands.hpp"
 #include "console.hpp"
 #include "endings.hpp"
 #include "generation.hpp"
 #include "load.hpp"
 #include "model_files.hpp"
-#include "presets.hpp"
 
 namespace mistral::tool {
 
@@ -105,7 +105,7 @@ std::optional<std::string> read_message(bool first) {
 
 class Talk {
  public:
-  Talk(const ChatArguments& arguments, const PresetInfo& info, Tokenizer tokenizer)
+  Talk(const ChatArguments& arguments, const ModelInfo& info, Tokenizer tokenizer)
       : arguments_(arguments),
         info_(info),
         tokenizer_(std::move(tokenizer)),
@@ -231,8 +231,8 @@ class Talk {
     alone.reset();
     alone.make_room(question, context, 0);  // throws for a question that no reset would help
     throw Error("chat", "begin anew by /reset, or start with --context-shift, which leaves out the oldest turns",
-                "a conversation of at most the " + std::to_string(context) + " tokens of the context of " +
-                    std::string(info_.name) + ", which has no window",
+                "a conversation of at most the " + std::to_string(context) +
+                    " tokens of the context of a model without a window",
                 std::to_string(tokens));
   }
 
@@ -247,14 +247,14 @@ class Talk {
     std::size_t prompt_tokens = 0;
     const Clock::time_point begin = Clock::now();
     std::optional<Clock::time_point> prefilled;
-    const auto on_logits = [&] {
+    const auto on_logits = [&](std::span<float>) {
       if (!prefilled) prefilled = Clock::now();
     };
     const auto run = [&](std::span<const TokenId> prompt, std::span<const TokenId> seen) {
       prompt_tokens = prompt.size();
       json = {{"seen", seen.size()}, {"prompt_tokens", std::vector<TokenId>(prompt.begin(), prompt.end())}};
       options_.seen = seen;
-      return session.generate(tokenizer_, prompt, options_, on_text, on_logits);
+      return generate(session, tokenizer_, prompt, options_, on_text, LogitsHook{on_logits});
     };
     const Generated made = chat_.answer(session, std::move(question), run);
     ++options_.sampling.seed;  // each answer has random numbers of its own
@@ -287,7 +287,7 @@ class Talk {
   }
 
   const ChatArguments& arguments_;
-  const PresetInfo& info_;
+  const ModelInfo& info_;
   Tokenizer tokenizer_;
   Chat chat_;
   GenerateOptions options_;
@@ -298,12 +298,12 @@ class Talk {
 
 void run_chat(const ChatArguments& arguments) {
   // All that can be wrong is looked at before the weights, which take long, are.
-  const AnyPreset& preset = choose_preset(arguments.model);
-  Talk talk(arguments, preset.info(), load_tokenizer(arguments.model, preset.info()));
+  const AnyModelType& type = model_type(arguments.model);
+  Talk talk(arguments, type.info(), load_tokenizer(arguments.model, type.info()));
   const Threads threads(arguments.model.threads);
-  const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
+  const std::unique_ptr<AnyModel> model = load_model(arguments.model, type);
   // enough for most questions and answers; without a window, all can be taken back anyway
-  const std::size_t rollback = std::min<std::size_t>(512, preset.info().config.window_size);
+  const std::size_t rollback = std::min<std::size_t>(512, type.info().config.window_size);
   const std::unique_ptr<AnySession> session = model->session(rollback);
   talk.run(*session);
 }

@@ -25,12 +25,17 @@ struct TextArguments {
 
 /// A checkpoint and how it is to be run.
 struct ModelArguments {
-  std::string folder;                 // or a .gguf or packed file
-  std::string preset;                 // empty: the one that fits
-  std::string tokenizer;              // empty: the checkpoint's own
-  std::vector<std::string> adapters;  // PEFT folders; the model goes through one of them
-  std::string use_adapter;            // which, as chosen_adapter takes it; empty: the first
-  std::size_t threads = 0;            // 0: as many as there are processors
+  std::string folder;                  // or a .gguf or packed file
+  std::string weights;                 // the format that they are held in; empty: the checkpoint's own
+  std::string kv;                      // the elements of the cache; empty: float for F32, else bf16
+  std::optional<std::size_t> window;   // none: the checkpoint's own; 0: full attention
+  std::optional<std::size_t> context;  // none: the checkpoint's own
+  bool exact = false;                  // nothing is rounded but the weights: activations and cache are floats
+  std::string compiled;                // a compiled model to run it by; empty: the one in the cache folder
+  std::string tokenizer;               // empty: the checkpoint's own
+  std::vector<std::string> adapters;   // PEFT folders; the model goes through one of them
+  std::string use_adapter;             // which, as chosen_adapter takes it; empty: the first
+  std::size_t threads = 0;             // 0: as many as there are processors
   bool check_memory = true;
   bool refuse_not_finite = false;  // NaN and infinite weights, for a command that writes them
 };
@@ -135,6 +140,7 @@ struct InspectArguments {
   std::string folder;
   std::string tokenizer;  // empty: tokenizer.model in `folder`, where there is one
   bool verify = false;    // hold a packed file's data against their checksums
+  std::string config;     // the name of a ModelConfig to print instead; empty: none
   bool json = false;
 };
 void run_inspect(const InspectArguments& arguments);
@@ -143,8 +149,10 @@ void run_inspect(const InspectArguments& arguments);
 inline constexpr std::size_t lookup_tokens = 11;
 
 struct BenchArguments {
-  std::string config;
-  std::string weights;  // empty: the preset's
+  std::string config;                 // a name, or a checkpoint
+  std::string weights;                // empty: BF16, or the checkpoint's own
+  std::string kv;                     // empty: bf16
+  std::optional<std::size_t> window;  // none: the config's own
   std::size_t prompt_tokens = 512;
   std::size_t generate_tokens = 64;
   std::vector<std::size_t> depths{0};  // tokens in the cache before the first that is timed
@@ -164,7 +172,6 @@ struct QuantizeArguments {
   std::string weights;    // the format, as the command line says it
   std::string out;        // - for standard output
   bool packed = false;    // rather than GGUF
-  std::string preset;     // of a packed file; empty: the one that fits and has that format
   std::string tokenizer;  // empty: the checkpoint's own, where it has one
   bool without_tokenizer = false;
   std::size_t threads = 0;
@@ -178,7 +185,6 @@ struct FinetuneArguments {
   std::string validation;               // the same; empty: a share of `data`
   float validation_share = 0.1f;        // of the examples
   std::string out;                      // a folder
-  std::string weights;                  // the format of the base; empty: that of the first preset that fits
   std::string chat_template;            // "v1", "v3"; empty: the tokenizer's
   std::optional<std::size_t> sequence;  // tokens; none: 512, or the context where that is shorter
   bool train_on_prompt = false;
@@ -226,9 +232,16 @@ struct MergeArguments {
 };
 void run_merge(const MergeArguments& arguments);
 
-struct PresetsArguments {
+struct CompileArguments {
+  ModelArguments model;
+  std::string config;  // a name instead of a checkpoint
+  bool train = false;
+  std::string out;  // empty: the cache folder
+  bool print = false;
+  bool list = false;
+  bool clear = false;
   bool json = false;
 };
-void run_presets(const PresetsArguments& arguments);
+void run_compile(const CompileArguments& arguments);
 
 }  // namespace mistral::tool

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include <mistral/core/config.hpp>
 
 namespace mistral::tool {
@@ -31,15 +37,6 @@ inline constexpr ModelConfig stories_260k{.dim = 64,
                                           .rope_theta = 10000.0f,
                                           .norm_eps = 1e-5f};
 
-/// Configs over the same weights that see no further than some tokens, and so go on for ever.
-constexpr ModelConfig stories_260k_through(std::size_t window) {
-  ModelConfig config = stories_260k;
-  config.window_size = window;
-  return config;
-}
-inline constexpr ModelConfig stories_260k_w24 = stories_260k_through(24);
-inline constexpr ModelConfig stories_260k_w64 = stories_260k_through(64);
-
 /// The model of our own, trained from nothing by examples/own_model/make.sh: its window is a sixteenth of its context.
 inline constexpr ModelConfig breeze{.dim = 128,
                                     .n_layers = 4,
@@ -65,5 +62,35 @@ inline constexpr ModelConfig shape_1_1b{.dim = 2048,
                                         .vocab_size = 32000,
                                         .rope_theta = 10000.0f,
                                         .norm_eps = 1e-5f};
+
+/// The configs that `mistral bench` and `mistral compile` know by name.
+inline constexpr std::pair<std::string_view, ModelConfig> known_configs[] = {
+    {"mistral-7b-v0.1", mistral_7b_v0_1}, {"mistral-7b-v0.2", mistral_7b_v0_2},
+    {"mistral-7b-v0.3", mistral_7b_v0_3}, {"llama-2-7b", llama_2_7b},
+    {"llama-2-13b", llama_2_13b},         {"code-llama-7b", code_llama_7b},
+    {"shape-1.1b", shape_1_1b},           {"breeze", breeze},
+    {"stories-260k", stories_260k},       {"tiny", tiny}};
+
+/// The config of that name; none where there isn't one.
+inline std::optional<ModelConfig> config_named(std::string_view name) {
+  for (const auto& [known, config] : known_configs) {
+    if (known == name) return config;
+  }
+  return std::nullopt;
+}
+
+/// `mistral-7b-v0.1`, ...
+inline std::vector<std::string> config_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, config] : known_configs) names.emplace_back(name);
+  return names;
+}
+
+/// All of them in a line, for messages.
+inline std::string config_names_text() {
+  std::string text;
+  for (const auto& [name, config] : known_configs) text.append(text.empty() ? "" : ", ").append(name);
+  return text;
+}
 
 }  // namespace mistral::tool

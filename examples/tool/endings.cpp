@@ -31,6 +31,9 @@ namespace {
 pthread_t main_thread;
 char folders[4][PATH_MAX];
 std::atomic<std::size_t> folder_count{0};
+char build_folder[PATH_MAX];
+std::atomic<bool> builds{false};
+std::atomic<int> children[4] = {};
 std::terminate_handler default_terminate = nullptr;
 
 void say(std::string_view text) noexcept {
@@ -44,6 +47,19 @@ void say(std::string_view text) noexcept {
 void clean_up() noexcept {
   remove_own_temporaries();
   for (std::size_t i = folder_count; i-- > 0;) (void)::rmdir(folders[i]);  // not where something is in it
+  for (const std::atomic<int>& child : children) {
+    if (const int number = child; number > 0) (void)::kill(number, SIGTERM);
+  }
+  if (!builds) return;
+  for (const char* const name : {"model.cpp", "model.map", "1.o", "2.o", "model.so", "1.log", "2.log"}) {
+    char path[PATH_MAX + 16];
+    const std::size_t size = std::strlen(build_folder);
+    std::memcpy(path, build_folder, size);
+    path[size] = '/';
+    std::memcpy(path + size + 1, name, std::strlen(name) + 1);
+    (void)::unlink(path);
+  }
+  (void)::rmdir(build_folder);
 }
 
 // The file that is mapped at `address`, as the system lists it, in `line`; empty where it says none.
@@ -162,8 +178,29 @@ void remove_if_ended(const std::string& folder) {
   folder_count = at + 1;
 }
 
+void remove_build_if_ended(const std::string& folder) {
+  builds = false;
+  if (folder.empty() || folder.size() >= PATH_MAX) return;
+  std::memcpy(build_folder, folder.c_str(), folder.size() + 1);
+  builds = true;
+}
+
+void end_with_us(int child) noexcept {
+  for (std::atomic<int>& place : children) {
+    int none = 0;
+    if (place.compare_exchange_strong(none, child)) return;
+  }
+}
+
+void forget_child(int child) noexcept {
+  for (std::atomic<int>& place : children) {
+    int known = child;
+    if (place.compare_exchange_strong(known, 0)) return;
+  }
+}
+
 int out_of_memory() noexcept {
-  say("mistral: error: out of memory (see: mistral presets)\n");
+  say("mistral: error: out of memory (mistral inspect says what a model needs)\n");
   return 1;
 }
 

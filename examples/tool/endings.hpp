@@ -24,4 +24,13 @@ void remove_if_ended(const std::string& folder);
 /// Says that the memory is used up, without using any, and gives the exit code.
 int out_of_memory() noexcept;
 
+/// Has an ending also remove the folder of a compilation, with what a compiler leaves in one. An empty path: no longer.
+void remove_build_if_ended(const std::string& folder);
+
+/// Has an ending also end a child, until it is forgotten.
+///@{
+void end_with_us(int child) noexcept;
+void forget_child(int child) noexcept;
+///@}
+
 }  // namespace mistral::tool

@@ -16,12 +16,12 @@
 #include <mistral/evaluate/program_results.hpp>
 #include <mistral/text/markup.hpp>
 
+#include "choice.hpp"
 #include "commands.hpp"
 #include "console.hpp"
 #include "figures.hpp"
 #include "generation.hpp"
 #include "load.hpp"
-#include "presets.hpp"
 
 namespace mistral::tool {
 
@@ -58,7 +58,7 @@ Report evaluate(const EvaluateArguments& arguments, const Task& task, const Task
   Progress progress("evaluating", task.items.size());
   const auto done = [&](std::size_t count) { progress.at(count); };
   if (task.kind == TaskKind::choices) {
-    const ChoiceResult result = evaluate_choices(task, prompts, session.scorer(), done);
+    const ChoiceResult result = evaluate_choices(task, prompts, scorer_of(session), done);
     char remark[64];
     std::snprintf(remark, sizeof remark, "guessing would give %.6f\n", result.chance);
     return {{figure("accuracy", result.accuracy), figure("accuracy_per_byte", result.accuracy_per_byte)},
@@ -81,8 +81,7 @@ Report evaluate(const EvaluateArguments& arguments, const Task& task, const Task
   options.sampling.seed = arguments.seed.value_or(0);
   const auto run = [&](std::span<const TokenId> prompt, const GenerateOptions& asked) {
     session.clear();
-    return session.generate(
-        prompts.tokenizer(), prompt, asked, [](std::string_view) { return true; }, [] {});
+    return generate(session, prompts.tokenizer(), prompt, asked);
   };
   const std::size_t samples = std::max<std::size_t>(1, arguments.samples);
   const AnswerResult result = evaluate_answers(task, prompts, samples, options, run, done);
@@ -140,19 +139,19 @@ void run_evaluate(const EvaluateArguments& arguments) {
   if (!arguments.chat_template.empty() && task.kind == TaskKind::texts) {
     throw UsageError("--template: expected a task of choices or answers, got one of texts");
   }
-  const AnyPreset& preset = choose_preset(arguments.model);
-  const PresetInfo& info = preset.info();
+  const AnyModelType& type = model_type(arguments.model);
+  const ModelInfo& info = type.info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
   std::optional<ChatTemplate> chat_template;
   if (!arguments.chat_template.empty()) chat_template = chat_template_named(arguments.chat_template, tokenizer);
   const TaskPrompts prompts(task, arguments.shots, tokenizer, chat_template);
   if (!chat_template) warn_of_control_text(task, tokenizer);
   const Threads threads(arguments.model.threads);
-  const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
+  const std::unique_ptr<AnyModel> model = load_model(arguments.model, type);
   const std::unique_ptr<AnySession> session = model->session(task.kind == TaskKind::choices ? scoring_rollback : 0);
   const Report report = evaluate(arguments, task, prompts, info.config, *session);
   if (!arguments.json) return print(table(report.figures) + report.remark);
-  Json json = {{"preset", info.name}, {"task", arguments.task}, {"shots", arguments.shots}};
+  Json json = {{"weights", info.weights}, {"kv", info.kv}, {"task", arguments.task}, {"shots", arguments.shots}};
   if (chat_template) json["template"] = arguments.chat_template;
   add_figures(json, report.figures);
   if (!report.outcomes.is_null()) json["outcomes"] = report.outcomes;

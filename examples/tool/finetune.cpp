@@ -18,14 +18,13 @@
 #include <mistral/train/fit.hpp>
 
 #include "answers.hpp"
-#include "any_trainer.hpp"
+#include "choice.hpp"
 #include "commands.hpp"
 #include "console.hpp"
 #include "endings.hpp"
 #include "generation.hpp"
 #include "load.hpp"
 #include "model_files.hpp"
-#include "presets.hpp"
 #include "run_folder.hpp"
 #include "run_trainer.hpp"
 #include "suggest.hpp"
@@ -106,12 +105,12 @@ Data read_data(const FinetuneArguments& a, const Tokenizer& tokenizer, std::size
   return data;
 }
 
-std::size_t sequence_of(const FinetuneArguments& a, const PresetInfo& info) {
+std::size_t sequence_of(const FinetuneArguments& a, const ModelInfo& info) {
   const std::size_t context = info.config.context_len;
   if (info.config.window_size != 0) return a.sequence.value_or(512);
   if (a.sequence && *a.sequence > context) {
     throw UsageError("--sequence: expected at most the " + std::to_string(context) + " tokens of the context of " +
-                     std::string(info.name) + ", got " + std::to_string(*a.sequence));
+                     printable(a.model.folder, 200) + ", got " + std::to_string(*a.sequence));
   }
   return a.sequence.value_or(std::min<std::size_t>(512, context));
 }
@@ -218,7 +217,7 @@ class Hooks {
 };
 
 struct Outcome {
-  const PresetInfo* preset;
+  const ModelInfo* model;
   std::size_t trained;  // parameters
   std::size_t train_examples, validation_examples;
   FitResult fit;
@@ -242,8 +241,8 @@ std::string result_text(const Outcome& o, const RunFolder& folder, bool full) {
 }
 
 std::string result_json(const Outcome& o, const RunFolder& folder, const std::vector<Sample>& samples) {
-  nlohmann::ordered_json json = {{"preset", o.preset->name},
-                                 {"weights", o.preset->weights},
+  nlohmann::ordered_json json = {{"weights", o.model->weights},
+                                 {"kv", o.model->kv},
                                  {"out", folder.path()},
                                  {"trained_parameters", o.trained},
                                  {"train_examples", o.train_examples},
@@ -266,45 +265,11 @@ std::string result_json(const Outcome& o, const RunFolder& folder, const std::ve
   return json_text(json);
 }
 
-const AnyPreset& preset_of(const FinetuneArguments& a) {
-  std::string weights = a.weights;
-  std::transform(weights.begin(), weights.end(), weights.begin(),
-                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
-  if (a.full) {
-    if (!weights.empty() && weights != "F32") {
-      throw UsageError("--full: expected --weights f32 with it, got " + printable(a.weights, 40));
-    }
-    if (a.model.preset.empty()) weights = "F32";
-  }
-  const std::vector<std::string> formats{"F32",  "F16",  "BF16",   "Q8_0", "Q6_K",
-                                         "Q4_K", "Q4_0", "IQ4_NL", "NF4"};  // that a preset may hold its weights in
-  if (!weights.empty() && std::find(formats.begin(), formats.end(), weights) == formats.end()) {
-    std::string list;
-    for (const std::string& format : formats) list.append(list.empty() ? "" : ", ").append(format);
-    throw UsageError("--weights: expected one of " + list + ", got '" + printable(a.weights, 40) + "'" +
-                     did_you_mean(weights, formats));
-  }
-  const AnyPreset& preset = choose_trainable(a.model.folder, a.model.preset, weights);
-  if (!weights.empty() && preset.info().weights != weights) {
-    throw UsageError("--preset: expected one in " + weights + ", got '" + std::string(preset.info().name) + "', in " +
-                     std::string(preset.info().weights));
-  }
-  if (a.full && !preset.training()->trains_all()) {
-    throw UsageError("--full: expected a preset in F32, got '" + std::string(preset.info().name) + "', in " +
-                     std::string(preset.info().weights));
-  }
-  return preset;
-}
-
-std::unique_ptr<AnyTunable> load_tunable(const FinetuneArguments& a, const AnyPreset& preset) {
-  say_context(a.model.folder, preset.info());
-  Progress progress("loading " + bytes_text(preset.info().weight_bytes) + " of weights", 1);
-  return preset.training()->load(a.model.folder,
-                                 {.allow_different_window = !a.model.preset.empty(),
-                                  .allow_longer_context = true,
-                                  .check_memory = a.model.check_memory,
-                                  .progress = progress.hook()},
-                                 a.full ? Train::all : Train::adapter);
+std::unique_ptr<AnyModel> load_trained(const FinetuneArguments& a, const AnyModelType& type) {
+  say_context(a.model.folder, type.info());
+  say_reencoded(a.model, type.info());
+  Progress progress("loading " + bytes_text(type.info().weight_bytes) + " of weights", 1);
+  return type.load(a.model.folder, load_options(a.model, progress.hook()));
 }
 
 }  // namespace
@@ -316,8 +281,8 @@ void run_finetune(const FinetuneArguments& a) {
   sources.insert(sources.end(), {a.data, a.validation});
   check_output("--out", a.out, sources);
   for (const std::string& name : RunFolder::files()) check_output("--out", path_in(a.out, name), sources);
-  const AnyPreset& preset = preset_of(a);
-  const PresetInfo& info = preset.info();
+  const AnyModelType& type = model_type(a.model, a.full ? Use::train_all : Use::train_adapter);
+  const ModelInfo& info = type.info();
   const Tokenizer tokenizer = load_tokenizer(a.model, info);
   const Data data = read_data(a, tokenizer, sequence_of(a, info));
   const DatasetSplit& split = data.split;
@@ -356,7 +321,7 @@ void run_finetune(const FinetuneArguments& a) {
                                        .keep_activations = a.keep_activations};
 
   const Threads threads(a.model.threads);
-  const std::unique_ptr<AnyTunable> model = load_tunable(a, preset);
+  const std::unique_ptr<AnyModel> model = load_trained(a, type);
   SafetensorsWriter::Metadata settings{{"finetune.weights", std::string(info.weights)},
                                        {"finetune.trained", a.full ? "all" : targets_text(targets)}};
   if (!a.full) {
@@ -372,9 +337,8 @@ void run_finetune(const FinetuneArguments& a) {
   for (const Parameter& p : trainer->parameters()) outcome.trained += p.value.size();
   if (!a.json) {
     print(data.lost + std::to_string(split.train.size()) + " examples to learn from, " +
-          std::to_string(split.validation.size()) + " for validation; " + std::string(info.name) + " in " +
-          std::string(info.weights) + ", " + std::to_string(outcome.trained) + " parameters to train, " +
-          std::to_string(total) + " steps\n");
+          std::to_string(split.validation.size()) + " for validation; weights in " + std::string(info.weights) + ", " +
+          std::to_string(outcome.trained) + " parameters to train, " + std::to_string(total) + " steps\n");
   }
 
   watch_for_interruptions();
@@ -392,7 +356,7 @@ void run_finetune(const FinetuneArguments& a) {
                   .full = a.full,
                   .validated = !split.validation.empty()},
                  std::move(settings));
-  Metrics metrics(folder, "Fine-tuning " + std::string(info.name));
+  Metrics metrics(folder, "Fine-tuning " + last_part(a.model.folder));
   Hooks hooks(metrics, total, !a.json);
   outcome.fit = fit(run, split.train, split.validation, fit_options, hooks);
   hooks.done();

@@ -30,9 +30,6 @@ Command add_finetune(CLI::App& parent) {
   add_number_in(*app, "--validation-share", a.validation_share, 0.0f, 0.9f,
                 "the share of --data that is kept for that instead; 0.1 unless said, 0: no evaluation");
   app->get_option("--validation-share")->excludes(validation);
-  add_name(*app, "--weights", a.weights,
-           "the format in which the base is held (q4_0, nf4, f32, ...) (default: the first that is compiled)")
-      ->type_name("FORMAT");
   add_template(*app, a.chat_template, "how a conversation is written down");
   add_whole(*app, "--sequence", a.sequence, 2, 1'000'000,
             "tokens of an example at most, the rest is cut (default: 512)");

@@ -7,12 +7,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "choice.hpp"
 #include "commands.hpp"
 #include "console.hpp"
 #include "generation.hpp"
 #include "load.hpp"
 #include "model_files.hpp"
-#include "presets.hpp"
 
 namespace mistral::tool {
 
@@ -41,7 +41,7 @@ struct Statistics {
   double decode_speed() const { return static_cast<double>(decoded_tokens) / decode_seconds; }
 };
 
-std::string describe(const Statistics& s, const Generated& made, const PresetInfo& info, std::uint64_t seed) {
+std::string report(const Statistics& s, const Generated& made, const ModelInfo& info, std::uint64_t seed) {
   char text[512];
   std::string lookup;
   if (made.lookup.drafted > 0) {
@@ -52,18 +52,19 @@ std::string describe(const Statistics& s, const Generated& made, const PresetInf
                 "prefill: %zu tokens in %.3f s, %.1f tokens/s\n"
                 "decode: %zu tokens in %.3f s, %.1f tokens/s\n"
                 "cache: %s, wrapped %lld times\n"
-                "ended by: %s; preset: %.*s; seed: %llu\n",
+                "ended by: %s; weights: %s; seed: %llu\n",
                 s.prompt_tokens, s.prefill_seconds, s.prefill_speed(), s.decoded_tokens, s.decode_seconds,
                 s.decoded_tokens > 0 ? s.decode_speed() : 0.0, bytes_text(info.cache_bytes).c_str(),
-                static_cast<long long>(s.wraps), name_of(made.reason), static_cast<int>(info.name.size()),
-                info.name.data(), static_cast<unsigned long long>(seed));
+                static_cast<long long>(s.wraps), name_of(made.reason), describe(info).c_str(),
+                static_cast<unsigned long long>(seed));
   return lookup + text;
 }
 
-std::string to_json(const Statistics& s, const Generated& made, const PresetInfo& info, std::uint64_t seed,
+std::string to_json(const Statistics& s, const Generated& made, const ModelInfo& info, std::uint64_t seed,
                     const std::vector<TokenId>& prompt, const GenerateArguments& arguments) {
   nlohmann::ordered_json json;
-  json["preset"] = info.name;
+  json["weights"] = info.weights;
+  json["kv"] = info.kv;
   json["seed"] = seed;
   json["prompt_tokens"] = prompt;
   json["tokens"] = made.tokens;
@@ -106,8 +107,8 @@ void run_generate(const GenerateArguments& arguments) {
   std::vector<std::string> sources = sources_of(arguments.model);
   sources.push_back(arguments.prompt.file);
   if (!arguments.state.empty()) check_output("--state", arguments.state, sources);
-  const AnyPreset& preset = choose_preset(arguments.model);
-  const PresetInfo& info = preset.info();
+  const AnyModelType& type = model_type(arguments.model);
+  const ModelInfo& info = type.info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
   const std::vector<TokenId> prompt =
       prompt_ids(tokenizer, prompt_of(arguments.prompt), {arguments.no_bos, arguments.parse_special});
@@ -130,7 +131,7 @@ void run_generate(const GenerateArguments& arguments) {
   if (!arguments.ignore_eos) options.stop_ids.assign(tokenizer.eos_ids().begin(), tokenizer.eos_ids().end());
 
   const Threads threads(arguments.model.threads);
-  const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
+  const std::unique_ptr<AnyModel> model = load_model(arguments.model, type);
   const std::size_t rollback = arguments.state.empty() ? 0 : state_rollback;
   const std::unique_ptr<AnySession> session = model->session(std::max(rollback, arguments.lookup));
   const auto on_text = [&](std::string_view text) {
@@ -141,10 +142,11 @@ void run_generate(const GenerateArguments& arguments) {
   options.seen = std::span(prompt).first(seen);
   const Clock::time_point begin = Clock::now();
   std::optional<Clock::time_point> prefilled;
-  const auto on_logits = [&] {
+  const auto on_logits = [&](std::span<float>) {
     if (!prefilled) prefilled = Clock::now();
   };
-  const Generated made = session->generate(tokenizer, std::span(prompt).subspan(seen), options, on_text, on_logits);
+  const Generated made =
+      generate(*session, tokenizer, std::span(prompt).subspan(seen), options, on_text, LogitsHook{on_logits});
   const Clock::time_point end = Clock::now();
 
   if (!arguments.state.empty()) {
@@ -161,7 +163,7 @@ void run_generate(const GenerateArguments& arguments) {
                               .decode_seconds = seconds_between(prefilled.value_or(end), end),
                               .wraps = session->wraps()};
   print(arguments.json ? to_json(statistics, made, info, options.sampling.seed, prompt, arguments) : "\n");
-  if (arguments.verbose || on_terminal()) note(describe(statistics, made, info, options.sampling.seed));
+  if (arguments.verbose || on_terminal()) note(report(statistics, made, info, options.sampling.seed));
 }
 
 }  // namespace mistral::tool

@@ -8,10 +8,10 @@
 #include <mistral/text/gguf_tokenizer.hpp>
 #include <mistral/text/text_fields.hpp>
 
+#include "choice.hpp"
 #include "commands.hpp"
 #include "console.hpp"
 #include "load.hpp"
-#include "presets.hpp"
 
 namespace mistral::tool {
 
@@ -19,19 +19,18 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Both commands make JSON first; for people, it is written as lines of `name: value`, indented by depth.
-Json memory_json(const PresetInfo& info) {
-  return {{"weights", info.weight_bytes},
-          {"cache", info.cache_bytes},
-          {"workspace", info.workspace_bytes},
-          {"total", info.weight_bytes + info.cache_bytes + info.workspace_bytes}};
+// JSON is made first; for people, it is written as lines of `name: value`.
+Json memory_json(const ModelChoice& choice) {
+  const std::uint64_t weights = weight_bytes(choice.config, choice.weights);
+  const std::uint64_t cache = cache_bytes(choice.config, choice.kv);
+  return {{"weights", weights}, {"cache", cache}, {"total", weights + cache}};
 }
 
 void print_json(const Json& json) { print(json_text(json)); }
 
 std::string memory_text(const Json& memory) {
   std::string text = bytes_text(memory["total"].get<std::size_t>());
-  for (const char* const part : {"weights", "cache", "workspace"}) {
+  for (const char* const part : {"weights", "cache"}) {
     text.append(part == std::string_view("weights") ? " (" : ", ").append(part).append(" ");
     text.append(bytes_text(memory[part].get<std::size_t>()));
   }
@@ -56,26 +55,23 @@ Json tensors_json(const Checkpoint& checkpoint) {
   return {{"count", checkpoint.size()}, {"parameters", parameters}, {"bytes", bytes}, {"dtypes", counts}};
 }
 
-// The types of matrices that are the preset's format already, and are kept bit by bit.
-Json kept_json(const Checkpoint& checkpoint, const PresetInfo& info) {
+// How many matrices there are of each format.
+Json formats_json(const Checkpoint& checkpoint) {
+  std::map<std::string, std::size_t> counts;
   for (std::size_t i = 0; i < checkpoint.size(); ++i) {
-    const CheckpointTensor tensor = checkpoint[i];
-    if (tensor.shape.size() == 2 && tensor.type_name == info.weights) return Json::array({info.weights});
+    if (checkpoint[i].shape.size() == 2) ++counts[std::string(checkpoint[i].type_name)];
   }
-  return Json::array();
+  return counts;
 }
 
-// To which format loading converts the matrices of each element type that isn't that format already. (Norms are held
-// in float whatever they were.)
-Json converted_json(const Checkpoint& checkpoint, const PresetInfo& info) {
-  std::map<std::string, std::string> converted;
+// How many matrices loading encodes again, for they aren't in the model's format. (Norms are held in float whatever
+// they were.)
+std::size_t reencoded(const Checkpoint& checkpoint, std::string_view weights) {
+  std::size_t count = 0;
   for (std::size_t i = 0; i < checkpoint.size(); ++i) {
-    const CheckpointTensor tensor = checkpoint[i];
-    if (tensor.shape.size() == 2 && tensor.type_name != info.weights) {
-      converted[std::string(tensor.type_name)] = info.weights;
-    }
+    if (checkpoint[i].shape.size() == 2 && checkpoint[i].type_name != weights) ++count;
   }
-  return converted;
+  return checkpoint.packed() != nullptr ? 0 : count;
 }
 
 std::string_view layout_text(CheckpointLayout layout, bool for_people) {
@@ -133,6 +129,10 @@ std::string tokenizer_text(const Json& tokenizer) {
 }  // namespace
 
 void run_inspect(const InspectArguments& arguments) {
+  if (!arguments.config.empty()) {
+    const CheckpointConfig file = CheckpointConfig::read(arguments.folder);
+    return print(config_definition(config_of(file, printable(arguments.folder, 1000)), arguments.config));
+  }
   const Checkpoint checkpoint = Checkpoint::open(arguments.folder);
   const CheckpointConfig& config = checkpoint.config();
   if (arguments.verify) {
@@ -159,19 +159,19 @@ void run_inspect(const InspectArguments& arguments) {
 
   json["warnings"] = warnings_json(arguments, checkpoint);
 
-  const std::string only = only_format(arguments.folder);
-  const AnyPreset* const preset = fitting_preset(arguments.folder, config, only);
-  json["preset"] = nullptr;
-  if (preset != nullptr) {
-    const PresetInfo& info = preset->info();
-    json["preset"] = info.name;
-    json["weights"] = info.weights;
-    json["kv"] = info.kv;
-    json["kept"] = kept_json(checkpoint, info);
-    json["converted"] = converted_json(checkpoint, info);
-    json["memory_bytes"] = memory_json(info);
-  } else {
-    json["why"] = why_none_fits(config, only);
+  json["formats"] = formats_json(checkpoint);
+  try {
+    ModelArguments model;
+    model.folder = arguments.folder;
+    const ModelChoice choice = choice_of(model, Use::inference);
+    json["weights"] = choice.weights;
+    json["kv"] = choice.kv;
+    json["reencoded_tensors"] = reencoded(checkpoint, choice.weights);
+    json["memory_bytes"] = memory_json(choice);
+  } catch (const Error& error) {
+    json["weights"] = nullptr;
+    json["reencoded_tensors"] = 0;
+    json["why"] = error.what();
   }
   if (arguments.json) return print_json(json);
 
@@ -190,48 +190,17 @@ void run_inspect(const InspectArguments& arguments) {
                           " parameters, " + bytes_text(json["tensors"]["bytes"].get<std::size_t>()));
   text += line("tokenizer", tokenizer_text(json["tokenizer"]));
   for (const auto& warning : json["warnings"]) text += line("warning", warning.get<std::string>());
-  if (preset == nullptr) {
-    print(text + line("preset", json["why"].get<std::string>()));
+  if (json["weights"].is_null()) {
+    print(text + line("weights", json["why"].get<std::string>()));
   } else {
-    const PresetInfo& info = preset->info();
-    text += line("preset", std::string(info.name) + ": weights in " + std::string(info.weights) + ", cache in " +
-                               std::string(info.kv));
-    for (const auto& type : json["kept"]) text += line("kept", type.get<std::string>() + " as it is");
-    std::string converted;
-    for (const auto& [type, format] : json["converted"].items()) {
-      converted.append(converted.empty() ? "" : ", ").append(type).append(" to ").append(format.get<std::string>());
+    text += line("runs", "with weights in " + json["weights"].get<std::string>() + ", cache in " +
+                             json["kv"].get<std::string>());
+    if (const auto count = json["reencoded_tensors"].get<std::size_t>(); count > 0) {
+      text += line("converted",
+                   "when loaded: " + std::to_string(count) + " matrices to " + json["weights"].get<std::string>());
     }
-    if (!converted.empty()) text += line("converted", "when loaded: " + converted);
     print(text + line("memory", memory_text(json["memory_bytes"])));
   }
-}
-
-void run_presets(const PresetsArguments& arguments) {
-  Json list = Json::array();
-  std::string text;
-  for (const AnyPreset* preset : presets()) {
-    const PresetInfo& info = preset->info();
-    const Json memory = memory_json(info);
-    Json fields = Json::object();
-    std::string config_text;
-    for (const auto& [name, value] : fields_of(info.config)) {
-      fields[std::string(name)] = Json::parse(value);
-      config_text.append(config_text.empty() ? "" : ", ").append(name).append(" ").append(value);
-    }
-    list.push_back({{"name", info.name},
-                    {"comment", info.comment},
-                    {"config", fields},
-                    {"parameters", info.config.parameter_count()},
-                    {"weights", info.weights},
-                    {"kv", info.kv},
-                    {"memory_bytes", memory}});
-    text.append(info.name).append(": ").append(info.comment).append("\n");
-    text.append("  ").append(config_text).append("\n");
-    text.append("  weights in ").append(info.weights).append(", cache in ").append(info.kv).append(", memory ");
-    text.append(memory_text(memory)).append("\n");
-  }
-  if (arguments.json) return print_json({{"presets", list}});
-  print(text);
 }
 
 }  // namespace mistral::tool

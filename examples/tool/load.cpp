@@ -11,10 +11,9 @@
 #include <mistral/text/markup.hpp>
 #include <mistral/text/text_fields.hpp>
 
-#include "any_trainer.hpp"
+#include "choice.hpp"
 #include "console.hpp"
 #include "model_files.hpp"
-#include "presets.hpp"
 
 namespace mistral::tool {
 
@@ -50,7 +49,7 @@ Tokenizer load_tokenizer(const std::string& path, const std::string& folder) {
               found.other.empty() ? "neither" : found.other);
 }
 
-Tokenizer load_tokenizer(const ModelArguments& arguments, const PresetInfo& info) {
+Tokenizer load_tokenizer(const ModelArguments& arguments, const ModelInfo& info) {
   Tokenizer tokenizer = load_tokenizer(arguments.tokenizer, arguments.folder);
   if (tokenizer.vocab_size() > info.config.vocab_size) {
     const std::string path = !arguments.tokenizer.empty() ? arguments.tokenizer
@@ -86,7 +85,7 @@ std::string control_text_in(const Tokenizer& tokenizer, std::string_view text) {
   return list;
 }
 
-void check_tokens(std::span<const TokenId> tokens, const PresetInfo& info) {
+void check_tokens(std::span<const TokenId> tokens, const ModelInfo& info) {
   if (tokens.empty()) throw Error("tokens", "the prompt", "at least one token", "none");
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || static_cast<std::size_t>(tokens[i]) >= info.config.vocab_size) {
@@ -95,15 +94,9 @@ void check_tokens(std::span<const TokenId> tokens, const PresetInfo& info) {
     }
   }
   if (info.config.window_size == 0 && tokens.size() > info.config.context_len) {
-    throw Error("tokens", "the prompt, for preset " + std::string(info.name) + ", which has no window",
+    throw Error("tokens", "the prompt, for a model without a window",
                 "at most " + std::to_string(info.config.context_len) + " tokens", std::to_string(tokens.size()));
   }
-}
-
-const AnyPreset& choose_preset(const ModelArguments& arguments) {
-  if (arguments.adapters.empty()) return choose_preset(arguments.folder, arguments.preset);
-  chosen_adapter(arguments);
-  return choose_trainable(arguments.folder, arguments.preset);
 }
 
 std::size_t chosen_adapter(const ModelArguments& arguments) {
@@ -141,29 +134,45 @@ void say_base(std::optional<bool> same, const std::string& adapter, const std::s
   }
 }
 
-void say_context(const std::string& folder, const PresetInfo& info) {
+void say_context(const std::string& folder, const ModelInfo& info) {
   const std::optional<std::int64_t> said = CheckpointConfig::read(folder).context_len;
   if (!said || static_cast<std::size_t>(*said) >= info.config.context_len) return;
   note("mistral: note: " + printable(folder, 1000) + " names a context of " + std::to_string(*said) +
-       " tokens; preset " + std::string(info.name) + " goes on to " + std::to_string(info.config.context_len) + "\n");
+       " tokens; the model goes on to " + std::to_string(info.config.context_len) + "\n");
 }
 
-std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyPreset& preset) {
-  const PresetInfo& info = preset.info();
+void say_reencoded(const ModelArguments& arguments, const ModelInfo& info) {
+  if (!arguments.weights.empty() || is_packed_file(arguments.folder)) return;
+  const Checkpoint checkpoint = Checkpoint::open(arguments.folder);
+  std::size_t matrices = 0, others = 0;
+  for (std::size_t i = 0; i < checkpoint.size(); ++i) {
+    const CheckpointTensor tensor = checkpoint[i];
+    if (tensor.shape.size() != 2) continue;
+    ++matrices;
+    if (tensor.type_name != info.weights) ++others;
+  }
+  if (others == 0) return;
+  note("mistral: note: " + std::to_string(others) + " of " + std::to_string(matrices) + " matrices of " +
+       printable(arguments.folder, 1000) + " aren't in " + std::string(info.weights) +
+       " and are encoded again in that; --weights chooses another format\n");
+}
+
+LoadOptions load_options(const ModelArguments& arguments, ProgressHook progress) {
+  return {.allow_different_window = arguments.window.has_value(),
+          .allow_longer_context = true,
+          .check_memory = arguments.check_memory,
+          .progress = progress,
+          .refuse_not_finite = arguments.refuse_not_finite};
+}
+
+std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyModelType& type) {
+  const ModelInfo& info = type.info();
   say_context(arguments.folder, info);
+  say_reencoded(arguments, info);
   Progress progress("loading " + bytes_text(info.weight_bytes) + " of weights", info.weight_bytes);
   try {
-    const LoadOptions options{.allow_different_window = !arguments.preset.empty(),
-                              .allow_longer_context = true,
-                              .check_memory = arguments.check_memory,
-                              .progress = progress.hook(),
-                              .refuse_not_finite = arguments.refuse_not_finite};
-    if (arguments.adapters.empty()) return preset.load(arguments.folder, options);
-    if (preset.training() == nullptr) {
-      throw Error("adapter", "preset " + std::string(info.name), "one that is compiled for training",
-                  "one that is not");
-    }
-    std::unique_ptr<AnyTunable> model = preset.training()->load(arguments.folder, options, Train::adapter);
+    std::unique_ptr<AnyModel> model = type.load(arguments.folder, load_options(arguments, progress.hook()));
+    if (arguments.adapters.empty()) return model;
     for (const std::string& adapter : arguments.adapters) {
       model->load_adapter(adapter);
       say_base(model->trained_beside(adapter), adapter, arguments.folder);
@@ -171,7 +180,7 @@ std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyP
     model->use_adapter(chosen_adapter(arguments));
     return model;
   } catch (const std::bad_alloc&) {
-    throw Error("memory", "preset " + std::string(info.name),
+    throw Error("memory", "the model",
                 bytes_text(info.weight_bytes + info.cache_bytes + info.workspace_bytes) + " of memory", "less");
   }
 }

@@ -1,18 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include <mistral/evaluate/likelihood.hpp>
+#include <mistral/generate/generate.hpp>
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/text/tokenizer.hpp>
 
-#include "any_model.hpp"
+#include <mistral/run/any_model.hpp>
+
 #include "commands.hpp"
 
 namespace mistral::tool {
+
+/// Tokens that a session with a window must be able to take back to score ends: as many as tell a prompt with its end
+/// from the next, mostly.
+inline constexpr std::size_t scoring_rollback = 512;
+
+/// Scores the ends of prompts as ContinuationScorer::score does.
+using Scorer = std::function<std::vector<TextScore>(std::span<const TokenId>, std::span<const std::vector<TokenId>>)>;
+
+/// What scores the ends of prompts, one prompt after the other. It must end before the session.
+inline Scorer scorer_of(AnySession& session) {
+  return [scorer = std::make_shared<ContinuationScorer<AnySession>>(session)](
+             std::span<const TokenId> prompt, std::span<const std::vector<TokenId>> ends) {
+    return scorer->score(prompt, ends);
+  };
+}
+
+/// Shows the logits of each step to a function: a tape.
+template <class Function>
+class LogitsHook {
+ public:
+  explicit LogitsHook(Function function) : function_(std::move(function)) {}
+  void logits(std::span<float> logits) { function_(logits); }
+
+ private:
+  Function function_;
+};
 
 /// While it lives, the process uses as many threads as the arguments say.
 class Threads {
@@ -29,7 +61,7 @@ class Threads {
 Tokenizer load_tokenizer(const std::string& path, const std::string& folder);
 
 /// The same for a model of that config: throws Error where the tokenizer has ids that the model hasn't.
-Tokenizer load_tokenizer(const ModelArguments& arguments, const PresetInfo& info);
+Tokenizer load_tokenizer(const ModelArguments& arguments, const ModelInfo& info);
 
 /// How a prompt becomes ids.
 struct PromptOptions {
@@ -47,11 +79,7 @@ std::string control_text_in(const Tokenizer& tokenizer, std::string_view text);
 
 /// What a session would refuse, before the weights are loaded: no tokens, ids outside of the vocabulary, more than the
 /// context of a model without a window. Throws Error.
-void check_tokens(std::span<const TokenId> tokens, const PresetInfo& info);
-
-/// The preset that the arguments ask for, or that fits: see choose_preset; one that is compiled for training where
-/// there is an adapter. Throws UsageError for an adapter to be used that isn't there: before the weights are read.
-const AnyPreset& choose_preset(const ModelArguments& arguments);
+void check_tokens(std::span<const TokenId> tokens, const ModelInfo& info);
 
 /// The number of the adapter that the arguments choose: by its path as they have it, by the last name of a path, where
 /// no other ends in it, or by its number; no_adapter for `none`. Throws UsageError for another name.
@@ -62,11 +90,17 @@ std::size_t chosen_adapter(const ModelArguments& arguments);
 ///   same  what trained_beside says
 void say_base(std::optional<bool> same, const std::string& adapter, const std::string& folder);
 
-/// Says a line where a preset's context is longer than the checkpoint's.
-void say_context(const std::string& folder, const PresetInfo& info);
+/// Says a line where a model's context is longer than the checkpoint's.
+void say_context(const std::string& folder, const ModelInfo& info);
+
+/// Says a line where tensors are encoded again when they are loaded, though the command line asks for no format.
+void say_reencoded(const ModelArguments& arguments, const ModelInfo& info);
 
 /// Loads the weights, and all adapters, of which sessions go through the chosen one, with a word about it on a
 /// terminal.
-std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyPreset& preset);
+std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyModelType& type);
+
+/// How the arguments have a checkpoint loaded.
+LoadOptions load_options(const ModelArguments& arguments, ProgressHook progress);
 
 }  // namespace mistral::tool

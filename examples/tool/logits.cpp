@@ -6,18 +6,18 @@
 #include <mistral/generate/finite_logits.hpp>
 #include <mistral/io/npy.hpp>
 
+#include "choice.hpp"
 #include "commands.hpp"
 #include "console.hpp"
 #include "load.hpp"
 #include "model_files.hpp"
-#include "presets.hpp"
 
 namespace mistral::tool {
 
 namespace {
 
 // The ids that the arguments name; `tokenizer` is loaded only where there is a text to encode.
-std::vector<TokenId> tokens_of(const LogitsArguments& arguments, const PresetInfo& info) {
+std::vector<TokenId> tokens_of(const LogitsArguments& arguments, const ModelInfo& info) {
   if (arguments.tokens) return parse_ids(*arguments.tokens);
   if (!arguments.tokens_file.empty()) return parse_ids(read_text(arguments.tokens_file, "tokens"));
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
@@ -31,13 +31,13 @@ void run_logits(const LogitsArguments& arguments) {
   std::vector<std::string> sources = sources_of(arguments.model);
   sources.insert(sources.end(), {arguments.tokens_file, arguments.prompt.file});
   check_output("--out", arguments.out, sources);
-  const AnyPreset& preset = choose_preset(arguments.model);
-  const PresetInfo& info = preset.info();
+  const AnyModelType& type = model_type(arguments.model);
+  const ModelInfo& info = type.info();
   const std::vector<TokenId> tokens = tokens_of(arguments, info);
   check_tokens(tokens, info);
 
   const Threads threads(arguments.model.threads);
-  const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
+  const std::unique_ptr<AnyModel> model = load_model(arguments.model, type);
   const std::unique_ptr<AnySession> session = model->session();
   {
     NpyWriter file(out, tokens.size(), info.config.vocab_size, "logits");
@@ -55,7 +55,8 @@ void run_logits(const LogitsArguments& arguments) {
 
   if (!arguments.json) return;
   nlohmann::ordered_json json;
-  json["preset"] = info.name;
+  json["weights"] = info.weights;
+  json["kv"] = info.kv;
   json["out"] = arguments.out;
   json["tokens"] = tokens;
   json["shape"] = {tokens.size(), info.config.vocab_size};

@@ -23,6 +23,7 @@
 #include <mistral/simd/cpu.hpp>
 
 #include "commands.hpp"
+#include "configs.hpp"
 #include "console.hpp"
 #include "endings.hpp"
 #include "options.hpp"
@@ -233,12 +234,25 @@ Command add_moderate(CLI::App& parent) {
 }
 
 Command add_inspect(CLI::App& parent) {
-  CLI::App* const app =
-      parent.add_subcommand("inspect", "Say what a checkpoint is, which preset fits it, and the memory that it takes");
+  CLI::App* const app = parent.add_subcommand("inspect", "Say what a checkpoint is, and the memory that it takes");
   const auto arguments = std::make_shared<InspectArguments>();
   add_path(*app, "model,-m,--model", arguments->folder, "the checkpoint: a folder, or a .gguf or packed file")
       ->required();
   add_path(*app, "--tokenizer", arguments->tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
+  app->add_option(
+         "--config", arguments->config,
+         "print the definition of its mistral::ModelConfig instead, under this name, to be pasted into a program")
+      ->check(CLI::Validator(
+          [](const std::string& name) {
+            const bool good = !name.empty() &&
+                              name.find_first_not_of(
+                                  "abcdefghijklmnopqrstuvwxyz"
+                                  "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == std::string::npos &&
+                              (name[0] < '0' || name[0] > '9');
+            return good ? std::string() : "expected an identifier of C++, got '" + printable(name, 40) + "'";
+          },
+          ""))
+      ->type_name("NAME");
   app->add_flag("--verify", arguments->verify, "read a packed file whole, and hold it against its checksums");
   app->add_flag("--json", arguments->json, "print one JSON object");
   return {app, [arguments] { run_inspect(*arguments); }};
@@ -262,22 +276,44 @@ Command add_quantize(CLI::App& parent) {
   CLI::Option* const tokenizer =
       add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
   app->add_flag("--without-tokenizer", a.without_tokenizer, "write the model without a tokenizer")->excludes(tokenizer);
-  add_name(*app, "--preset", a.preset, "the preset to pack it for, where it isn't the one that fits");
   add_whole(*app, "-t,--threads", a.threads, 1, 1024, "threads to run on (default: all processors)");
   app->add_flag("--json", a.json, "print what was written as a JSON object");
   return {app, [arguments] { run_quantize(*arguments); }};
 }
 
-Command add_presets(CLI::App& parent) {
-  CLI::App* const app = parent.add_subcommand("presets", "List the models that this tool is compiled for");
-  const auto arguments = std::make_shared<PresetsArguments>();
-  app->add_flag("--json", arguments->json, "print one JSON object");
-  return {app, [arguments] { run_presets(*arguments); }};
+Command add_compile(CLI::App& parent) {
+  CLI::App* const app = parent.add_subcommand(
+      "compile", "Compile the model of a checkpoint beforehand, which the other commands do when they first meet it");
+  const auto arguments = std::make_shared<CompileArguments>();
+  CompileArguments& a = *arguments;
+  CLI::Option* const model =
+      add_path(*app, "model,-m,--model", a.model.folder, "the checkpoint: a folder, or a .gguf or packed file");
+  CLI::Option* const config =
+      add_name(*app, "--config", a.config, "the name of a config instead, such as mistral-7b-v0.1")->excludes(model);
+  add_model_type(*app, a.model);
+  app->add_flag("--train", a.train, "compile it for adapters too, and for their training");
+  CLI::Option* const out =
+      add_place(*app, "-o,--out", a.out, "the file to write, for --compiled (default: one in the cache folder)");
+  CLI::Option* const page = app->add_flag("--print", a.print, "print the page of C++ that would be compiled");
+  CLI::Option* const list = app->add_flag("--list", a.list, "list what the cache folder holds");
+  CLI::Option* const clear = app->add_flag("--clear", a.clear, "empty the cache folder");
+  page->excludes(out);
+  for (CLI::Option* const other : {list, clear})
+    other->excludes(model)->excludes(config)->excludes(out)->excludes(page);
+  list->excludes(clear);
+  app->add_flag("--json", a.json, "print one JSON object");
+  return {app, [arguments] {
+            const CompileArguments& a = *arguments;
+            if (a.model.folder.empty() && a.config.empty() && !a.list && !a.clear) {
+              throw UsageError("expected a checkpoint, --config, --list or --clear");
+            }
+            run_compile(a);
+          }};
 }
 
 Command add_bench(CLI::App& parent) {
   CLI::App* const app = parent.add_subcommand(
-      "bench", "Time a preset's shape with random weights, each figure beside the machine's limit");
+      "bench", "Time a model's shape with random weights, each figure beside the machine's limit");
   const auto arguments = std::make_shared<BenchArguments>();
   BenchArguments& a = *arguments;
   const auto add_count = [app](const char* name, std::size_t& value, std::size_t least, const std::string& help) {
@@ -285,9 +321,17 @@ Command add_bench(CLI::App& parent) {
         ->check(whole_in(least, 100'000'000))
         ->type_name("N");
   };
-  app->add_option("--config", a.config, "the preset (see: mistral presets)")->required()->type_name("NAME");
-  app->add_option("--weights", a.weights, "the format of its weights, where it is compiled for several")
+  app->add_option("--config", a.config,
+                  "a checkpoint, whose shape counts, or the name of a config: " + config_names_text())
+      ->required()
+      ->type_name("NAME");
+  add_name(*app, "--weights", a.weights, "the format of the weights (default: bf16, or the checkpoint's own)")
       ->type_name("FORMAT");
+  add_whole(*app, "--window", a.window, 0, 1 << 24,
+            "tokens that a query sees, 0 for all of them (default: the config's own)");
+  app->add_option("--kv", a.kv, "the elements of the cache: float, bf16, q8 (default: bf16)")
+      ->transform(one_of({"float", "bf16", "q8"}))
+      ->type_name("NAME");
   add_count("--prompt-tokens", a.prompt_tokens, 1, "tokens of the prefill that is timed");
   add_count("--generate-tokens", a.generate_tokens, 1, "tokens of the decode that is timed");
   app->add_option("--depth", a.depths,
@@ -368,7 +412,7 @@ std::string no_command(const std::string& name, std::span<const Command> command
       {"run", "generate"},     {"complete", "generate"}, {"completion", "generate"}, {"train", "finetune"},
       {"lora", "finetune"},    {"sft", "finetune"},      {"eval", "evaluate"},       {"ppl", "perplexity"},
       {"convert", "quantize"}, {"export", "quantize"},   {"info", "inspect"},        {"show", "inspect"},
-      {"encode", "tokenize"},  {"decode", "tokenize"},   {"list", "presets"},        {"models", "presets"},
+      {"encode", "tokenize"},  {"decode", "tokenize"},   {"presets", "compile"},     {"build", "compile"},
       {"benchmark", "bench"},  {"cli", "chat"}};
   std::string line = "unknown command '" + printable(name, 40) + "'";
   for (const auto& [theirs, ours] : elsewhere) {
@@ -385,7 +429,7 @@ int run(int argc, const char* const* argv) {
   app.footer("mistral help COMMAND says what a command takes.");
   const Command commands[] = {add_generate(app),   add_chat(app),     add_tokenize(app), add_logits(app),
                               add_perplexity(app), add_evaluate(app), add_moderate(app), add_inspect(app),
-                              add_quantize(app),   add_finetune(app), add_merge(app),    add_presets(app),
+                              add_quantize(app),   add_finetune(app), add_merge(app),    add_compile(app),
                               add_bench(app)};
   const CLI::App* chosen = nullptr;
   const auto help_of = [&] {

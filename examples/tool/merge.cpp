@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,12 +24,20 @@
 #include "endings.hpp"
 #include "load.hpp"
 #include "model_files.hpp"
-#include "presets.hpp"
 #include "suggest.hpp"
 
 namespace mistral::tool {
 
 namespace {
+
+// The element type that most of a checkpoint's bytes have, as its file calls it.
+std::string main_type(const Checkpoint& checkpoint) {
+  std::map<std::string_view, std::size_t> bytes;
+  for (std::size_t i = 0; i < checkpoint.size(); ++i) bytes[checkpoint[i].type_name] += checkpoint[i].data.size();
+  const auto most =
+      std::max_element(bytes.begin(), bytes.end(), [](const auto& x, const auto& y) { return x.second < y.second; });
+  return most != bytes.end() ? std::string(most->first) : std::string();
+}
 
 struct Format {
   std::string_view name;

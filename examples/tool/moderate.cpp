@@ -11,12 +11,12 @@
 
 #include <mistral/evaluate/moderation.hpp>
 
+#include "choice.hpp"
 #include "commands.hpp"
 #include "console.hpp"
 #include "figures.hpp"
 #include "generation.hpp"
 #include "load.hpp"
-#include "presets.hpp"
 
 namespace mistral::tool {
 
@@ -110,14 +110,14 @@ void run_moderate(const ModerateArguments& arguments) {
   const std::vector<LabelledText> texts =
       arguments.file.empty() ? std::vector<LabelledText>{{.text = {*arguments.prompt, arguments.answer}}}
                              : read_labelled_texts(input_path(arguments.file));
-  const AnyPreset& preset = choose_preset(arguments.model);
-  const Tokenizer tokenizer = load_tokenizer(arguments.model, preset.info());
+  const AnyModelType& type = model_type(arguments.model);
+  const Tokenizer tokenizer = load_tokenizer(arguments.model, type.info());
   const ChatTemplate chat_template = chat_template_named(arguments.chat_template, tokenizer);
   encode_chat(tokenizer, chat_template, {{"user", ""}});  // throws for what doesn't fit
   const Threads threads(arguments.model.threads);
-  const std::unique_ptr<AnyModel> model = load_model(arguments.model, preset);
+  const std::unique_ptr<AnyModel> model = load_model(arguments.model, type);
   const std::unique_ptr<AnySession> session = model->session(scoring_rollback);
-  const Scorer score = session->scorer();  // what all are asked goes through the model once
+  const Scorer score = scorer_of(*session);  // what all are asked goes through the model once
 
   std::vector<Judged> all;
   Progress progress("moderating", texts.size());

@@ -60,6 +60,11 @@ constexpr Habit habits[] = {{"--predict", "--max-tokens"},
                             {"--lora", "--adapter"},
                             {"--lora-path", "--adapter"},
                             {"--adapter-path", "--adapter"},
+                            {"--preset", "--weights"},
+                            {"--ctx-size", "--context"},
+                            {"--context-size", "--context"},
+                            {"--cache-type-k", "--kv"},
+                            {"--cache-type-v", "--kv"},
                             {"--system-prompt", "--system"},
                             {"--sys", "--system"},
                             {"-sys", "--system"},
@@ -111,9 +116,7 @@ constexpr Habit habits[] = {{"--predict", "--max-tokens"},
                             {"-i", "--file"},
                             {"-q", "--weights"}};
 // What this program has nothing like, and why.
-constexpr Habit others[] = {{"-c", "the context is the model's, or its preset's"},
-                            {"--ctx-size", "the context is the model's, or its preset's"},
-                            {"--context-size", "the context is the model's, or its preset's"},
+constexpr Habit others[] = {{"-c", "--context N is the context of a model without a window"},
                             {"-ngl", "all runs on the processor"},
                             {"--n-gpu-layers", "all runs on the processor"},
                             {"--gpu-layers", "all runs on the processor"},
@@ -292,17 +295,33 @@ void add_model(CLI::App& app, ModelArguments& arguments) {
       ->required();
   add_path(app, "--tokenizer", arguments.tokenizer,
            "a SentencePiece model, or a .gguf file that holds one, where it isn't the checkpoint's own");
-  add_name(app, "--preset", arguments.preset,
-           "the preset to run it by, with the preset's window (see: mistral presets)");
+  add_model_type(app, arguments);
+  add_path(app, "--compiled", arguments.compiled,
+           "a model that mistral compile --out made, to run it by (default: compiled when it is first met)");
   add_whole(app, "-t,--threads", arguments.threads, 1, 1024, "threads to run on (default: all processors)");
   app.add_flag("!--no-memory-check", arguments.check_memory, "load a model that doesn't fit in the memory available");
+}
+
+void add_model_type(CLI::App& app, ModelArguments& arguments) {
+  add_name(app, "--weights", arguments.weights,
+           "the format to hold the weights in: f32, f16, bf16, q8_0, q6_k, q4_k, iq4_nl, q4_0, nf4 (default: the "
+           "checkpoint's own)")
+      ->type_name("FORMAT");
+  app.add_option("--kv", arguments.kv, "the elements of the cache: float, bf16, q8 (default: float for f32, else bf16)")
+      ->transform(one_of({"float", "bf16", "q8"}))
+      ->type_name("NAME");
+  add_whole(app, "--window", arguments.window, 0, 1 << 24,
+            "tokens that a query sees, 0 for all of them (default: the checkpoint's own)");
+  add_whole(app, "--context", arguments.context, 1, 1 << 24,
+            "tokens of a model without a window at most (default: the checkpoint's own)");
+  app.add_flag("--exact", arguments.exact,
+               "round nothing but the weights: keep activations and the cache in float, which is slower");
 }
 
 void add_adapter(CLI::App& app, ModelArguments& arguments) {
   CLI::Option* const adapters =
       app.add_option("--adapter", arguments.adapters,
-                     "a LoRA adapter to go through, a folder as PEFT has it, or several, one after each --adapter; the "
-                     "preset is one that is compiled for training")
+                     "a LoRA adapter to go through, a folder as PEFT has it, or several, one after each --adapter")
           ->check(CLI::Validator(not_empty, ""))
           ->type_name("PATH")
           ->allow_extra_args(false);

@@ -63,6 +63,9 @@ void add_text(CLI::App& app, const std::string& name, const std::string& file_na
 void add_model(CLI::App& app, ModelArguments& arguments);
 
 /// Adapters, and the one of them that the model goes through.
+/// What chooses the type of the model: --weights, --kv, --window, --context, --exact.
+void add_model_type(CLI::App& app, ModelArguments& arguments);
+
 void add_adapter(CLI::App& app, ModelArguments& arguments);
 
 /// How tokens are chosen, and by what seed; where none is said, by `default_seed`, or a random one where there is none.

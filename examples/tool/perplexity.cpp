@@ -13,19 +13,19 @@
 #include <mistral/evaluate/perplexity.hpp>
 #include <mistral/generate/finite_logits.hpp>
 
+#include "choice.hpp"
 #include "commands.hpp"
 #include "console.hpp"
 #include "load.hpp"
-#include "presets.hpp"
 #include "suggest.hpp"
 
 namespace mistral::tool {
 
 namespace {
 
-// What a preset makes of the text, and how far that is from what the reference makes of it.
+// What a model makes of the text, and how far that is from what the reference makes of it.
 struct Row {
-  const PresetInfo* info;
+  const ModelInfo* info;
   TextScore score;
   double divergence = 0.0;       // the sum over all targets
   std::size_t same_choices = 0;  // targets for which both hold the same token for the most probable
@@ -39,10 +39,10 @@ std::size_t choice(std::span<const float> logits) {
 }
 
 // Both models go through the text side by side, so that neither's logits are kept. Without a reference, a model alone.
-Row score(const PresetInfo& info, AnySession& session, AnySession* reference, std::span<const TokenId> tokens,
+Row score(const ModelInfo& info, AnySession& session, AnySession* reference, std::span<const TokenId> tokens,
           std::size_t stride) {
   Row row{&info, {}};
-  Progress progress("scoring " + std::string(info.name), tokens.size());
+  Progress progress("scoring in " + std::string(info.weights), tokens.size());
   std::size_t fresh = 0;  // where the sequence began
   for (const TextPiece& piece : text_pieces(tokens.size(), info.config, stride)) {
     if (piece.fresh) session.clear();
@@ -71,61 +71,29 @@ std::string upper(std::string text) {
   return text;
 }
 
-// The presets of that config, in the order in which the tool lists them; with an adapter, those that take one.
-std::vector<const AnyPreset*> presets_of(const ModelConfig& config, bool with_adapter) {
-  std::vector<const AnyPreset*> out;
-  for (const AnyPreset* preset : presets()) {
-    if (with_adapter && preset->training() == nullptr) continue;
-    if (preset->info().config == config) out.push_back(preset);
-  }
-  return out;
-}
-
-// Those whose formats `list` names: all of them for `all`, or for the reference alone. The reference comes first.
-std::vector<const AnyPreset*> compared_presets(const std::string& list, const ModelConfig& config, bool with_adapter) {
-  const std::vector<const AnyPreset*> known = presets_of(config, with_adapter);
-  const auto find = [&](const std::string& format) -> const AnyPreset* {
-    for (const AnyPreset* preset : known) {
-      if (preset->info().weights == format) return preset;
-    }
-    return nullptr;
-  };
-  const AnyPreset* const reference = find("F32");
-  std::string names;
-  std::vector<std::string> formats{"all"};
-  for (const AnyPreset* preset : known) {
-    names.append(names.empty() ? "" : ", ").append(preset->info().weights);
-    formats.emplace_back(preset->info().weights);
-  }
-  if (reference == nullptr) {
-    throw UsageError("--against: expected a model that this tool is compiled for in F32, got one in " + names);
-  }
-  std::vector<const AnyPreset*> out{reference};
-  const auto add = [&](const AnyPreset* preset) {
-    if (std::find(out.begin(), out.end(), preset) == out.end()) out.push_back(preset);
+// The formats that `list` names: all of them for `all`, or for the reference alone. The reference comes first.
+std::vector<std::string> compared_formats(const std::string& list) {
+  std::vector<std::string> out{"F32"};
+  const auto add = [&](std::string_view format) {
+    if (std::find(out.begin(), out.end(), format) == out.end()) out.emplace_back(format);
   };
   for (std::size_t begin = 0; begin <= list.size();) {
     const std::size_t end = std::min(list.find(',', begin), list.size());
-    const std::string format = upper(list.substr(begin, end - begin));
+    const std::string name = list.substr(begin, end - begin);
     begin = end + 1;
-    if (format == "ALL" || upper(list) == "F32") {
-      for (const AnyPreset* preset : known) add(preset);
-      continue;
+    if (upper(name) == "ALL" || upper(list) == "F32") {
+      for (const std::string_view format : format_names) add(format);
+    } else {
+      add(format_named(name, "--against"));
     }
-    const AnyPreset* const preset = find(format);
-    if (preset == nullptr) {
-      throw UsageError("--against: expected all, or some of " + names + ", got '" + printable(format, 40) + "'" +
-                       did_you_mean(format, formats));
-    }
-    add(preset);
   }
   return out;
 }
 
 nlohmann::ordered_json json_of(const std::vector<Row>& rows, std::size_t tokens, bool against) {
   const auto fields = [](const Row& row) {
-    nlohmann::ordered_json out = {{"preset", row.info->name},
-                                  {"weights", row.info->weights},
+    nlohmann::ordered_json out = {{"weights", row.info->weights},
+                                  {"kv", row.info->kv},
                                   {"weight_bytes", row.info->weight_bytes},
                                   {"loss", row.score.loss()},
                                   {"perplexity", row.score.perplexity()}};
@@ -145,10 +113,9 @@ nlohmann::ordered_json json_of(const std::vector<Row>& rows, std::size_t tokens,
 std::string text_of(const std::vector<Row>& rows, std::size_t tokens, bool against) {
   const Row& first = rows.front();
   char line[256];
-  std::snprintf(line, sizeof line,
-                "%zu tokens, %zu of them predicted by %.*s: loss %.6f nats a token, perplexity %.6f\n", tokens,
-                first.score.targets, static_cast<int>(first.info->name.size()), first.info->name.data(),
-                first.score.loss(), first.score.perplexity());
+  std::snprintf(line, sizeof line, "%zu tokens, %zu of them predicted in %s: loss %.6f nats a token, perplexity %.6f\n",
+                tokens, first.score.targets, describe(*first.info).c_str(), first.score.loss(),
+                first.score.perplexity());
   std::string text = line;
   if (!against) return text;
   text += "weights  cache       memory   perplexity   of F32's   mean KL divergence   same choice\n";
@@ -166,12 +133,19 @@ std::string text_of(const std::vector<Row>& rows, std::size_t tokens, bool again
 }  // namespace
 
 void run_perplexity(const PerplexityArguments& arguments) {
-  const AnyPreset& preset = choose_preset(arguments.model);
   const bool against = !arguments.against.empty();
-  const std::vector<const AnyPreset*> compared =
-      against ? compared_presets(arguments.against, preset.info().config, !arguments.model.adapters.empty())
-              : std::vector<const AnyPreset*>{&preset};
-  const PresetInfo& info = compared.front()->info();
+  std::vector<const AnyModelType*> compared;
+  if (against) {
+    for (const std::string& format : compared_formats(arguments.against)) {
+      ModelArguments model = arguments.model;
+      model.weights = format;
+      if (model.kv.empty()) model.kv = "float";
+      compared.push_back(&model_type(model));
+    }
+  } else {
+    compared.push_back(&model_type(arguments.model));
+  }
+  const ModelInfo& info = compared.front()->info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
   const std::vector<TokenId> tokens =
       prompt_ids(tokenizer, text_of(arguments.text, "text"), {arguments.no_bos, arguments.parse_special, true});

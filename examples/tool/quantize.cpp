@@ -14,11 +14,11 @@
 #include <mistral/format/q6_k.hpp>
 #include <mistral/model.hpp>
 
+#include "choice.hpp"
 #include "commands.hpp"
 #include "console.hpp"
 #include "load.hpp"
 #include "model_files.hpp"
-#include "presets.hpp"
 #include "suggest.hpp"
 
 namespace mistral::tool {
@@ -80,7 +80,6 @@ void run_quantize(const QuantizeArguments& arguments) {
   check_output("--out", arguments.out, {arguments.folder, arguments.tokenizer});
   const Threads threads(arguments.threads);
   if (!arguments.packed) {
-    if (!arguments.preset.empty()) throw UsageError("--preset: expected --to packed with it");
     if (format.write == nullptr) {
       throw UsageError("--weights " + std::string(format.name) +
                        ": expected --to packed with it, for GGUF has no such type, got --to gguf");
@@ -98,20 +97,16 @@ void run_quantize(const QuantizeArguments& arguments) {
   if (is_packed_file(arguments.folder)) {
     throw Error("packed", printable(arguments.folder, 1000), "a checkpoint to pack", "a packed file");
   }
-  const AnyPreset& preset = choose_preset(arguments.folder, arguments.preset, format.name);
-  const PresetInfo& info = preset.info();
-  if (info.weights != format.name) {
-    throw UsageError("--preset: expected one in " + std::string(format.name) + ", got '" + std::string(info.name) +
-                     "', in " + std::string(info.weights));
-  }
+  ModelArguments source;
+  source.folder = arguments.folder;
+  source.weights = format.name;
+  source.refuse_not_finite = true;  // a file of them would only be opened to fail
+  const AnyModelType& type = model_type(source);
+  const ModelInfo& info = type.info();
   const std::string carried =
       TokenizerToWrite(arguments.tokenizer, arguments.folder, info.config.vocab_size, arguments.without_tokenizer)
           .packed();
-  ModelArguments source;
-  source.folder = arguments.folder;
-  source.preset = arguments.preset;
-  source.refuse_not_finite = true;  // a file of them would only be opened to fail
-  const std::unique_ptr<AnyModel> model = load_model(source, preset);
+  const std::unique_ptr<AnyModel> model = load_model(source, type);
   {
     Progress progress("packing " + bytes_text(info.weight_bytes), 1);
     model->save_packed(out, std::as_bytes(std::span(carried)), progress.hook());

@@ -9,8 +9,8 @@
 
 #include <mistral/io/os/folders.hpp>
 #include <mistral/io/safetensors/safetensors.hpp>
+#include <mistral/run/any_model.hpp>
 
-#include "any_trainer.hpp"
 #include "model_files.hpp"
 #include "run_folder.hpp"
 
@@ -28,7 +28,7 @@ class RunTrainer {
     bool validated;  // there is a best state; otherwise the last is the best
   };
 
-  RunTrainer(AnyTunable& model, AnyTrainer& trainer, const RunFolder& folder, Saved saved,
+  RunTrainer(AnyModel& model, AnyTrainer& trainer, const RunFolder& folder, Saved saved,
              SafetensorsWriter::Metadata settings)
       : model_(model), trainer_(trainer), folder_(folder), saved_(std::move(saved)), settings_(std::move(settings)) {}
 
@@ -78,7 +78,7 @@ class RunTrainer {
     out.keep();
   }
 
-  AnyTunable& model_;
+  AnyModel& model_;
   AnyTrainer& trainer_;
   const RunFolder& folder_;
   Saved saved_;

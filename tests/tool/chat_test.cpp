@@ -97,7 +97,7 @@ TEST_CASE("chat through a pipe takes the template's ids, and each answer is the 
   const std::string stories = mistral::test::stories();
   if (!stories.empty()) {
     models.push_back({"--model", stories});
-    models.push_back({"--model", stories, "--preset", "stories-260k-w24"});
+    models.push_back({"--model", stories, "--window", "24"});
   }
   const std::vector<std::string> questions{"Once upon a time", "Lily was happy.", "Tell me more.", "Where?"};
   std::string in;
@@ -291,8 +291,7 @@ TEST_CASE("without a window a conversation ends with the context, and says so") 
       "expected a conversation of at most the 512 tokens of the context of stories-260k, which has no window, got "));
   CHECK(run.err.find('\n') == run.err.size() - 1);
   const Run windowed = run_tool(
-      {"chat", "--model", model, "--preset", "stories-260k-w24", "--temperature", "0", "--max-tokens", "40", "--json"},
-      {.in = in});
+      {"chat", "--model", model, "--window", "24", "--temperature", "0", "--max-tokens", "40", "--json"}, {.in = in});
   CHECK(windowed.exit_code == 0);
   CHECK(windowed.err == "");
 }

@@ -55,7 +55,7 @@ TEST_CASE("a wrong command line") {
               "--help)");
   check_error({"generate", "--model", "m", "--prompt", "a", "--prompt-file", "b"}, 2,
               "--prompt excludes --prompt-file (see: mistral generate --help)");
-  check_error({"generate", "--model", "m", "--prompt", "a", "--preset", "none", "--prompt", "b"}, 2,
+  check_error({"generate", "--model", "m", "--prompt", "a", "--weights", "none", "--prompt", "b"}, 2,
               "--prompt: At Most 1 required but received 2 (see: mistral generate --help)");
   check_error({"logits", "--model", "m", "--tokens", "1"}, 2, "--out is required (see: mistral logits --help)");
   check_error({"logits", "--model", "m", "--tokens", "1", "--prompt", "a", "--out", "o"}, 2,
@@ -114,7 +114,8 @@ TEST_CASE("what is misspelt is named before what is missing, with what was proba
   check({"generate", "-m", "m", "--max_tokens", "3"}, unknown + "--max_tokens; did you mean --max-tokens?");
   check({"generate", "-m", "m", "--n-predict", "3"}, unknown + "--n-predict; did you mean --max-tokens?");
   check({"generate", "-m", "m", "-n", "3", "-ngl", "99"}, unknown + "-ngl; all runs on the processor");
-  check({"generate", "-m", "m", "-c", "4096"}, unknown + "-c; the context is the model's, or its preset's");
+  check({"generate", "-m", "m", "-c", "4096"}, unknown + "-c; --context N is the context of a model without a window");
+  check({"generate", "-m", "m", "--preset", "tiny"}, unknown + "--preset; did you mean --weights?");
   check({"generate", "--xyzzy"}, unknown + "--xyzzy");
   check({"generate", "checkpoint", "-p", "x"}, unknown + "checkpoint; a checkpoint is given by --model");
   check({"generate", "-m=checkpoint", "-p", "x"}, unknown + "-m=checkpoint; the value of -m stands behind a space");
@@ -135,9 +136,10 @@ TEST_CASE("what is misspelt is named before what is missing, with what was proba
         "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, Q4_0, IQ4_NL, NF4, got 'nf5'; did you mean NF4?");
   check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--schedule", "cosin"},
         "--schedule: cosin not in {constant,linear,cosine}; did you mean cosine?");
-  check({"generate", "-m", "m", "-p", "x", "--preset", "tinny"},
-        "--preset: expected one of those that mistral presets lists, got 'tinny'; did you mean tiny?");
-  check({"generate", "-m", "m", "-p", "x", "--preset", ""}, "--preset: expected a name, got nothing");
+  check({"generate", "-m", "m", "-p", "x", "--weights", "q4-0"},
+        "--weights: expected one of F32, BF16, F16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'q4-0'; did you mean "
+        "Q4_0?");
+  check({"generate", "-m", "m", "-p", "x", "--weights", ""}, "--weights: expected a name, got nothing");
   check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--weights="}, "--weights: expected a name, got nothing");
   check({"generate", "-m", "m", "-p", "x", "--max-tokens", "64.0"},
         "--max-tokens: expected a whole number of 0 ... 9223372036854775807, got '64.0'; did you mean 64?");
@@ -192,14 +194,6 @@ TEST_CASE("standard output is an output where bytes can stream to it, and no fil
   CHECK_FALSE(std::filesystem::exists("-"));
 }
 
-TEST_CASE("a preset that there isn't") {
-  if (mistral::test::tool_path() == nullptr) return;
-  const Run run = run_tool({"generate", "--model", "m", "--prompt", "a", "--preset", "none"});
-  CHECK(run.exit_code == 2);
-  CHECK(run.err.starts_with("mistral: error: --preset: expected one of "));
-  CHECK(run.err.ends_with(", got 'none' (see: mistral generate --help)\n"));
-}
-
 TEST_CASE("a path where there is nothing to read") {
   if (mistral::test::tool_path() == nullptr) return;
   const Scratch scratch;
@@ -228,62 +222,45 @@ TEST_CASE("a path where there is nothing to read") {
   }
 }
 
-TEST_CASE("a checkpoint that no preset fits, or not the one that is named") {
+TEST_CASE("a checkpoint of a shape that nobody has named runs, through another window where one is asked for") {
   const std::string w1 = golden("forward/w1/hf").string();
-  const std::string tiny = mistral::test::tiny_model();
-  if (missing(tiny) || missing(w1)) return;
-  for (const std::string command : {"generate", "logits"}) {
-    std::vector<std::string> arguments{command, "--model", w1, "--prompt", "a"};
-    if (command == "logits") arguments.insert(arguments.end(), {"--out", "/dev/null"});
-    const Run run = run_tool(arguments);
-    CHECK(run.exit_code == 1);
-    CHECK(run.out == "");
-    CHECK(run.err.starts_with("mistral: error: [checkpoint] " + w1 +
-                              ": no preset fits: add a line for it to examples/tool/presets.txt and build again; "));
-    CHECK(run.err.find(" more fields") != std::string::npos);
-    std::size_t named = 0;
-    for (std::size_t i = 0; (i = run.err.find(" differs in ", i)) != std::string::npos; ++i) ++named;
-    CHECK(named > 0);
-    CHECK(named <= 3);
-    CHECK(run.err.size() < w1.size() + 400);
-    CHECK(run.err.find('\n') == run.err.size() - 1);
-  }
-  check_error({"logits", "--model", w1, "--preset", "tiny", "--tokens", "1", "--out", "/dev/null"}, 1,
-              "[checkpoint] " + w1 + "/config.json: dim: expected 64, got 16");
-
-  const Scratch scratch;
-  std::filesystem::copy(tiny, scratch.path("w9"));
-  auto config = nlohmann::json::parse(scratch.read("w9/config.json"));
-  config["sliding_window"] = 9;
-  scratch.write("w9/config.json", config.dump());
-  std::vector<std::string> arguments{"logits", "--model", scratch.path("w9"), "--tokens", "1", "--out", "/dev/null"};
-  const Run run = run_tool(arguments);
-  CHECK(run.exit_code == 1);
-  CHECK(run.err.find(": no preset fits: pass --preset tiny to go by its window instead, or add a line for it to ") !=
-        std::string::npos);
-  CHECK(run.err.find("; the nearest: tiny differs in window_size (8, here 9); ") != std::string::npos);
-  CHECK(run.err.find("tiny-bf16") == std::string::npos);  // the same shape again says no more
-  arguments.insert(arguments.end(), {"--preset", "tiny"});
-  CHECK(run_tool(arguments).exit_code == 0);
+  if (missing(w1)) return;
+  const Run run = run_tool({"logits", "--model", w1, "--tokens", "1", "--out", "/dev/null"});
+  CHECK(run.err == "");
+  CHECK(run.exit_code == 0);
+  CHECK(run_tool({"logits", "--model", w1, "--window", "2", "--tokens", "1,2,3", "--out", "/dev/null"}).exit_code == 0);
 }
 
-TEST_CASE("a context that is shorter than the preset's is gone beyond, and that is said") {
+TEST_CASE("a shape that no model can have is refused before anything is compiled") {
   const std::string tiny = mistral::test::tiny_model();
   if (missing(tiny)) return;
   const Scratch scratch;
-  std::filesystem::copy(tiny, scratch.path("short"));
-  auto config = nlohmann::json::parse(scratch.read("short/config.json"));
-  config["max_position_embeddings"] = 63;
-  scratch.write("short/config.json", config.dump());
-  std::vector<std::string> arguments{"logits", "--model", scratch.path("short"), "--tokens", "1", "--out", "/dev/null"};
-  const std::string note =
-      "mistral: note: " + scratch.path("short") + " names a context of 63 tokens; preset tiny goes on to 64\n";
-  for (int named = 0; named < 2; ++named) {
-    const Run run = run_tool(arguments);
-    CHECK(run.exit_code == 0);
-    CHECK(run.err == note);
-    arguments.insert(arguments.end(), {"--preset", "tiny"});
-  }
+  std::filesystem::copy(tiny, scratch.path("m"));
+  const auto good = nlohmann::json::parse(scratch.read("m/config.json"));
+  const auto check = [&](const char* field, const nlohmann::json& value, const std::string& message) {
+    auto config = good;
+    config[field] = value;
+    scratch.write("m/config.json", config.dump());
+    const Run bad = run_tool({"logits", "--model", scratch.path("m"), "--tokens", "1", "--out", "/dev/null"});
+    CHECK(bad.exit_code == 1);
+    CHECK(bad.err.find(message) != std::string::npos);
+    CHECK(bad.err.find('\n') == bad.err.size() - 1);
+  };
+  check("head_dim", 300, "head_dim: expected 2 ... 256, got 300");
+  check("head_dim", 15, "head_dim: expected an even number, got 15");
+  check("num_key_value_heads", 3, "n_kv_heads: expected a divisor of n_heads, 4, got 3");
+  check("num_hidden_layers", 100000, "n_layers: expected 1 ... 4096, got 100000");
+}
+
+TEST_CASE("a context that is longer than the checkpoint's is gone to, and that is said") {
+  const std::string tiny = mistral::test::tiny_model();
+  if (missing(tiny)) return;
+  std::vector<std::string> arguments{"logits", "--model", tiny, "--tokens", "1", "--out", "/dev/null"};
+  CHECK(run_tool(arguments).err == "");
+  arguments.insert(arguments.end(), {"--context", "600"});
+  const Run run = run_tool(arguments);
+  CHECK(run.exit_code == 0);
+  CHECK(run.err == "mistral: note: " + tiny + " names a context of 512 tokens; the model goes on to 600\n");
 }
 
 TEST_CASE("a checkpoint whose tensors are missing or cut short") {
@@ -358,9 +335,8 @@ TEST_CASE("a prompt that the model cannot take") {
               "[prompt] " + stories + ": cannot read: Is a directory");
   std::string ids = "1";
   for (int i = 0; i < 512; ++i) ids += ",5";
-  check_error(
-      {"logits", "--model", stories, "--tokens", ids, "--out", scratch.path("out.npy")}, 1,
-      "[tokens] the prompt, for preset stories-260k, which has no window: expected at most 512 tokens, got 513");
+  check_error({"logits", "--model", stories, "--tokens", ids, "--out", scratch.path("out.npy")}, 1,
+              "[tokens] the prompt, for a model without a window: expected at most 512 tokens, got 513");
 }
 
 TEST_CASE("an output that cannot be written") {
@@ -381,9 +357,9 @@ TEST_CASE("an output that cannot be written") {
 
   const std::string full = "[stdout] cannot write: No space left on device";
   check_error({"--help"}, 1, full, {.in = {}, .out_path = "/dev/full"});
-  check_error({"presets"}, 1, full, {.in = {}, .out_path = "/dev/full"});
+  check_error({"compile", "--config", "tiny", "--print"}, 1, full, {.in = {}, .out_path = "/dev/full"});
   check_error({"inspect", "--model", tiny}, 1, full, {.in = {}, .out_path = "/dev/full"});
-  check_error({"presets"}, 1, "[stdout] cannot write: Bad file descriptor",
+  check_error({"compile", "--config", "tiny", "--print"}, 1, "[stdout] cannot write: Bad file descriptor",
               {.in = {}, .out_path = {}, .closed_out = true});
   if (missing(stories)) return;
   check_error({"tokenize", "--model", stories, "--text", "a"}, 1, full, {.in = {}, .out_path = "/dev/full"});
@@ -394,7 +370,7 @@ TEST_CASE("an output that cannot be written") {
 
 TEST_CASE("help and the version are no errors") {
   if (mistral::test::tool_path() == nullptr) return;
-  for (const char* const command : {"generate", "tokenize", "logits", "perplexity", "inspect", "presets", "bench"}) {
+  for (const char* const command : {"generate", "tokenize", "logits", "perplexity", "inspect", "compile", "bench"}) {
     const Run run = run_tool({command, "--help"});
     CHECK(run.exit_code == 0);
     CHECK(run.err == "");
@@ -432,7 +408,7 @@ TEST_CASE("the short names of options are those that others have, and mean the l
 TEST_CASE("the tool says once what it leaves unused of this processor, and nothing where it uses all") {
   if (mistral::test::tool_path() == nullptr) return;
   const std::string unused = mistral::simd::unused_instructions();  // of this unit, compiled for the same processor
-  const Run run = run_tool({"presets"});
+  const Run run = run_tool({"compile", "--config", "tiny", "--print"});
   CHECK(run.exit_code == 0);
   CHECK(run.err == (unused.empty()
                         ? ""

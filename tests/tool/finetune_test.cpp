@@ -274,11 +274,9 @@ TEST_CASE("what an option can have wrong ends in one line, and leaves nothing") 
   check({"--targets", "wq,wz"}, 2,
         "--targets: expected some of wq, wk, wv, wo, w1, w2, w3, output (or q_proj, ...), got 'wz'");
   check({"--dropout", "1"}, 2, "--dropout: expected a number of 0 ... 0.99, got '1'");
-  check({"--sequence", "100000"}, 2, "--sequence: expected at most the 512 tokens of the context of stories-260k");
+  check({"--sequence", "100000"}, 2, "--sequence: expected at most the 512 tokens of the context of " + stories());
   check({"--full", "--rank", "4"}, 2, "--full excludes --rank");
   check({"--full", "--weights", "q4_0"}, 2, "--full: expected --weights f32 with it, got q4_0");
-  check({"--preset", "stories-260k-bf16"}, 1,
-        "[trainer] preset stories-260k-bf16: expected one that is compiled for training (");
   check({"--template", "v3"}, 1, "[");
   check({"--learning-rate", "nan"}, 2, "--learning-rate: expected a number of 0 ... 1000, got 'nan'");
   check({"--patience", "2", "--validation-share", "0"}, 2, "--patience: expected examples for validation, got none");

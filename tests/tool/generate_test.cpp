@@ -67,14 +67,15 @@ TEST_CASE("generate gives the golden tokens, and its output is the golden text a
     CHECK(made["tokens"] == golden["greedy_ids"]);
     CHECK(made["text"] == text.substr(prompt.size()));
     CHECK(made["stop_reason"] == "max_tokens");
-    CHECK(made["preset"] == "stories-260k");
+    CHECK(made["weights"] == "F32");
+    CHECK(made["kv"] == "float");
     CHECK(made["cache_bytes"] == 2 * 5 * 4 * 8 * 512 * 4);
     CHECK(made["wraps"] == 0);
     CHECK(made["decode_tokens_per_second"].get<double>() > 0.0);
   }
 }
 
-TEST_CASE("generate goes by another window where a preset is named, and where the checkpoint says so") {
+TEST_CASE("generate goes by another window where one is asked for, and where the checkpoint says so") {
   const Stories stories;
   if (stories.missing) return;
   const Scratch scratch;
@@ -86,12 +87,12 @@ TEST_CASE("generate goes by another window where a preset is named, and where th
   for (const json& golden : stories.expected["prompts"]) {
     const auto prompt = golden["prompt"].get<std::string>();
     CAPTURE(prompt);
-    const json named = json_of(run_tool(with(stories.greedy(prompt), {"--json", "--preset", "stories-260k-w24"})));
+    const json named = json_of(run_tool(with(stories.greedy(prompt), {"--json", "--window", "24"})));
     CHECK(named["tokens"] == golden["window24_greedy_ids"]);
     CHECK(named["cache_bytes"] == 2 * 5 * 4 * 8 * 24 * 4);
     CHECK(named["wraps"] == (golden["prompt_ids"].size() + 159) / 24);
     const json said = json_of(run_tool(with(Stories::greedy(prompt, scratch.path("w24")), {"--json"})));
-    CHECK(said["preset"] == "stories-260k-w24");
+    CHECK(said["cache_bytes"] == named["cache_bytes"]);
     CHECK(said["tokens"] == golden["window24_greedy_ids"]);
   }
 }
@@ -218,7 +219,7 @@ TEST_CASE("a model without a window stops at its context, and one with a window 
   const json full = json_of(run_tool(common));
   CHECK(full["stop_reason"] == "context");
   CHECK(full["tokens"].size() == 512);  // the last is chosen from the logits at position 511
-  const json window = json_of(run_tool(with(common, {"--preset", "stories-260k-w24"})));
+  const json window = json_of(run_tool(with(common, {"--window", "24"})));
   CHECK(window["stop_reason"] == "max_tokens");
   CHECK(window["tokens"].size() == 1000);
   CHECK(window["wraps"] == 1000 / 24);
@@ -263,10 +264,9 @@ TEST_CASE("a reader that goes away ends generate quietly") {
   ::posix_spawn_file_actions_addclose(&actions, ends[0]);
   ::posix_spawn_file_actions_addclose(&actions, ends[1]);
   ::posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, scratch.path("err").c_str(), O_WRONLY | O_CREAT, 0600);
-  const ::pid_t child =
-      mistral::test::start_tool({"generate", "--model", stories.folder, "--preset", "stories-260k-w24", "--prompt", "",
-                                 "--max-tokens", "1000000000", "--ignore-eos"},
-                                actions);
+  const ::pid_t child = mistral::test::start_tool({"generate", "--model", stories.folder, "--window", "24", "--prompt",
+                                                   "", "--max-tokens", "1000000000", "--ignore-eos"},
+                                                  actions);
   ::posix_spawn_file_actions_destroy(&actions);
   ::close(ends[1]);
   char text[16] = {};

@@ -31,22 +31,21 @@ TEST_CASE("inspect says what a GGUF file is, and to which format each of its typ
   CHECK(made["tensors"]["dtypes"] == json{{"F16", 5}, {"F32", 11}, {"Q4_0", 32}});
   CHECK(made["tensors"]["parameters"] == 292800);
   CHECK(made["tokenizer"] == json{{"vocab_size", 512}, {"bos_id", 1}, {"eos_id", 2}, {"fits", true}});
-  CHECK(made["preset"] == "stories-260k");
-  CHECK(made["converted"] == json{{"F16", made["weights"]}, {"Q4_0", made["weights"]}});
-  const std::string format = made["weights"].get<std::string>();
+  CHECK(made["weights"] == "F16");  // in which no matrix loses anything
+  CHECK(made["formats"] == json{{"F16", 5}, {"Q4_0", 32}});
+  CHECK(made["reencoded_tensors"] == 32);
   const Run text = run_tool({"inspect", "--model", path.string()});
   CHECK(text.out.starts_with("layout        GGUF\nconfig        dim 64, "));
-  CHECK(text.out.find("\nconverted     when loaded: F16 to " + format + ", Q4_0 to " + format + "\n") !=
-        std::string::npos);
+  CHECK(text.out.find("\nconverted     when loaded: 32 matrices to F16\n") != std::string::npos);
 }
 
-TEST_CASE("inspect of a GGUF file without a tokenizer, in the format of its preset") {
+TEST_CASE("inspect of a GGUF file without a tokenizer, in one format") {
   const auto path = golden("gguf/gqa_w8_f32.gguf");
   if (test::tool_path() == nullptr || path.empty()) return;
   const json made = json::parse(run_tool({"inspect", "--model", path.string(), "--json"}).out);
   CHECK(made["tokenizer"].is_null());
-  CHECK(made["preset"] == "tiny");
-  CHECK(made["converted"] == json::object());
+  CHECK(made["weights"] == "F32");
+  CHECK(made["reencoded_tensors"] == 0);
   const Run run = run_tool({"tokenize", "--model", path.string(), "--text", "a"});
   CHECK(run.exit_code == 1);
   CHECK(run.err == "mistral: error: [tokenizer] " + path.string() +
@@ -69,8 +68,7 @@ TEST_CASE("inspect says what a file is whose tokenizer is of another kind, and w
   CHECK(run.exit_code == 0);
   const json made = json::parse(run.out);
   CHECK(made["tokenizer"] == json{{"error", error}});
-  CHECK(made["preset"] == "tiny");
-  CHECK(made["kept"] == json{"F32"});
+  CHECK(made["weights"] == "F32");
   CHECK(run_tool({"inspect", "--model", other}).out.find("\ntokenizer     cannot be used: " + error + "\n") !=
         std::string::npos);
   // and where it is needed, it is an error

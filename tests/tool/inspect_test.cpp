@@ -37,7 +37,7 @@ TEST_CASE("inspect says what a checkpoint is, in each layout and element type") 
   CHECK(hf["tensors"]["dtypes"] == json{{"F32", 30}});
   CHECK(hf["tensors"]["bytes"] == 4 * hf["tensors"]["parameters"].get<int>());
   CHECK(hf["tokenizer"].is_null());
-  CHECK(hf["preset"] == "tiny");
+  CHECK(hf["weights"] == "F32");
   CHECK(hf["memory_bytes"]["cache"] == 2 * 3 * 2 * 16 * 8 * 4);
   CHECK(hf["memory_bytes"]["weights"] >= hf["tensors"]["bytes"]);
 
@@ -45,24 +45,26 @@ TEST_CASE("inspect says what a checkpoint is, in each layout and element type") 
   CHECK(mistral["layout"] == "mistral");
   CHECK(mistral["config"]["context_len"].is_null());
   CHECK(mistral["tensors"] == hf["tensors"]);
-  CHECK(mistral["preset"] == "tiny");
+  CHECK(mistral["weights"] == "F32");
 }
 
-TEST_CASE("of several presets, the one that has the checkpoint's own element type fits, else the first") {
+TEST_CASE("a checkpoint runs in its own format") {
   if (mistral::test::tool_path() == nullptr) return;
-  const auto check = [](const char* name, const char* dtype, const char* preset) {
+  const auto check = [](const char* name, const char* dtype) {
     const auto folder = golden(std::string("forward/") + name);
     if (folder.empty()) return;
     for (const char* const layout : {"hf", "mistral"}) {
       if (!std::filesystem::exists(folder / layout)) continue;
       const json made = inspect((folder / layout).string());
       CHECK(made["tensors"]["dtypes"] == json{{dtype, 30}});
-      CHECK(made["preset"] == preset);
+      CHECK(made["weights"] == dtype);
+      CHECK(made["formats"] == json{{dtype, 23}});
+      CHECK(made["reencoded_tensors"] == 0);
     }
   };
-  check("gqa_w8", "F32", "tiny");
-  check("gqa_w8_bf16", "BF16", "tiny-bf16");
-  check("gqa_w8_f16", "F16", "tiny");
+  check("gqa_w8", "F32");
+  check("gqa_w8_bf16", "BF16");
+  check("gqa_w8_f16", "F16");
 }
 
 TEST_CASE("inspect looks at the tokenizer") {
@@ -72,15 +74,17 @@ TEST_CASE("inspect looks at the tokenizer") {
   CHECK(tokenizer == json{{"vocab_size", 512}, {"bos_id", 1}, {"eos_id", 2}, {"fits", true}});
 }
 
-TEST_CASE("inspect says why no preset fits, which is no error") {
-  if (mistral::test::tool_path() == nullptr || golden("forward/w1/hf").empty()) return;
-  const std::string folder = golden("forward/w1/hf").string();
-  const json made = inspect(folder);
-  CHECK(made["preset"].is_null());
-  CHECK(made["why"].get<std::string>().starts_with("no preset fits: "));
-  const Run run = run_tool({"inspect", "--model", folder});
+TEST_CASE("inspect prints a config that compiles") {
+  const std::string model = mistral::test::tiny_model();
+  if (mistral::test::tool_path() == nullptr || model.empty()) return;
+  const Run run = run_tool({"inspect", "--model", model, "--config", "my_model"});
   CHECK(run.exit_code == 0);
-  CHECK(run.out.find("\npreset        no preset fits: ") != std::string::npos);
+  CHECK(run.out ==
+        "inline constexpr mistral::ModelConfig my_model{\n    .dim = 64,\n    .n_layers = 3,\n    .head_dim = 16,\n"
+        "    .hidden_dim = 160,\n    .n_heads = 4,\n    .n_kv_heads = 2,\n    .window_size = 8,\n"
+        "    .context_len = 512,\n    .vocab_size = 97,\n    .rope_theta = 10000.0f,\n    .norm_eps = 1e-05f};\n");
+  CHECK(run_tool({"inspect", "--model", model, "--config", "a b"}).err ==
+        "mistral: error: --config: expected an identifier of C++, got 'a b' (see: mistral inspect --help)\n");
 }
 
 TEST_CASE("inspect reads like this") {
@@ -93,27 +97,5 @@ TEST_CASE("inspect reads like this") {
                           "config        dim 64, n_layers 3, head_dim 16, hidden_dim 160, n_heads 4, n_kv_heads 2, "
                           "window_size 8, context_len 512, vocab_size 97, rope_theta 10000, norm_eps 1e-05\n"
                           "tensors       30 (F32 x 30), "));
-  CHECK(run.out.find(
-            "\npreset        tiny: weights in F32, cache in float\nkept          F32 as it is\nmemory        ") !=
-        std::string::npos);
-}
-
-TEST_CASE("presets lists what the tool is compiled for") {
-  if (mistral::test::tool_path() == nullptr) return;
-  const Run run = run_tool({"presets", "--json"});
-  CHECK(run.exit_code == 0);
-  const json presets = json::parse(run.out)["presets"];
-  bool tiny = false;
-  for (const json& preset : presets) {
-    CHECK(run_tool({"presets"}).out.find(preset["name"].get<std::string>() + ": ") != std::string::npos);
-    const json& memory = preset["memory_bytes"];
-    CHECK(memory["total"] ==
-          memory["weights"].get<long>() + memory["cache"].get<long>() + memory["workspace"].get<long>());
-    if (preset["name"] == "tiny") {
-      tiny = true;
-      CHECK(preset["config"]["hidden_dim"] == 160);
-      CHECK(preset["weights"] == "F32");
-    }
-  }
-  CHECK(tiny);
+  CHECK(run.out.find("\nruns          with weights in F32, cache in float\nmemory        ") != std::string::npos);
 }

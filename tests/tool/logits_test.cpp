@@ -47,7 +47,7 @@ TEST_CASE("logits writes the golden logits at every position, from both layouts"
     CHECK(run.exit_code == 0);
     CHECK(run.err == "");
     const auto json = nlohmann::json::parse(run.out);
-    CHECK(json["preset"] == "tiny");
+    CHECK(json["weights"] == "F32");
     CHECK(json["shape"] == std::vector<std::size_t>{tokens.size(), 97});
     CHECK(json["tokens"] == tokens);
     const NpyMatrix made = read_npy(out);

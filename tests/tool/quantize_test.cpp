@@ -50,10 +50,10 @@ TEST_CASE("a folder, the GGUF file made from it and the packed file made from ei
     CHECK(run_tool({"tokenize", "--tokenizer", packed, "--text", "Once upon"}).out == "403 407\n");
     const json inspected = json::parse(run_tool({"inspect", "--model", packed, "--verify", "--json"}).out);
     CHECK(inspected["layout"] == "packed");
-    CHECK(inspected["preset"] == "stories-260k");
+    CHECK(inspected["weights"] == "F32");
     CHECK(inspected["tokenizer"]["vocab_size"] == 512);
     CHECK(inspected["config"]["context_len"] == 512);
-    CHECK(inspected["converted"] == json::object());
+    CHECK(inspected["reencoded_tensors"] == 0);
   }
 }
 
@@ -104,11 +104,6 @@ TEST_CASE("what cannot be quantized or packed ends in one line, and leaves nothi
   check({folder, "--weights", "nf4", "--out", out}, 2,
         "--weights NF4: expected --to packed with it, for GGUF has no such type, got --to gguf");
   check({folder, "--weights", "f32", "--out", out, "--to", "tar"}, 2, "--to: tar not in {gguf,packed}");
-  check({folder, "--weights", "f32", "--out", out, "--preset", "tiny"}, 2, "--preset: expected --to packed with it");
-  check({folder, "--weights", "q8_0", "--out", out, "--to", "packed", "--preset", "tiny"}, 2,
-        "--preset: expected one in Q8_0, got 'tiny', in F32");
-  check({folder, "--weights", "f16", "--out", out, "--to", "packed"}, 1,
-        "[checkpoint] " + folder + ": no preset fits: ");
   check({folder, "--weights", "f32"}, 2, "--out is required");
   check({"--weights", "f32", "--out", out}, 2, "--model is required");
   check({scratch.path("none"), "--weights", "f32", "--out", out}, 1, "[checkpoint] " + scratch.path("none"));
@@ -130,7 +125,7 @@ TEST_CASE("what cannot be quantized or packed ends in one line, and leaves nothi
         std::string::npos);
 }
 
-TEST_CASE("a packed file that is damaged or cut, or in a format without a preset, ends in one line") {
+TEST_CASE("a packed file that is damaged or cut, or asked for in another format, ends in one line") {
   const std::string folder = test::tiny_model();
   if (test::tool_path() == nullptr || folder.empty()) return;
   const Scratch scratch;
@@ -149,7 +144,7 @@ TEST_CASE("a packed file that is damaged or cut, or in a format without a preset
   CHECK(verified.err.find(": the checksum: expected ") != std::string::npos);
 
   const Run other =
-      run_tool({"logits", "--model", out, "--preset", "tiny-bf16", "--tokens", "1", "--out", scratch.path("l")});
+      run_tool({"logits", "--model", out, "--weights", "bf16", "--tokens", "1", "--out", scratch.path("l")});
   CHECK(other.exit_code == 1);
   CHECK(other.err == "mistral: error: [packed] " + out + ": the weights: expected BF16, got F32\n");
 }

@@ -88,13 +88,14 @@ TEST_CASE("no message about a file, a name or an option drives a terminal") {
     check(arguments);
   }
   check({hostile});
-  check({"presets", hostile});
-  check({"presets", "--" + hostile});
+  check({"compile", hostile});
+  check({"compile", "--" + hostile});
+  check({"compile", "--config", hostile});
   check({"generate", "--model", stories(), "--prompt", "a", "--top-k", hostile});
   check({"chat", "--model", stories(), "--template=" + hostile});
   check({"generate", "--model", stories(), "--prompt", "a", "--temperature", hostile});
   check({"tokenize", "--model", stories(), "--template", hostile, "--chat", "-"});
-  check({"generate", "--model", stories(), "--preset", hostile, "--prompt", "a"});
+  check({"generate", "--model", stories(), "--weights", hostile, "--prompt", "a"});
   check({"quantize", stories(), "--weights", hostile, "--out", scratch.path("x")});
   check({"quantize", stories(), "--weights", "q8_0", "--out", scratch.path("no/" + name)});
   check({"finetune", "--model", stories(), "--data", scratch.write("d", "{\"text\": \"a\"}\n"), "--targets", hostile,

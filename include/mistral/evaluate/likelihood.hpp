@@ -99,7 +99,7 @@ class ContinuationScorer {
     for (std::size_t i = 0; i < ends.size(); ++i) scores[i].add(after_prompt, ends[i][0]);
     std::size_t longest = 0;
     for (const auto& end : ends) longest = (std::max)(longest, end.size() - 1);
-    std::optional<Session> after;  // where the session can't take the ends back: what it was before them
+    std::optional<decltype(session_.fork())> after;  // where the session can't take ends back: what it was before them
     if (longest > session_.max_rollback()) after.emplace(session_.fork());
     for (std::size_t i = 0; i < ends.size(); ++i) {
       const std::vector<TokenId>& end = ends[i];

@@ -35,7 +35,7 @@ namespace mistral { inline namespace MISTRAL_ABI {
 template <class Session, class OnText, class Tape = NoTape>
 Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
                    const GenerateOptions& options, OnText&& on_text, Tape&& tape = {}) {
-  constexpr ModelConfig config = std::remove_cvref_t<decltype(session.model())>::config;
+  const ModelConfig config = detail::config_of(session);
   detail::check_prompt("generate", prompt.size(), options.max_prompt_tokens);
   Continuation text(&tokenizer, options, config.vocab_size);
   text.begin(options.seen, {});

@@ -59,6 +59,20 @@ struct LookupCounts {
   std::size_t accepted = 0;  ///< of them, those that were chosen then
 };
 
+namespace detail {
+
+/// The config of what a session runs: a constant of its type, or what it says where its type is known at run time only.
+template <class Session>
+constexpr ModelConfig config_of(const Session& session) noexcept {
+  if constexpr (requires { session.config(); }) {
+    return session.config();
+  } else {
+    return Session::config;
+  }
+}
+
+}  // namespace detail
+
 /// Gives a session the tokens that are chosen one by one, and lets several go through the model at once: what is likely
 /// to follow is taken along in the same forward, and taken back where another token is chosen. This is speculative
 /// decoding (arXiv 2211.17192) with drafts from the text itself (prompt lookup). Where weights are read from memory for
@@ -75,14 +89,16 @@ struct LookupCounts {
 /// The session must neither move nor end before the decoder, which takes drafts back when it ends.
 template <class Session>
 class LookupDecoder {
-  static constexpr ModelConfig C = Session::config;
-
  public:
   ///   most  tokens of a draft at most; 0: there are none, and each token goes through the model by itself
   ///   text  what the session has taken, or of it what drafts may be taken from
   /// Throws Error where the session cannot be rolled back by `most` tokens at any time.
   LookupDecoder(Session& session, std::size_t most, std::span<const TokenId> text)
-      : session_(session), most_(most), length_((std::min)(most, first_length)), drafts_(text) {
+      : session_(session),
+        config_(detail::config_of(session)),
+        most_(most),
+        length_((std::min)(most, first_length)),
+        drafts_(text) {
     if (most > session.max_rollback()) {
       throw Error(
           "lookup", "a draft",
@@ -149,12 +165,13 @@ class LookupDecoder {
 
   // tokens of a draft that the context of a model without a window has room for
   std::size_t room() const noexcept {
-    if (C.window_size != 0) return most_;
+    if (config_.window_size != 0) return most_;
     const auto taken = static_cast<std::size_t>(session_.position()) + 1;
-    return taken < C.context_len ? C.context_len - taken : 0;
+    return taken < config_.context_len ? config_.context_len - taken : 0;
   }
 
   Session& session_;
+  ModelConfig config_;
   std::size_t most_;
   std::size_t length_;  // of the next draft, at most
   LookupDraft drafts_;

@@ -230,6 +230,11 @@ class Session {
 
   template <class Tape, class AfterChunk>
   void run(std::span<const TokenId> tokens, Tape& tape, const AfterChunk& after_chunk) {
+    static_assert(CheckedTape<Tape>::value);
+    if constexpr (!std::is_same_v<Tape, NoTape> && !watches_forward<Tape>) {
+      NoTape none;  // no forward is compiled for a tape that it doesn't call
+      return run(tokens, none, after_chunk);
+    }
     stop_.check("session");
     // A forward of few tokens takes no longer than that of one, and has nothing to keep.
     const StopToken stop = tokens.size() > uninterrupted ? stop_ : StopToken();

@@ -81,6 +81,11 @@ template <class Tape>
 inline constexpr bool watches = watches_inside_blocks<Tape> || WatchesResidual<Tape> || WatchesBetween<Tape> ||
                                 WatchesGate<Tape> || WatchesLogits<Tape>;
 
+/// Whether a forward calls a hook of the tape: another one is as none to it.
+template <class Tape>
+inline constexpr bool watches_forward =
+    watches_inside_blocks<Tape> || WatchesResidual<Tape> || WatchesBetween<Tape> || WatchesGate<Tape>;
+
 /// Marks a tape that may be without any hook: one that is derived from it.
 struct WatchesNothing {};
 

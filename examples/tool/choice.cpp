@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "choice.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include <mistral/core/number_text.hpp>
+#include <mistral/format/iq4_nl.hpp>
+#include <mistral/format/nf4.hpp>
+#include <mistral/format/q4_k.hpp>
+#include <mistral/format/q6_k.hpp>
+#include <mistral/model.hpp>
+#include <mistral/run/open_model.hpp>
+
+#include "compiler.hpp"
+#include "console.hpp"
+#include "header_fingerprint.hpp"
+#include "load.hpp"
+#include "suggest.hpp"
+
+namespace mistral::tool {
+
+namespace {
+
+// One list of names for both configs, so that their fields can be held against each other in pairs.
+constexpr std::array<std::string_view, 11> field_names{"dim",        "n_layers",   "head_dim",    "hidden_dim",
+                                                       "n_heads",    "n_kv_heads", "window_size", "context_len",
+                                                       "vocab_size", "rope_theta", "norm_eps"};
+
+Fields named(const std::array<std::string, field_names.size()>& values) {
+  Fields fields;
+  for (std::size_t i = 0; i < values.size(); ++i) fields.emplace_back(field_names[i], values[i]);
+  return fields;
+}
+
+std::string text(std::size_t x) { return std::to_string(x); }
+std::string text(std::int64_t x) { return std::to_string(x); }
+// as a float holds it: 1e-05 of a file and 1e-5f of a config are the same text
+std::string text(float x) { return number_text(x); }
+
+std::string upper(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  return name;
+}
+
+bool is_format(std::string_view name) {
+  return std::find(format_names.begin(), format_names.end(), name) != format_names.end();
+}
+
+// The narrowest format of the library that a file's type loses next to nothing in; empty for a type that isn't read.
+std::string_view format_for(std::string_view type) {
+  if (is_format(type)) return type;
+  if (type == "Q5_K" || type == "Q5_0" || type == "Q5_1" || type == "Q4_1") return "Q6_K";
+  if (type == "Q3_K" || type == "Q2_K") return "Q4_K";
+  return {};
+}
+
+// What the weights of a checkpoint are held in where the command line doesn't say: their own format, where all matrices
+// have one; else the narrowest that none of them loses much in, and F32, in which none loses anything, where the run is
+// to be exact. Throws Error where a matrix is of a type that isn't read.
+std::string own_format(const std::string& path, bool exact) {
+  if (is_packed_file(path)) return PackedFile::open(path).layout().format;
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  std::string found;  // the types, each once
+  std::string widest;
+  for (std::size_t i = 0; i < checkpoint.size(); ++i) {
+    const CheckpointTensor tensor = checkpoint[i];
+    if (tensor.shape.size() != 2 || found == tensor.type_name) continue;
+    found = found.empty() ? std::string(tensor.type_name) : "several";
+    const std::string_view format = format_for(tensor.type_name);
+    if (format.empty()) {
+      throw Error("checkpoint", printable(path, 1000) + ": tensor '" + printable(tensor.name, 200) + "'",
+                  "a type of weights that this program reads", printable(tensor.type_name, 40));
+    }
+    if (widest.empty() || widest == format) {
+      widest = format;
+      continue;
+    }
+    const auto rank = [](std::string_view name) {
+      return std::find(format_names.begin(), format_names.end(), name) - format_names.begin();
+    };
+    const std::string_view wider = rank(format) < rank(widest) ? format : std::string_view(widest);
+    const std::string_view narrower = wider == format ? std::string_view(widest) : format;
+    if (wider == "BF16" && narrower == "F16") {
+      widest = "F32";  // one has the range, the other the digits
+    } else if (rank(wider) >= rank("Q4_K")) {
+      widest = "Q6_K";  // of four bits none holds what another does
+    } else {
+      widest = wider;
+    }
+  }
+  if (exact && found != widest) return "F32";
+  return widest.empty() ? "F32" : widest;
+}
+
+template <class... F>
+std::uint64_t matrix_bytes_in(std::string_view format, std::size_t rows, std::size_t columns) {
+  std::uint64_t bytes = 0;
+  ((F::name == format ? void(bytes = PanelsView<F>::bytes(rows, columns)) : void()), ...);
+  return bytes;
+}
+
+}  // namespace
+
+Fields fields_of(const ModelConfig& c) {
+  return named({text(c.dim), text(c.n_layers), text(c.head_dim), text(c.hidden_dim), text(c.n_heads),
+                text(c.n_kv_heads), text(c.window_size), text(c.context_len), text(c.vocab_size), text(c.rope_theta),
+                text(c.norm_eps)});
+}
+
+Fields fields_of(const CheckpointConfig& c) {
+  return named({text(c.dim), text(c.n_layers), text(c.head_dim), text(c.hidden_dim), text(c.n_heads),
+                text(c.n_kv_heads), text(c.window), c.context_len ? text(*c.context_len) : "not said",
+                text(c.vocab_size), text(static_cast<float>(c.rope_theta)), text(static_cast<float>(c.norm_eps))});
+}
+
+std::string format_named(const std::string& name, std::string_view option) {
+  const std::string format = upper(name);
+  if (is_format(format)) return format;
+  std::string list;
+  std::vector<std::string> names;
+  for (const std::string_view known : format_names) {
+    list.append(list.empty() ? "" : ", ").append(known);
+    names.emplace_back(known);
+  }
+  throw UsageError(std::string(option) + ": expected one of " + list + ", got '" + printable(name, 40) + "'" +
+                   did_you_mean(format, names));
+}
+
+ModelChoice choice_of(const ModelArguments& arguments, Use use) {
+  ModelChoice choice;
+  choice.adapters = use == Use::adapters || use == Use::train_adapter;
+  choice.trains = use == Use::train_adapter || use == Use::train_all;
+  if (!arguments.weights.empty()) choice.weights = format_named(arguments.weights, "--weights");
+  if (use == Use::train_all) {
+    if (!arguments.weights.empty() && choice.weights != "F32") {
+      throw UsageError("--full: expected --weights f32 with it, got " + printable(arguments.weights, 40));
+    }
+    choice.weights = "F32";
+  }
+  const CheckpointConfig file = CheckpointConfig::read(arguments.folder);
+  choice.config = config_of(file, printable(arguments.folder, 1000));
+  if (arguments.window) choice.config.window_size = *arguments.window;
+  if (arguments.context) choice.config.context_len = *arguments.context;
+  if (arguments.weights.empty() && use != Use::train_all)
+    choice.weights = own_format(arguments.folder, arguments.exact);
+  choice.exact = arguments.exact;
+  choice.kv = !arguments.kv.empty() ? arguments.kv : arguments.exact || choice.weights == "F32" ? "float" : "bf16";
+  return choice;
+}
+
+const AnyModelType& model_type(const ModelArguments& arguments, Use use) {
+  if (arguments.compiled.empty()) return compiled_type(choice_of(arguments, use));
+  const AnyModelType& type = open_compiled_model(arguments.compiled, header_fingerprint);
+  const ModelInfo& info = type.info();
+  const bool trains = use == Use::train_adapter || use == Use::train_all;
+  if ((use == Use::adapters && !info.adapters) || (trains && !info.trains) ||
+      (use == Use::train_adapter && !info.adapters) || (use == Use::train_all && info.adapters)) {
+    throw Error("compiled", printable(arguments.compiled, 1000) + ": compile it with --train",
+                trains ? "a model that can be trained" : "a model that holds adapters", describe(info));
+  }
+  return type;
+}
+
+const AnyModelType& model_type(const ModelArguments& arguments) {
+  if (arguments.adapters.empty()) return model_type(arguments, Use::inference);
+  chosen_adapter(arguments);
+  return model_type(arguments, Use::adapters);
+}
+
+std::string describe(const ModelInfo& info) {
+  return std::string(info.weights) + (info.exact ? " (exact)" : "") + ", cache in " + std::string(info.kv);
+}
+
+std::uint64_t weight_bytes(const ModelConfig& c, std::string_view format) {
+  const auto matrix = [&](std::size_t rows, std::size_t columns) {
+    return matrix_bytes_in<F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4>(format, rows, columns);
+  };
+  const std::uint64_t attention =
+      matrix(c.query_dim(), c.dim) + 2 * matrix(c.kv_dim(), c.dim) + matrix(c.dim, c.query_dim());
+  const std::uint64_t feed_forward = 2 * matrix(c.hidden_dim, c.dim) + matrix(c.dim, c.hidden_dim);
+  return c.n_layers * (attention + feed_forward + 2 * c.dim * sizeof(float)) + c.dim * sizeof(float) +
+         2 * matrix(c.vocab_size, c.dim);
+}
+
+std::uint64_t cache_bytes(const ModelConfig& c, std::string_view kv) {
+  const std::uint64_t entry = kv == "float"  ? kv_entry_bytes<float>(c.head_dim)
+                              : kv == "bf16" ? kv_entry_bytes<bf16>(c.head_dim)
+                                             : kv_entry_bytes<q8>(c.head_dim);
+  return 2 * c.n_layers * c.n_kv_heads * c.cache_len() * entry;
+}
+
+}  // namespace mistral::tool

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <mistral/checkpoint/checkpoint.hpp>
+#include <mistral/core/config.hpp>
+#include <mistral/run/any_model.hpp>
+#include <mistral/run/page.hpp>
+
+#include "commands.hpp"
+
+/// \file
+/// Which type of model a command line asks for.
+
+namespace mistral::tool {
+
+/// What a model is to be used for.
+enum class Use {
+  inference,
+  adapters,       ///< inference through adapters
+  train_adapter,  ///< training of adapters beside a frozen base
+  train_all,      ///< training of all parameters, which are F32
+};
+
+/// The fields of a config as text, by their names in ModelConfig.
+using Fields = std::vector<std::pair<std::string_view, std::string>>;
+Fields fields_of(const ModelConfig& config);
+Fields fields_of(const CheckpointConfig& config);
+
+/// The name of a weight format as the library has it, from what a command line says: `q4_0` is Q4_0. Throws UsageError
+/// `option: ...` for another.
+std::string format_named(const std::string& name, std::string_view option);
+
+/// The type of a checkpoint's model as the arguments ask for it: in the checkpoint's own format where they name none.
+/// Throws Error where that is no format of the library, and for a config that no model can have.
+ModelChoice choice_of(const ModelArguments& arguments, Use use);
+
+/// The type that the arguments ask for, compiled where it wasn't yet; or that of their --compiled.
+const AnyModelType& model_type(const ModelArguments& arguments, Use use);
+
+/// The type for what the arguments ask for without training: one that holds adapters where they name some. Throws
+/// UsageError for an adapter to be used that isn't there.
+const AnyModelType& model_type(const ModelArguments& arguments);
+
+/// `Q4_0, cache in bf16`
+std::string describe(const ModelInfo& info);
+
+/// Bytes of the matrices and norms of a model in a format.
+std::uint64_t weight_bytes(const ModelConfig& config, std::string_view format);
+
+/// Bytes of a session's cache, at most.
+std::uint64_t cache_bytes(const ModelConfig& config, std::string_view kv);
+
+}  // namespace mistral::tool
