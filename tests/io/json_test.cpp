@@ -119,12 +119,6 @@ TEST_CASE("nesting and numbers of values have an end") {
   CHECK(parsing(many + "]}") == "[test] a.json: more than 1000000 values");
 }
 
-TEST_CASE("a quoted string reads back as it was") {
-  const std::string text = std::string("a \"b\" \\ \n\t\x01\x7f") + "\xc3\xa9" + std::string(1, '\0');
-  CHECK(parsed("{\"s\": " + mistral::json_quoted(text) + "}").string("s") == text);
-  CHECK(mistral::json_quoted("a\"\n") == R"("a\"\u000a")");
-}
-
 TEST_CASE("a whole number that was written with a fraction of nothing is an integer, and no other is") {
   const JsonObject json = parsed(
       R"({"one": 1.0, "e": 2e3, "minus": -4.0, "zero": -0.0, "a": [1.0, 2], "half": 1.5, "large": 1e300, "odd": 9007199254740994.0})");

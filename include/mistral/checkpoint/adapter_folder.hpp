@@ -19,8 +19,8 @@
 #include <mistral/checkpoint/olora.hpp>
 #include <mistral/checkpoint/peft_config.hpp>
 #include <mistral/core/error.hpp>
-#include <mistral/core/number_text.hpp>
 #include <mistral/io/json/json.hpp>
+#include <mistral/io/json/writer.hpp>
 #include <mistral/io/os/atomic_file.hpp>
 #include <mistral/io/os/folders.hpp>
 #include <mistral/io/safetensors/safetensors.hpp>
@@ -221,20 +221,15 @@ void save_adapter(const Model& model, const std::string& folder, const SaveAdapt
   FolderToFill out(folder, "adapter");
   std::vector<SafetensorsTensor> tensors;
   std::vector<std::string> targets;
-  std::string ranks, alphas;  // of the matrices that have others than the first
+  std::vector<std::pair<std::string, const LoraMatrices*>> modules;
   const LoraMatrices* any = nullptr;
   visit_projections(model, [&](const std::string& name, const auto& linear, std::size_t) {
     const LoraMatrices& m = linear.adapters[options.adapter];
     if (m.rank() == 0) return;
     if (any == nullptr) any = &m;
-    const auto differs = [&](std::string& pattern, const std::string& value) {
-      pattern += (pattern.empty() ? "" : ", ") + json_quoted(detail::peft_module(name)) + ": " + value;
-    };
-    if (m.rank() != any->rank()) differs(ranks, std::to_string(m.rank()));
-    if (m.alpha != any->alpha) differs(alphas, number_text(m.alpha));
     tensors.push_back({detail::peft_tensor(name, 'A'), DType::f32, {m.a.rows(), m.a.cols()}, {}});
     tensors.push_back({detail::peft_tensor(name, 'B'), DType::f32, {m.b.rows(), m.b.cols()}, {}});
-    const std::string module = detail::peft_module(name);
+    const std::string& module = modules.emplace_back(detail::peft_module(name), &m).first;
     const std::string target = module.substr(module.rfind('.') + 1);
     if (std::find(targets.begin(), targets.end(), target) == targets.end()) targets.push_back(target);
   });
@@ -260,21 +255,23 @@ void save_adapter(const Model& model, const std::string& folder, const SaveAdapt
     }
   });
 
-  std::string json = "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n  \"base_model_name_or_path\": ";
-  json += options.base_model.empty() ? "null" : json_quoted(options.base_model);
-  json += ",\n  \"r\": " + std::to_string(any->rank());
-  json += ",\n  \"lora_alpha\": " + number_text(any->alpha);
-  json += ",\n  \"lora_dropout\": " + number_text(any->dropout);
-  json += ",\n  \"rank_pattern\": {" + ranks + "},\n  \"alpha_pattern\": {" + alphas + "}";
-  json += ",\n  \"use_rslora\": " + std::string(any->rslora ? "true" : "false");
-  json += ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n  \"inference_mode\": true";
-  json += ",\n  \"init_lora_weights\": true,\n  \"modules_to_save\": null,\n  \"target_modules\": [";
-  for (const std::string& target : targets) {
-    json.append(json.back() == '[' ? "" : ", ").append(json_quoted(target));
+  JsonWriter json(JsonStyle::lines);
+  json.begin_object().field("peft_type", "LORA").field("task_type", "CAUSAL_LM").name("base_model_name_or_path");
+  options.base_model.empty() ? json.value(nullptr) : json.value(options.base_model);
+  json.field("r", any->rank()).field("lora_alpha", any->alpha).field("lora_dropout", any->dropout);
+  json.name("rank_pattern").begin_object();
+  for (const auto& [module, matrices] : modules) {
+    if (matrices->rank() != any->rank()) json.field(module, matrices->rank());
   }
-  json += "]\n}\n";
+  json.end_object().name("alpha_pattern").begin_object();
+  for (const auto& [module, matrices] : modules) {
+    if (matrices->alpha != any->alpha) json.field(module, matrices->alpha);
+  }
+  json.end_object().field("use_rslora", any->rslora).field("bias", "none").field("fan_in_fan_out", false);
+  json.field("inference_mode", true).field("init_lora_weights", true).field("modules_to_save", nullptr);
+  json.name("target_modules").values(targets).end_object();
   AtomicFile file(out.file(detail::adapter_config_name), "adapter");
-  file.write(json);
+  file.write(json.text());
   writer.finish();
   file.finish();
   writer.commit();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +20,7 @@
 #include <mistral/core/number_text.hpp>
 #include <mistral/core/progress.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/io/json/writer.hpp>
 #include <mistral/io/os/atomic_file.hpp>
 #include <mistral/io/os/folders.hpp>
 #include <mistral/io/safetensors/safetensors.hpp>
@@ -44,35 +46,37 @@ namespace detail {
 
 /// config.json as transformers writes it for a MistralForCausalLM.
 inline std::string hugging_face_config(const ModelConfig& c, const SaveCheckpointOptions& options) {
-  std::string json = "{\n  \"architectures\": [\"MistralForCausalLM\"],\n  \"model_type\": \"mistral\"";
-  const auto add = [&](std::string_view name, const std::string& value) {
-    json.append(",\n  \"").append(name).append("\": ").append(value);
-  };
-  add("hidden_act", "\"silu\"");
-  add("hidden_size", std::to_string(c.dim));
-  add("num_hidden_layers", std::to_string(c.n_layers));
-  add("head_dim", std::to_string(c.head_dim));
-  add("intermediate_size", std::to_string(c.hidden_dim));
-  add("num_attention_heads", std::to_string(c.n_heads));
-  add("num_key_value_heads", std::to_string(c.n_kv_heads));
-  add("sliding_window", c.window_size == 0 ? "null" : std::to_string(c.window_size));
-  add("max_position_embeddings", std::to_string(c.context_len));
-  add("vocab_size", std::to_string(c.vocab_size));
-  add("rope_theta", number_text(c.rope_theta));
-  add("rms_norm_eps", number_text(c.norm_eps));
-  add("attention_dropout", "0.0");
-  add("initializer_range", "0.02");
-  add("tie_word_embeddings", "false");
-  add("bos_token_id", std::to_string(options.bos_id));
-  std::string eos = std::to_string(options.eos_id);
-  if (options.eos_ids.size() > 1) {
-    eos.clear();
-    for (const TokenId id : options.eos_ids) eos.append(eos.empty() ? "[" : ", ").append(std::to_string(id));
-    eos += "]";
+  JsonWriter json(JsonStyle::lines);
+  json.begin_object();
+  json.name("architectures").values(std::array{"MistralForCausalLM"});
+  json.field("model_type", "mistral");
+  json.field("hidden_act", "silu");
+  json.field("hidden_size", c.dim);
+  json.field("num_hidden_layers", c.n_layers);
+  json.field("head_dim", c.head_dim);
+  json.field("intermediate_size", c.hidden_dim);
+  json.field("num_attention_heads", c.n_heads);
+  json.field("num_key_value_heads", c.n_kv_heads);
+  if (c.window_size == 0) {
+    json.field("sliding_window", nullptr);
+  } else {
+    json.field("sliding_window", c.window_size);
   }
-  add("eos_token_id", eos);
-  add("torch_dtype", options.type == DType::bf16 ? "\"bfloat16\"" : "\"float32\"");
-  return json + "\n}\n";
+  json.field("max_position_embeddings", c.context_len);
+  json.field("vocab_size", c.vocab_size);
+  json.field("rope_theta", c.rope_theta);
+  json.field("rms_norm_eps", c.norm_eps);
+  json.name("attention_dropout").literal("0.0");  // a float to those that tell 0 from 0.0
+  json.field("initializer_range", 0.02f);
+  json.field("tie_word_embeddings", false);
+  json.field("bos_token_id", options.bos_id);
+  if (options.eos_ids.size() > 1) {
+    json.name("eos_token_id").values(options.eos_ids);
+  } else {
+    json.field("eos_token_id", options.eos_id);
+  }
+  json.field("torch_dtype", options.type == DType::bf16 ? "bfloat16" : "float32");
+  return std::move(json.end_object()).text();
 }
 
 /// A visitor of a model's weights that first declares the tensors of a file, then writes them.

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -15,11 +14,10 @@
 #include <mistral/core/buffer.hpp>
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
-#include <mistral/core/number_text.hpp>
 #include <mistral/core/progress.hpp>
 #include <mistral/format/panels.hpp>
 #include <mistral/io/checksum.hpp>
-#include <mistral/io/json/json.hpp>
+#include <mistral/io/json/writer.hpp>
 #include <mistral/io/os/atomic_file.hpp>
 #include <mistral/io/packed/packed_file.hpp>
 #include <mistral/nn/weights.hpp>
@@ -56,26 +54,19 @@ void for_each_field(const ModelConfig& c, const Visitor& visit) {
   visit("norm_eps", c.norm_eps);
 }
 
-inline std::string packed_config(const ModelConfig& config) {
-  std::string json = "{";
-  for_each_field(config, [&](std::string_view name, auto value) {
-    json.append(json.size() > 1 ? "," : "").append(json_quoted(name)).append(":");
-    if constexpr (std::floating_point<decltype(value)>) {
-      json += number_text(value);
-    } else {
-      json += std::to_string(value);
-    }
-  });
-  return json += "}";
+/// Writes the field `config` of the header of a packed file, or of a session's.
+inline void write_config(JsonWriter& json, const ModelConfig& config) {
+  json.name("config").begin_object();
+  for_each_field(config, [&](std::string_view name, auto value) { json.field(name, value); });
+  json.end_object();
 }
 
-/// A part of the data as the header describes it, without the braces; moves `offset` behind it.
-inline std::string packed_place(const PackedTensor& part, std::uint64_t& offset) {
-  std::string json = R"("offset":)" + std::to_string(offset) + R"(,"bytes":)" + std::to_string(part.data.size()) +
-                     R"(,"checksum":)" + json_quoted(checksum_text(checksum(part.data))) +
-                     (part.digest ? R"(,"digest":)" + json_quoted(checksum_text(*part.digest)) : "");
+/// Writes the fields of the header's object that say where a part of the data lies; moves `offset` behind it.
+inline void write_place(JsonWriter& json, const PackedTensor& part, std::uint64_t& offset) {
+  json.field("offset", offset).field("bytes", part.data.size());
+  json.field("checksum", checksum_text(checksum(part.data)));
+  if (part.digest) json.field("digest", checksum_text(*part.digest));
   offset = PackedFile::aligned(offset + part.data.size());
-  return json;
 }
 
 inline void write_packed(const std::string& path, const ModelConfig& config, const PackedLayout& layout,
@@ -87,19 +78,26 @@ inline void write_packed(const std::string& path, const ModelConfig& config, con
   for (const PackedTensor& tensor : tensors) total += 2 * tensor.data.size();  // read for the sum, then to be written
   const auto advance = [&](std::uint64_t bytes) { progress(done += bytes, total); };
 
-  std::string header = R"({"config":)" + packed_config(config) + R"(,"layout":{"format":)" +
-                       json_quoted(layout.format) + R"(,"panel_rows":)" + std::to_string(layout.panel_rows) +
-                       R"(,"block_inputs":)" + std::to_string(layout.block_inputs) + R"(,"block_bytes":)" +
-                       std::to_string(layout.block_bytes) + R"(,"fingerprint":)" + json_quoted(layout.fingerprint) +
-                       "}";
+  JsonWriter json;
+  json.begin_object();
+  write_config(json, config);
+  json.name("layout").begin_object().field("format", layout.format).field("panel_rows", layout.panel_rows);
+  json.field("block_inputs", layout.block_inputs).field("block_bytes", layout.block_bytes);
+  json.field("fingerprint", layout.fingerprint).end_object();
   std::uint64_t offset = 0;
-  if (!tokenizer.empty()) header += R"(,"tokenizer":{)" + packed_place({{}, {}, tokenizer}, offset) + "}";
+  if (!tokenizer.empty()) {
+    json.name("tokenizer").begin_object();
+    write_place(json, {{}, {}, tokenizer}, offset);
+    json.end_object();
+  }
+  json.name("tensors").begin_object();
   for (const PackedTensor& tensor : tensors) {
-    header += (&tensor == tensors.data() ? R"(,"tensors":{)" : ",") + json_quoted(tensor.name) + R"(:{"shape":)" +
-              shape_text(tensor.shape) + "," + packed_place(tensor, offset) + "}";
+    json.name(tensor.name).begin_object().name("shape").literal(shape_text(tensor.shape));
+    write_place(json, tensor, offset);
+    json.end_object();
     advance(tensor.data.size());
   }
-  header += "}}";
+  const std::string header = std::move(json.end_object().end_object()).text();
 
   PackedFile::head.write(file, header);
   std::uint64_t position = PackedFile::preamble_bytes + header.size();

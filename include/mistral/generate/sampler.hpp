@@ -264,7 +264,7 @@ inline void SamplingOptions::validate() const {
   const auto require = [](bool holds, const char* field, const char* expected, auto found) {
     if (holds) return;
     if constexpr (std::is_floating_point_v<decltype(found)>) {
-      throw Error("sampling", field, expected, std::isnan(found) ? "nan" : number_text(found));  // "-nan" is one too
+      throw Error("sampling", field, expected, number_text(found));
     } else {
       throw Error("sampling", field, expected, std::to_string(found));
     }

@@ -25,6 +25,7 @@
 #include <mistral/generate/session.hpp>
 #include <mistral/io/checksum.hpp>
 #include <mistral/io/json/json.hpp>
+#include <mistral/io/json/writer.hpp>
 #include <mistral/io/os/atomic_file.hpp>
 #include <mistral/io/os/mapped_file.hpp>
 #include <mistral/io/packed/file_head.hpp>
@@ -258,12 +259,14 @@ void save_session(const Session& session, std::span<const TokenId> tokens, const
   }
   const auto& first = session.cache().layer(0).keys[0];
   const std::size_t entries = static_cast<std::size_t>(first.position() - first.oldest_position());
-  std::string header = R"({"config":)" + detail::packed_config(Session::config) + R"(,"kv":)" +
-                       json_quoted(kv_name<typename Session::Element>()) + R"(,"model":)" +
-                       json_quoted(detail::model_fingerprint(session.model())) + R"(,"adapter":)" +
-                       json_quoted(detail::adapter_fingerprint(session)) + R"(,"position":)" +
-                       std::to_string(session.position()) + R"(,"tokens":)" + std::to_string(tokens.size()) +
-                       R"(,"entries":)" + std::to_string(entries) + "}";
+  JsonWriter json;
+  json.begin_object();
+  detail::write_config(json, Session::config);
+  json.field("kv", kv_name<typename Session::Element>());
+  json.field("model", detail::model_fingerprint(session.model()));
+  json.field("adapter", detail::adapter_fingerprint(session));
+  json.field("position", session.position()).field("tokens", tokens.size()).field("entries", entries);
+  std::string header = std::move(json.end_object()).text();
   header.resize((header.size() + 7) / 8 * 8, ' ');
 
   AtomicFile file(path, "state");

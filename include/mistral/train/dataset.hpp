@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/io/json/records.hpp>
@@ -154,7 +155,7 @@ struct DatasetSplit {
 /// at least one where the fraction isn't 0, and never all of them. Both parts keep the file's order.
 inline DatasetSplit split_dataset(std::vector<Example> examples, double fraction, std::uint64_t seed) {
   if (!(fraction >= 0.0 && fraction < 1.0)) {
-    throw Error("dataset", "the fraction for validation", "0 ... 1, less than 1", std::to_string(fraction));
+    throw Error("dataset", "the fraction for validation", "0 ... 1, less than 1", number_text(fraction));
   }
   const std::size_t size = examples.size();
   if (fraction > 0.0 && size < 2) {

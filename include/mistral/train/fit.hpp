@@ -13,6 +13,7 @@
 
 #include <mistral/checkpoint/tensor_files.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/train/batches.hpp>
 #include <mistral/train/dataset.hpp>
 #include <mistral/train/fit_hooks.hpp>
@@ -56,7 +57,7 @@ class Fit {
       throw Error("fit", "patience", "examples for validation", "none");
     }
     if (!(options.min_delta >= 0.0) || !std::isfinite(options.min_delta)) {
-      throw Error("fit", "min_delta", "a finite number of nats, at least 0", std::to_string(options.min_delta));
+      throw Error("fit", "min_delta", "a finite number of nats, at least 0", number_text(options.min_delta));
     }
   }
 
@@ -155,7 +156,7 @@ class Fit {
     const std::uint64_t step = trainer_.steps();
     if (!std::isfinite(loss)) {
       throw Error("fit", "step " + std::to_string(step) + ": the validation loss", "a finite number",
-                  std::to_string(loss));
+                  number_text(loss));
     }
     const bool best = loss < state_.best_loss;
     // Small steps add up: what counts is held against the loss that counted last, which may be above the lowest.

@@ -15,6 +15,7 @@
 
 #include <mistral/checkpoint/tensor_files.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/io/checksum.hpp>
@@ -113,8 +114,9 @@ struct FitState {
     if (step == 1 || smoothed < lowest) lowest = smoothed;
     const double limit = lowest + static_cast<double>(max_rise);
     if (max_rise > 0.0f && smoothed > limit) {
-      throw Error("fit", "step " + std::to_string(step) + ": the smoothed loss, which was " + std::to_string(lowest),
-                  "at most " + std::to_string(limit) + " (a lower learning rate may do)", std::to_string(smoothed));
+      const auto text = [](double nats) { return number_text(static_cast<float>(nats)); };  // in few digits
+      throw Error("fit", "step " + std::to_string(step) + ": the smoothed loss, which was " + text(lowest),
+                  "at most " + text(limit) + " (a lower learning rate may do)", text(smoothed));
     }
   }
 };

@@ -16,6 +16,7 @@
 
 #include <mistral/core/error.hpp>
 #include <mistral/core/lifetime.hpp>
+#include <mistral/core/number_text.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
@@ -288,7 +289,7 @@ class Trainer {
   }
 
   static Error failed(std::string_view what, double value) {
-    return Error("trainer", what, "a finite number", std::to_string(value));
+    return Error("trainer", what, "a finite number", number_text(value));
   }
 
   /// Weights that lie in a mapped file are read only.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -13,7 +14,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
-#include <mistral/io/json/json.hpp>
+#include <mistral/io/json/writer.hpp>
 #include <mistral/io/os/atomic_file.hpp>
 #include <mistral/io/safetensors/safetensors.hpp>
 
@@ -29,13 +30,12 @@ class SafetensorsWriter {
   /// own `__metadata__`, or a size is beyond 64 bits.
   SafetensorsWriter(const std::string& path, std::span<const SafetensorsTensor> tensors, const Metadata& metadata = {})
       : file_(path, where), path_(path) {
-    std::string header = "{";
+    JsonWriter json;
+    json.begin_object();
     if (!metadata.empty()) {
-      header += "\"__metadata__\":{";
-      for (const auto& [key, value] : metadata) {
-        header.append(header.back() == '{' ? "" : ",").append(json_quoted(key) + ":" + json_quoted(value));
-      }
-      header += '}';
+      json.name("__metadata__").begin_object();
+      for (const auto& [key, value] : metadata) json.field(key, value);
+      json.end_object();
     }
     std::vector<std::string_view> names{"__metadata__"};
     for (const SafetensorsTensor& tensor : tensors) {
@@ -46,15 +46,14 @@ class SafetensorsWriter {
       }
       total_ += *size;
       names.push_back(tensor.name);
-      header.append(header.size() > 1 ? "," : "").append(json_quoted(tensor.name));
-      header.append(":{\"dtype\":\"").append(info(tensor.dtype).name).append("\",\"shape\":");
-      header.append(shape_text(tensor.shape)).append(",\"data_offsets\":[").append(std::to_string(begin));
-      header.append(",").append(std::to_string(total_)).append("]}");
+      json.name(tensor.name).begin_object().field("dtype", info(tensor.dtype).name);
+      json.name("shape").literal(shape_text(tensor.shape));
+      json.name("data_offsets").values(std::array{begin, total_}).end_object();
     }
     std::sort(names.begin(), names.end());
     const auto twice = std::adjacent_find(names.begin(), names.end());
     if (twice != names.end()) throw error("tensor '" + printable(*twice) + "': the name is taken");
-    header += '}';
+    std::string header = std::move(json.end_object()).text();
     header.append((8 - header.size() % 8) % 8, ' ');  // the data start at a multiple of 8
     if (header.size() > Safetensors::max_header_bytes) throw error("too many tensors for one file");
 
