@@ -40,7 +40,7 @@ apt_install() {
 # what the library and the examples need, what the tool needs beside that, and what the tests need
 mistral_library_packages=(g++ make cmake libxsimd-dev libtbb-dev)
 mistral_packages=("${mistral_library_packages[@]}" nlohmann-json3-dev libcli11-dev)
-mistral_test_packages=("${mistral_packages[@]}" doctest-dev libeigen3-dev pkg-config python3 doxygen locales)
+mistral_test_packages=("${mistral_packages[@]}" doctest-dev libeigen3-dev pkg-config python3 doxygen locales universal-ctags)
 
 # how many compilers may run at once: as many as there are processors, and 2 GB of memory for each
 mistral_jobs() {
