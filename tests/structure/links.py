@@ -4,7 +4,7 @@
 
 Links to files and folders, and to headings (#anchors as GitHub makes them); paths in backticks that look like files of ours; tests
 that are cited as `tests/..._test.cpp`: "name"; commands and options of the tool. Every page of docs/ is reached from the README. The pictures of docs/ideas are those
-that make.py draws. Prints a line for each fault, and ends with 1 where there is one.
+that make.py draws. The glossary is in order. Prints a line for each fault, and ends with 1 where there is one.
 """
 import re
 import subprocess
@@ -33,6 +33,16 @@ def anchors(path):
         words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
         found.add(re.sub(r"[^\w\- ]", "", words).replace(" ", "-"))
     return found
+
+
+def check_glossary(document):
+    """Its terms stand in the order of the alphabet, each once."""
+    terms = [term.lower() for term in re.findall(r"^- \*\*(.+?)\*\*:", document.read_text(encoding="utf-8"), re.MULTILINE)]
+    if len(terms) < 20:
+        faults.append(f"docs/glossary.md: expected at least 20 terms, found {len(terms)}")
+    for before, term in zip(terms, terms[1:]):
+        if before >= term:
+            faults.append(f"docs/glossary.md: '{term}' stands behind '{before}'")
 
 
 def check(document):
@@ -71,6 +81,7 @@ def check(document):
 def main():
     documents = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
     reached = {document: check(document) for document in documents}
+    check_glossary(ROOT / "docs/glossary.md")
     seen, left = set(), [ROOT / "README.md"]
     while left:
         page = left.pop()
