@@ -28,6 +28,8 @@ class MistralConan(ConanFile):
     default_options = {"with_eigen": False}
     no_copy_source = True
     test_package_folder = os.path.join("tests", "consumers", "test_package")
+    # the functions mistral_add_instances and mistral_add_kernels
+    cmake_modules = ["MistralInstances.cmake", "MistralKernels.cmake"]
 
     def set_version(self):
         """The version is that of CMakeLists.txt."""
@@ -38,7 +40,8 @@ class MistralConan(ConanFile):
     def export_sources(self):
         copy(self, "LICENSE", self.recipe_folder, self.export_sources_folder)
         copy(self, "include/*.hpp", self.recipe_folder, self.export_sources_folder)
-        copy(self, "cmake/MistralInstances.cmake", self.recipe_folder, self.export_sources_folder)
+        for module in self.cmake_modules:
+            copy(self, f"cmake/{module}", self.recipe_folder, self.export_sources_folder)
 
     def layout(self):
         basic_layout(self)
@@ -69,16 +72,16 @@ class MistralConan(ConanFile):
     def package(self):
         copy(self, "LICENSE", self.source_folder, os.path.join(self.package_folder, "licenses"))
         copy(self, "*.hpp", os.path.join(self.source_folder, "include"), os.path.join(self.package_folder, "include"))
-        copy(self, "MistralInstances.cmake", os.path.join(self.source_folder, "cmake"),
-             os.path.join(self.package_folder, "share", "cmake", "mistral"))
+        for module in self.cmake_modules:
+            copy(self, module, os.path.join(self.source_folder, "cmake"),
+                 os.path.join(self.package_folder, "share", "cmake", "mistral"))
 
     def package_info(self):
         self.cpp_info.set_property("cmake_file_name", "mistral")
         self.cpp_info.set_property("cmake_target_name", "mistral::mistral")
         self.cpp_info.set_property("pkg_config_name", "mistral")
-        # the function mistral_add_instances
         self.cpp_info.set_property("cmake_build_modules",
-                                   [os.path.join("share", "cmake", "mistral", "MistralInstances.cmake")])
+                                   [os.path.join("share", "cmake", "mistral", module) for module in self.cmake_modules])
         self.cpp_info.bindirs = []
         self.cpp_info.libdirs = []
         # not all of onetbb, whose tbbmalloc_proxy would put its own malloc in the place of the program's

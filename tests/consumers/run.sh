@@ -21,7 +21,29 @@ elif [ "$kind" = vcpkg ]; then
   cmake --build "$build"
   exec "$build/golden_logits" "$root/tests/data/forward/gqa_w8"
 else
-  cmake -S "$source" -B "$build" -DMISTRAL_ROOT="$root" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_BUILD_TYPE=Debug "$@"
+  cmake -S "$source" -B "$build" -DMISTRAL_ROOT="$root" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_BUILD_TYPE=Debug "$@" | tee "$build/configured.txt"
+  # configuring says when the instruction set is the plainest, and only then
+  if [ "$(uname -m)" = x86_64 ] && [ -z "${CXXFLAGS:-}" ]; then
+    said=$(grep -c "mistral: compiling for plain x86-64" "$build/configured.txt" || true)
+    case " $* " in *" -DMISTRAL_NATIVE=ON "*) expected=0 ;; *) expected=1 ;; esac
+    if [ "$said" != "$expected" ]; then
+      echo "FAILED: expected $expected lines on the instruction set, got $said"
+      exit 1
+    fi
+  fi
   cmake --build "$build"
+fi
+if [ "$kind" = kernels ]; then
+  # the units use what is compiled once, and compile none of it themselves
+  symbols=$(nm -C "$build"/CMakeFiles/consumer.dir/*.o)
+  once='(kernels::(matmul<|OnlineSoftmax<[^>]*>::run)|CheckpointReader::read<|Tokenizer::load_from<|detail::open_to_load<)'
+  if ! grep -qE "^ +U .*kernels::matmul<" <<<"$symbols" || ! grep -qE "^ +U .*load_from<" <<<"$symbols"; then
+    echo "FAILED: the units don't use the kernels"
+    exit 1
+  fi
+  if grep -E " [VWTt] ([^(]* )?mistral::[^(]*$once" <<<"$symbols"; then
+    echo "FAILED: the units compile the above themselves"
+    exit 1
+  fi
 fi
 "$build/consumer"

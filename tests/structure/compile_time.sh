@@ -41,4 +41,5 @@ measure() {  # measure WHAT LIMIT SOURCE FLAG...
 exec 3>&2
 measure "#include <mistral/model.hpp>" 4 "$root/tests/structure/compile_time/include_model.cpp" "$@"
 measure "a program with mistral_7b_v0_1 in BF16" 26 "$root/tests/structure/compile_time/mistral_7b.cpp" "$@"
+measure "the same with its kernels compiled once" 10 "$root/tests/structure/compile_time/mistral_7b_once.cpp" "$@"
 [ $failed -eq 0 ] || { echo "FAILED: over the limit"; exit 1; }

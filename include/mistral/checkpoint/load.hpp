@@ -19,6 +19,7 @@
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/number_text.hpp>
+#include <mistral/core/once.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/progress.hpp>
 #include <mistral/core/stop_token.hpp>
@@ -131,30 +132,16 @@ class CheckpointReader {
     return *this;
   }
 
+  void operator()(const std::string& name, Buffer<float>& norm) { read(name, norm); }
   template <WeightFormat F>
   void operator()(const std::string& name, Panels<F>& matrix, std::size_t heads) {
-    end_if_stopped();
-    const CheckpointTensor tensor = checkpoint_.get(name);
-    if (step_ == Step::check) return check(tensor, {matrix.rows(), matrix.cols()});
-    if (const PackedFile* const file = checkpoint_.packed()) {
-      matrix.adopt(tensor.data.data(), file->owner(), file->get(name).digest);
-    } else {
-      pack(tensor, matrix, heads);
-    }
-    progress_(done_ += matrix.bytes().size(), total_);
+    read(name, matrix, heads);
   }
 
-  void operator()(const std::string& name, Buffer<float>& norm) {
-    end_if_stopped();
-    const CheckpointTensor tensor = checkpoint_.get(name);
-    if (step_ == Step::check) return check(tensor, {norm.size()});
-    if (norm.memory() == nullptr) norm = Buffer<float>(norm.size(), Uninitialized{}, memory_);
-    tensor.read_row(0, norm.span());
-    HeldWeights held(refuse_);
-    held.add(0, norm.span(), [&](std::span<float> found) { tensor.read_row(0, found); });
-    held.check(checkpoint_, tensor, info(GgmlType::f32).name);
-    progress_(done_ += norm.size() * sizeof(float), total_);
-  }
+  template <class = Once>
+  void read(const std::string& name, Buffer<float>& norm);
+  template <WeightFormat F>
+  void read(const std::string& name, Panels<F>& matrix, std::size_t heads);
 
  private:
   template <WeightFormat F>
@@ -251,6 +238,54 @@ class CheckpointReader {
   Step step_ = Step::check;
 };
 
+template <WeightFormat F>  // out of the class, and so no inline function: a program may compile it in one unit for all
+void CheckpointReader::read(const std::string& name, Panels<F>& matrix, std::size_t heads) {
+  end_if_stopped();
+  const CheckpointTensor tensor = checkpoint_.get(name);
+  if (step_ == Step::check) return check(tensor, {matrix.rows(), matrix.cols()});
+  if (const PackedFile* const file = checkpoint_.packed()) {
+    matrix.adopt(tensor.data.data(), file->owner(), file->get(name).digest);
+  } else {
+    pack(tensor, matrix, heads);
+  }
+  progress_(done_ += matrix.bytes().size(), total_);
+}
+
+template <class>
+void CheckpointReader::read(const std::string& name, Buffer<float>& norm) {
+  end_if_stopped();
+  const CheckpointTensor tensor = checkpoint_.get(name);
+  if (step_ == Step::check) return check(tensor, {norm.size()});
+  if (norm.memory() == nullptr) norm = Buffer<float>(norm.size(), Uninitialized{}, memory_);
+  tensor.read_row(0, norm.span());
+  HeldWeights held(refuse_);
+  held.add(0, norm.span(), [&](std::span<float> found) { tensor.read_row(0, found); });
+  held.check(checkpoint_, tensor, info(GgmlType::f32).name);
+  progress_(done_ += norm.size() * sizeof(float), total_);
+}
+
+/// What a type of model asks of a checkpoint.
+struct LoadedType {
+  ModelConfig config;
+  std::uint64_t bytes;       ///< of its weights
+  std::string_view format;   ///< of its matrices
+  PackedLayout (*layout)();  ///< gives their layout in packed files
+};
+
+/// Opens a checkpoint, and throws what `load` throws before a tensor is looked at.
+template <class = Once>
+Checkpoint open_to_load(const std::string& path, const LoadedType& type, const LoadOptions& options) {
+  options.stop.check("load");
+  Checkpoint checkpoint = Checkpoint::open(path);
+  check_config(checkpoint.config(), type.config, checkpoint.config_file(), options);
+  if (const PackedFile* const file = checkpoint.packed()) {
+    check_layout(*file, type.layout());
+    file->prefetch();
+  }
+  check_memory(checkpoint, type.bytes, type.format, options);
+  return checkpoint;
+}
+
 }  // namespace detail
 
 /// Loads a checkpoint into a model: a folder in Hugging Face's layout (config.json, model.safetensors or its shards) or
@@ -263,14 +298,9 @@ class CheckpointReader {
 /// large for its scales, or a NaN that would vanish; and Cancelled soon after options.stop asks to stop.
 template <class Model>
 Model load(const std::string& path, const LoadOptions& options = {}) {
-  options.stop.check("load");
-  const Checkpoint checkpoint = Checkpoint::open(path);
-  check_config(checkpoint.config(), Model::config, checkpoint.config_file(), options);
-  if (const PackedFile* const file = checkpoint.packed()) {
-    detail::check_layout(*file, packed_layout<typename Model::Format>());
-    file->prefetch();
-  }
-  detail::check_memory(checkpoint, Model::memory_bytes, Model::Format::name, options);
+  using F = typename Model::Format;
+  const Checkpoint checkpoint =
+      detail::open_to_load(path, {Model::config, Model::memory_bytes, F::name, packed_layout<F>}, options);
   MemoryResource* const memory = options.memory != nullptr ? options.memory : std::pmr::get_default_resource();
   Model model(checkpoint.packed() != nullptr ? nullptr : memory);
   detail::CheckpointReader reader(checkpoint, options, Model::memory_bytes, memory);

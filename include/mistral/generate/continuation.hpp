@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/once.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/lookup.hpp>
 #include <mistral/generate/sampler.hpp>
@@ -73,37 +74,12 @@ class Continuation {
  public:
   /// Without a tokenizer (null) there are tokens and no text. Throws Error for wrong options, for a tokenizer of more
   /// pieces than the model, and for stop strings without a tokenizer.
-  Continuation(const Tokenizer* tokenizer, const GenerateOptions& options, std::size_t vocab_size)
-      : sampler_(options.sampling, vocab_size),
-        stop_(options.stop_strings),
-        stop_ids_(options.stop_ids),
-        max_tokens_(options.max_tokens),
-        own_text_(options.own_text) {
-    if (tokenizer != nullptr) {
-      if (tokenizer->vocab_size() > vocab_size) {
-        throw Error("generate", "the tokenizer's vocabulary", "at most " + std::to_string(vocab_size) + " pieces",
-                    std::to_string(tokenizer->vocab_size()));
-      }
-      decoder_.emplace(*tokenizer);
-      pieces_ = tokenizer->vocab_size();
-      used_ = tokenizer->used_size();
-    } else if (!options.stop_strings.empty()) {
-      throw Error("generate", "stop_strings", "none where there is no tokenizer",
-                  std::to_string(options.stop_strings.size()));
-    }
-    made_.tokens.reserve(std::min<std::size_t>(max_tokens_, 65536));
-  }
+  template <class = detail::Once>
+  Continuation(const Tokenizer* tokenizer, const GenerateOptions& options, std::size_t vocab_size);
 
   /// What stands before the text: ids of the vocabulary, `seen` those of options.seen.
-  void begin(std::span<const TokenId> seen, std::span<const TokenId> prompt) {
-    std::string text;  // dropped: the decoder meets the prompt to know a space inside the text from one in front
-    for (const std::span<const TokenId> tokens : {seen, prompt}) {
-      for (const TokenId token : tokens) {
-        sampler_.accept(token);
-        if (has_text(token) && !own_text_) decoder_->feed(token, text);
-      }
-    }
-  }
+  template <class = detail::Once>
+  void begin(std::span<const TokenId> seen, std::span<const TokenId> prompt);
 
   /// Whether `next` is going to choose: not where no token is asked for at all.
   bool choosing() const noexcept { return choices() > 0; }
@@ -116,13 +92,8 @@ class Continuation {
   /// this text: several may choose at once.
   ///   logits  (vocab_size) after all tokens so far; may be overwritten
   /// Throws what the sampler throws; the text then ends with what has been made.
-  std::optional<TokenId> choose(std::span<float> logits) {
-    if (!choosing()) return std::nullopt;
-    for (std::size_t id = used_; id < logits.size(); ++id) {
-      if (!ends(static_cast<TokenId>(id))) logits[id] = -std::numeric_limits<float>::infinity();
-    }
-    return sampler_.sample(logits);
-  }
+  template <class = detail::Once>
+  std::optional<TokenId> choose(std::span<float> logits);
 
   /// Takes what was chosen. Returns it where it is to go through the model, and nothing where the text is over.
   ///   room  whether the sequence can take one more token
@@ -137,7 +108,7 @@ class Continuation {
       return finish(StopReason::stop_id, show);
     }
     made_.tokens.push_back(token);
-    const bool wanted = give(stop_.push(has_text(token) ? decoder_->feed(token) : std::string()), show);
+    const bool wanted = give(text_of(token), show);
     if (stop_.stopped()) return finish(StopReason::stop_string, show);
     if (!wanted) return finish(StopReason::cancelled, show);
     if (made_.tokens.size() == max_tokens_) return finish(StopReason::max_tokens, show);
@@ -159,6 +130,14 @@ class Continuation {
   // A model's vocabulary may be padded past its tokenizer's: such an id has no text, and is never chosen.
   bool has_text(TokenId id) const noexcept { return static_cast<std::size_t>(id) < pieces_; }
 
+  // What may be shown once a token is taken.
+  template <class = detail::Once>
+  std::string text_of(TokenId token);
+
+  // What was held back, once the text is over.
+  template <class = detail::Once>
+  std::string rest();
+
   // Hands text on; false where it is to end.
   template <class Show>
   bool give(const std::string& text, Show& show) {
@@ -170,10 +149,7 @@ class Continuation {
   std::nullopt_t finish(StopReason reason, Show& show) {
     made_.reason = reason;
     if (reason == StopReason::stop_string || reason == StopReason::cancelled || !decoder_) return std::nullopt;
-    std::string rest = stop_.push(decoder_->flush());
-    if (stop_.stopped()) made_.reason = StopReason::stop_string;
-    if (!stop_.stopped()) rest += stop_.flush();
-    if (!give(rest, show)) made_.reason = StopReason::cancelled;
+    if (!give(rest(), show)) made_.reason = StopReason::cancelled;
     return std::nullopt;
   }
 
@@ -187,5 +163,64 @@ class Continuation {
   std::size_t used_ = (std::numeric_limits<std::size_t>::max)();  // ids below may be chosen
   Generated made_;
 };
+
+// Out of the class, and so no inline functions: a program may compile them in one unit for all.
+template <class>
+Continuation::Continuation(const Tokenizer* tokenizer, const GenerateOptions& options, std::size_t vocab_size)
+    : sampler_(options.sampling, vocab_size),
+      stop_(options.stop_strings),
+      stop_ids_(options.stop_ids),
+      max_tokens_(options.max_tokens),
+      own_text_(options.own_text) {
+  if (tokenizer != nullptr) {
+    if (tokenizer->vocab_size() > vocab_size) {
+      throw Error("generate", "the tokenizer's vocabulary", "at most " + std::to_string(vocab_size) + " pieces",
+                  std::to_string(tokenizer->vocab_size()));
+    }
+    decoder_.emplace(*tokenizer);
+    pieces_ = tokenizer->vocab_size();
+    used_ = tokenizer->used_size();
+  } else if (!options.stop_strings.empty()) {
+    throw Error("generate", "stop_strings", "none where there is no tokenizer",
+                std::to_string(options.stop_strings.size()));
+  }
+  made_.tokens.reserve(std::min<std::size_t>(max_tokens_, 65536));
+}
+
+template <class>
+void Continuation::begin(std::span<const TokenId> seen, std::span<const TokenId> prompt) {
+  std::string text;  // dropped: the decoder meets the prompt to know a space inside the text from one in front
+  for (const std::span<const TokenId> tokens : {seen, prompt}) {
+    for (const TokenId token : tokens) {
+      sampler_.accept(token);
+      if (has_text(token) && !own_text_) decoder_->feed(token, text);
+    }
+  }
+}
+
+template <class>
+std::optional<TokenId> Continuation::choose(std::span<float> logits) {
+  if (!choosing()) return std::nullopt;
+  for (std::size_t id = used_; id < logits.size(); ++id) {
+    if (!ends(static_cast<TokenId>(id))) logits[id] = -std::numeric_limits<float>::infinity();
+  }
+  return sampler_.sample(logits);
+}
+
+template <class>
+std::string Continuation::text_of(TokenId token) {
+  return stop_.push(has_text(token) ? decoder_->feed(token) : std::string());
+}
+
+template <class>
+std::string Continuation::rest() {
+  std::string text = stop_.push(decoder_->flush());
+  if (stop_.stopped()) {
+    made_.reason = StopReason::stop_string;
+  } else {
+    text += stop_.flush();
+  }
+  return text;
+}
 
 }}  // namespace mistral

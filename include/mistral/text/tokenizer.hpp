@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <mistral/core/abi.hpp>
+#include <mistral/core/once.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/core/utf8.hpp>
 #include <mistral/io/file_kind.hpp>
@@ -51,26 +52,7 @@ class Tokenizer {
   /// beside a tokenizer.model say of texts counts too: see read_text_fields. Throws Error `[tokenizer] path: ...` (or
   /// `[gguf]`, `[packed]`) where the file cannot be read, is no such model, contradicts itself, or is of another type
   /// than BPE.
-  static Tokenizer load(const std::string& path) {
-    const std::string name = printable(path, 1000);
-    if (!path_exists(path)) {
-      if (const std::string remedy = hub_remedy(path); !remedy.empty()) {
-        throw Error("tokenizer", name + ": " + remedy, "a tokenizer.model, or a .gguf or packed file",
-                    "no such file, but what reads as a name on a hub");
-      }
-    }
-    if (is_folder(path)) {
-      const TokenizerInFolder found = find_tokenizer(path);
-      if (!found.readable.empty()) return load(found.readable);
-      throw Error("tokenizer", name, "a folder with tokenizer.model", found.other.empty() ? "neither" : found.other);
-    }
-    const MappedFile file = MappedFile::open(path, "tokenizer");
-    if (starts_as_packed(file.bytes()) || starts_as_gguf(file.bytes())) return from_bytes(file.bytes(), name);
-    check_kind(file.bytes(), name);
-    SentencePieceModel model = parse_sentencepiece_model(file.bytes(), name);
-    read_text_fields(model, folder_of(path));
-    return Tokenizer(model, name);
-  }
+  static Tokenizer load(const std::string& path) { return load_from(path); }
 
   /// The same from memory. `name` stands for the path in messages.
   static Tokenizer from_bytes(std::span<const std::byte> bytes, std::string_view name) {
@@ -95,13 +77,7 @@ class Tokenizer {
 
   /// The ids of a text, without BOS and EOS. Bytes that are no UTF-8 are encoded as U+FFFD each. Text that looks like a
   /// control piece (`<s>`) is text: no control id ever comes out. Takes time in proportion to the text's length.
-  std::vector<TokenId> encode(std::string_view text) const {
-    std::vector<TokenId> ids;
-    const std::string normalized = encoder_->normalizer.normalize(text);
-    ids.reserve(normalized.size() / 3 + 4);
-    encoder_->merger.encode(normalized, ids);
-    return ids;
-  }
+  std::vector<TokenId> encode(std::string_view text) const { return encode_text(text); }
 
   /// The ids of a text, with control ids as the options ask for them.
   std::vector<TokenId> encode(std::string_view text, EncodeOptions options) const {
@@ -230,6 +206,12 @@ class Tokenizer {
     bool puts_space_in_front;
   };
 
+  // templates, so that a program may compile them in one unit for all
+  template <class = detail::Once>
+  static Tokenizer load_from(const std::string& path);
+  template <class = detail::Once>
+  std::vector<TokenId> encode_text(std::string_view text) const;
+
   std::vector<TokenId> encode_special(std::string_view text) const {
     std::vector<TokenId> ids;
     bool behind_control = false;
@@ -298,6 +280,37 @@ class Tokenizer {
   std::shared_ptr<const detail::DecodingRules> decoding_rules_;
   std::shared_ptr<const TextRules> text_rules_;
 };
+
+template <class>
+Tokenizer Tokenizer::load_from(const std::string& path) {
+  const std::string name = printable(path, 1000);
+  if (!path_exists(path)) {
+    if (const std::string remedy = hub_remedy(path); !remedy.empty()) {
+      throw Error("tokenizer", name + ": " + remedy, "a tokenizer.model, or a .gguf or packed file",
+                  "no such file, but what reads as a name on a hub");
+    }
+  }
+  if (is_folder(path)) {
+    const TokenizerInFolder found = find_tokenizer(path);
+    if (!found.readable.empty()) return load(found.readable);
+    throw Error("tokenizer", name, "a folder with tokenizer.model", found.other.empty() ? "neither" : found.other);
+  }
+  const MappedFile file = MappedFile::open(path, "tokenizer");
+  if (starts_as_packed(file.bytes()) || starts_as_gguf(file.bytes())) return from_bytes(file.bytes(), name);
+  check_kind(file.bytes(), name);
+  SentencePieceModel model = parse_sentencepiece_model(file.bytes(), name);
+  read_text_fields(model, folder_of(path));
+  return Tokenizer(model, name);
+}
+
+template <class>
+std::vector<TokenId> Tokenizer::encode_text(std::string_view text) const {
+  std::vector<TokenId> ids;
+  const std::string normalized = encoder_->normalizer.normalize(text);
+  ids.reserve(normalized.size() / 3 + 4);
+  encoder_->merger.encode(normalized, ids);
+  return ids;
+}
 
 inline StreamDecoder::StreamDecoder(const Tokenizer& tokenizer)
     : StreamDecoder(tokenizer.vocabulary_, tokenizer.decoding_rules_) {}
