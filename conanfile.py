@@ -28,8 +28,8 @@ class MistralConan(ConanFile):
     default_options = {"with_eigen": False}
     no_copy_source = True
     test_package_folder = os.path.join("tests", "consumers", "test_package")
-    # the functions mistral_add_instances and mistral_add_kernels
-    cmake_modules = ["MistralInstances.cmake", "MistralKernels.cmake"]
+    # the functions mistral_add_config, mistral_add_instances and mistral_add_kernels
+    cmake_modules = ["MistralConfigs.cmake", "MistralInstances.cmake", "MistralKernels.cmake"]
 
     def set_version(self):
         """The version is that of CMakeLists.txt."""
