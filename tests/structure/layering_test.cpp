@@ -154,7 +154,7 @@ TEST_CASE("a header that keeps the rules has no faults") {
                   "#include <cstddef>\n#include <mistral/kernels/a.hpp>\n#include <mistral/core/b.hpp>\n")
             .empty());
   CHECK(faults_of("simd/dot.hpp", "", "#include <immintrin.h>\n# include <xsimd/xsimd.hpp>\n").empty());
-  CHECK(faults_of("io/safetensors/safetensors.hpp", "", "#include <sys/mman.h>\n").empty());
+  CHECK(faults_of("io/os/mapped_file.hpp", "", "#include <sys/mman.h>\n").empty());
   CHECK(faults_of("model.hpp", "", "#include <mistral/generate/session.hpp>\n#include <mistral/core/a.hpp>\n").empty());
   CHECK(faults_of("eigen.hpp", "", "#include <Eigen/Core>\nnamespace mistral { inline namespace MISTRAL_ABI {\n")
             .empty());
