@@ -26,7 +26,7 @@ function(mistral_add_kernels)
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/${arg_TARGET}_kernels)
   set(header ${arg_TARGET}_kernels.hpp)
   set(includes "")
-  if(arg_TRAIN)
+  if("${arg_FORMATS}" MATCHES "NF4")  # which model.hpp doesn't include
     string(APPEND includes "#include <mistral/format/nf4.hpp>\n")
   endif()
   foreach(own IN LISTS arg_HEADERS)
