@@ -23,8 +23,7 @@
 #include <mistral/format/q4_k.hpp>
 #include <mistral/format/q6_k.hpp>
 #include <mistral/format/q8_0.hpp>
-#include <mistral/kernels/matmul.hpp>
-#include <mistral/kernels/online_softmax.hpp>
+#include <mistral/generate/compiled_once.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/run/compiled_entry.hpp>
 #include <mistral/run/model_type.hpp>
@@ -42,14 +41,9 @@
 #define MISTRAL_HALF 0
 #endif
 
-#define MISTRAL_HALF_OF_MODEL(EXTERN, MODEL, KV, PURPOSE)                                                            \
-  EXTERN template void mistral::kernels::matmul(                                                                     \
-      std::span<const mistral::kernels::Product<mistral::detail::MatrixFormat<MODEL::Format>>>,                      \
-      const mistral::kernels::Inputs<mistral::detail::MatrixFormat<MODEL::Format>>&) noexcept;                       \
-  EXTERN template void mistral::kernels::matmul(                                                                     \
-      const mistral::PanelsView<mistral::detail::MatrixFormat<MODEL::Format>>&,                                      \
-      const mistral::kernels::Inputs<mistral::detail::MatrixFormat<MODEL::Format>>&, mistral::Rows<float>) noexcept; \
-  EXTERN template void mistral::kernels::OnlineSoftmax<KV>::run(const mistral::kernels::HeadContext&) noexcept;      \
+#define MISTRAL_HALF_OF_MODEL(EXTERN, MODEL, KV, PURPOSE)                            \
+  MISTRAL_COMPILED_ONCE_MATMUL(EXTERN, mistral::detail::MatrixFormat<MODEL::Format>) \
+  MISTRAL_COMPILED_ONCE_ELEMENT(EXTERN, KV)                                          \
   EXTERN template struct mistral::detail::SecondHalf<MODEL, KV, PURPOSE>;
 
 #define MISTRAL_ENTRY_OF_MODEL(MODEL, KV, PURPOSE)                                               \
