@@ -9,14 +9,7 @@
 #include <vector>
 
 #include <mistral/core/random.hpp>
-#include <mistral/format/bf16.hpp>
-#include <mistral/format/f32.hpp>
-#include <mistral/format/iq4_nl.hpp>
-#include <mistral/format/nf4.hpp>
-#include <mistral/format/q4_0.hpp>
-#include <mistral/format/q4_k.hpp>
-#include <mistral/format/q6_k.hpp>
-#include <mistral/format/q8_0.hpp>
+#include <mistral/format/formats.hpp>
 #include <mistral/kernels/matmul.hpp>
 
 #include "../limits.hpp"
@@ -111,14 +104,8 @@ void shapes(benchmark::internal::Benchmark* b) {
   b->Args({32000, 4096, 1});  // the head
 }
 
-BENCHMARK_TEMPLATE(matmul, F32)->Apply(shapes);
-BENCHMARK_TEMPLATE(matmul, BF16)->Apply(shapes);
-BENCHMARK_TEMPLATE(matmul, Q8_0)->Apply(shapes);
-BENCHMARK_TEMPLATE(matmul, Q4_0)->Apply(shapes);
-BENCHMARK_TEMPLATE(matmul, IQ4_NL)->Apply(shapes);
-BENCHMARK_TEMPLATE(matmul, Q4_K)->Apply(shapes);
-BENCHMARK_TEMPLATE(matmul, Q6_K)->Apply(shapes);
-BENCHMARK_TEMPLATE(matmul, NF4)->Apply(shapes);
+#define MISTRAL_MATMUL(F) BENCHMARK_TEMPLATE(matmul, F)->Apply(shapes);
+MISTRAL_FORMATS(MISTRAL_MATMUL, MISTRAL_NOTHING)
 
 // How fast weights are encoded, on all threads: what loading a checkpoint of another format costs beside reading it.
 template <WeightFormat F>
@@ -144,12 +131,8 @@ void encode(benchmark::State& state) {
 
 void once(benchmark::internal::Benchmark* b) { b->Iterations(10)->Unit(benchmark::kMillisecond)->UseRealTime(); }
 
-BENCHMARK_TEMPLATE(encode, Q8_0)->Apply(once);
-BENCHMARK_TEMPLATE(encode, Q4_0)->Apply(once);
-BENCHMARK_TEMPLATE(encode, IQ4_NL)->Apply(once);
-BENCHMARK_TEMPLATE(encode, Q4_K)->Apply(once);
-BENCHMARK_TEMPLATE(encode, Q6_K)->Apply(once);
-BENCHMARK_TEMPLATE(encode, NF4)->Apply(once);
+#define MISTRAL_ENCODE(F) BENCHMARK_TEMPLATE(encode, F)->Apply(once);
+MISTRAL_FORMATS(MISTRAL_ENCODE, MISTRAL_NOTHING)
 
 }  // namespace
 

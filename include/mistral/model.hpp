@@ -14,14 +14,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/evaluate/perplexity.hpp>
-#include <mistral/format/bf16.hpp>
-#include <mistral/format/f16.hpp>
-#include <mistral/format/f32.hpp>
-#include <mistral/format/iq4_nl.hpp>
-#include <mistral/format/q4_0.hpp>
-#include <mistral/format/q4_k.hpp>
-#include <mistral/format/q6_k.hpp>
-#include <mistral/format/q8_0.hpp>
+#include <mistral/format/formats.hpp>
 #include <mistral/generate/chat.hpp>
 #include <mistral/generate/generate.hpp>
 #include <mistral/generate/sampler.hpp>

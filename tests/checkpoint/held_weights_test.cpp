@@ -15,10 +15,7 @@
 #include <mistral/checkpoint/merge.hpp>
 #include <mistral/checkpoint/save.hpp>
 #include <mistral/checkpoint/write_gguf.hpp>
-#include <mistral/format/iq4_nl.hpp>
-#include <mistral/format/nf4.hpp>
-#include <mistral/format/q4_k.hpp>
-#include <mistral/format/q6_k.hpp>
+#include <mistral/format/formats.hpp>
 #include <mistral/model.hpp>
 
 #include "../support/models.hpp"
@@ -86,14 +83,9 @@ std::string load_error(const Folder& folder, bool refuse = false) {
 
 template <class Check>
 void for_each_file_format(const Check& check) {
-  check(F32{});
-  check(F16{});
-  check(BF16{});
-  check(Q8_0{});
-  check(Q6_K{});
-  check(Q4_K{});
-  check(IQ4_NL{});
-  check(Q4_0{});
+  for_each_format([&]<class F>(std::type_identity<F>) {
+    if constexpr (GgufFormat<F>) check(F{});
+  });
 }
 
 }  // namespace

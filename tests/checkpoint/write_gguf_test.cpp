@@ -10,9 +10,7 @@
 #include <doctest/doctest.h>
 
 #include <mistral/checkpoint/save_packed.hpp>
-#include <mistral/format/iq4_nl.hpp>
-#include <mistral/format/q4_k.hpp>
-#include <mistral/format/q6_k.hpp>
+#include <mistral/format/formats.hpp>
 #include <mistral/model.hpp>
 
 #include "../support/golden.hpp"

@@ -6,15 +6,8 @@
 #include <doctest/doctest.h>
 
 #include <mistral/checkpoint/dequantize.hpp>
-#include <mistral/format/bf16.hpp>
-#include <mistral/format/f16.hpp>
-#include <mistral/format/f32.hpp>
-#include <mistral/format/iq4_nl.hpp>
-#include <mistral/format/q4_0.hpp>
-#include <mistral/format/q4_k.hpp>
-#include <mistral/format/q6_k.hpp>
-#include <mistral/format/q8_0.hpp>
 
+#include "../support/formats.hpp"
 #include "../support/random_rows.hpp"
 #include "../support/rounds.hpp"
 
@@ -173,7 +166,7 @@ TEST_CASE("IQ4_NL and Q4_K lose less than Q4_0 at as many bits, and Q6_K less th
                                         << relative_error<Q6_K>(laplace) / relative_error<Q4_0>(laplace));
 }
 
-TEST_CASE_TEMPLATE("weights that no scale can hold stay in their row and block", F, Q8_0, Q4_0, IQ4_NL, Q4_K, Q6_K) {
+TEST_CASE_TEMPLATE_DEFINE("weights that no scale can hold stay in their row and block", F, no_scale_holds) {
   for (const float huge : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(), 1e38f,
                            std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::quiet_NaN()}) {
     CAPTURE(huge);
@@ -193,9 +186,9 @@ TEST_CASE_TEMPLATE("weights that no scale can hold stay in their row and block",
     if (std::abs(huge) > 1e37f) CHECK(!(std::abs(back.view().row(3)[300]) < 65504.0f * 127.0f));
   }
 }
+TEST_CASE_TEMPLATE_APPLY(no_scale_holds, test::IntegerFormats);
 
-TEST_CASE_TEMPLATE("a block of zeros is zeros, and neighbours don't touch each other", F, F32, F16, BF16, Q8_0, Q4_0,
-                   IQ4_NL, Q4_K, Q6_K) {
+TEST_CASE_TEMPLATE_DEFINE("a block of zeros is zeros, and neighbours don't touch each other", F, zeros) {
   Matrix weights(17, 70);
   weights.view().row(16)[69] = 1.0f;
   Matrix back = weights;
@@ -211,6 +204,7 @@ TEST_CASE_TEMPLATE("a block of zeros is zeros, and neighbours don't touch each o
   }
   for (const float w : back.values) CHECK(w == 0.0f);
 }
+TEST_CASE_TEMPLATE_APPLY(zeros, test::AllFormats);
 
 TEST_CASE("Q4_0 gives the largest weight the code of -8, and Q8_0 that of 127") {
   Matrix weights(1, 32);
@@ -225,8 +219,7 @@ TEST_CASE("Q4_0 gives the largest weight the code of -8, and Q8_0 that of 127") 
   CHECK(q8.values[31] == 127.0f * to_float(from_float<f16>(4.0f / 127.0f)));
 }
 
-TEST_CASE_TEMPLATE("blocks of a file are kept bit by bit, and stand for what the file says", F, Q8_0, Q4_0, IQ4_NL,
-                   Q4_K, Q6_K) {
+TEST_CASE_TEMPLATE_DEFINE("blocks of a file are kept bit by bit, and stand for what the file says", F, file_blocks) {
   constexpr auto type = static_cast<GgmlType>(F::file_type);
   CHECK(F::name == info(type).name);
   CHECK(F::block_inputs == info(type).block);
@@ -267,3 +260,4 @@ TEST_CASE_TEMPLATE("blocks of a file are kept bit by bit, and stand for what the
     }
   }
 }
+TEST_CASE_TEMPLATE_APPLY(file_blocks, test::FileFormats);

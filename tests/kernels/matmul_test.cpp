@@ -5,18 +5,10 @@
 
 #include <doctest/doctest.h>
 
-#include <mistral/format/bf16.hpp>
-#include <mistral/format/f16.hpp>
-#include <mistral/format/f32.hpp>
-#include <mistral/format/iq4_nl.hpp>
-#include <mistral/format/nf4.hpp>
-#include <mistral/format/q4_0.hpp>
-#include <mistral/format/q4_k.hpp>
-#include <mistral/format/q6_k.hpp>
-#include <mistral/format/q8_0.hpp>
 #include <mistral/kernels/matmul.hpp>
 #include <mistral/kernels/reference.hpp>
 
+#include "../support/formats.hpp"
 #include "../support/random_rows.hpp"
 #include "../support/rounds.hpp"
 
@@ -98,8 +90,8 @@ Matrix quantized(const Matrix& x) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("a matmul is its naive twin within the error of a sum in order, and one row its own bits", F, F32,
-                   BF16, Exact<BF16>, F16, Exact<Q8_0>, Exact<Q4_0>, Exact<IQ4_NL>, Exact<Q4_K>, Exact<Q6_K>, NF4) {
+TEST_CASE_TEMPLATE_DEFINE("a matmul is its naive twin within the error of a sum in order, and one row its own bits", F,
+                          naive_twin) {
   Random random(1);
   for (int round = 0; round < test::rounds(60); ++round) {
     const std::size_t rows = test::uniform(random, 1, 200);
@@ -133,6 +125,8 @@ TEST_CASE_TEMPLATE("a matmul is its naive twin within the error of a sum in orde
     CHECK(same);
   }
 }
+TEST_CASE_TEMPLATE_APPLY(naive_twin, test::FloatFormats);
+TEST_CASE_TEMPLATE_INVOKE(naive_twin, Exact<BF16>);
 
 TEST_CASE("BF16 is off from the product of its floats by no more than rounding the inputs to 8 bits makes it") {
   Random random(6);
@@ -256,8 +250,8 @@ TEST_CASE_TEMPLATE("the products of several matrices at once have the bits of ea
   }
 }
 
-TEST_CASE_TEMPLATE("an integer matmul is the product of its rounded inputs, and one row its own bits", F, Q8_0, Q4_0,
-                   IQ4_NL, Q4_K, Q6_K) {
+TEST_CASE_TEMPLATE_DEFINE("an integer matmul is the product of its rounded inputs, and one row its own bits", F,
+                          integer_product) {
   Random random(4);
   for (int round = 0; round < test::rounds(60); ++round) {
     const std::size_t rows = test::uniform(random, 1, 200);
@@ -299,8 +293,9 @@ TEST_CASE_TEMPLATE("an integer matmul is the product of its rounded inputs, and 
     CHECK(same);
   }
 }
+TEST_CASE_TEMPLATE_APPLY(integer_product, test::IntegerFormats);
 
-TEST_CASE_TEMPLATE("codes and inputs at their limits are multiplied exactly", F, Q8_0, Q4_0, IQ4_NL, Q4_K, Q6_K) {
+TEST_CASE_TEMPLATE_DEFINE("codes and inputs at their limits are multiplied exactly", F, limits) {
   // Every code and every input as large as can be, of one sign: the sums that a narrower accumulator would lose.
   for (const float sign : {1.0f, -1.0f}) {
     Matrix weights(16, 64);
@@ -313,8 +308,9 @@ TEST_CASE_TEMPLATE("codes and inputs at their limits are multiplied exactly", F,
     for (const float v : y.values) CHECK(std::abs(v - 64.0f * 127.0f * weights.values[0]) <= 64.0f * 127.0f * 0x1p-22f);
   }
 }
+TEST_CASE_TEMPLATE_APPLY(limits, test::IntegerFormats);
 
-TEST_CASE_TEMPLATE("an input that isn't finite makes its row NaN, and no other", F, Q8_0, Q4_0, IQ4_NL, Q4_K, Q6_K) {
+TEST_CASE_TEMPLATE_DEFINE("an input that isn't finite makes its row NaN, and no other", F, not_finite) {
   Random random(5);
   Matrix weights(20, 100, random);
   const Panels<F> panels = test::packed<F>(weights);
@@ -327,3 +323,4 @@ TEST_CASE_TEMPLATE("an input that isn't finite makes its row NaN, and no other",
     for (const float v : y.view().row(t)) CHECK(std::isnan(v) == (t == 2 || t == 4));
   }
 }
+TEST_CASE_TEMPLATE_APPLY(not_finite, test::IntegerFormats);

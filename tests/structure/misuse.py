@@ -84,7 +84,8 @@ HOOKS = "The hooks are residual, scores (with wants_scores), heads, attention_ou
 NEARLY = "tape: a member is nearly the hook "
 FIT_HOOKS = "The hooks are step(const FitStep&), evaluation(const FitEvaluation&) and resumed(std::uint64_t)"
 ELEMENTS = "float, mistral::bf16 or mistral::q8"
-FORMATS = "mistral::F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0 or NF4"
+LIST = (INCLUDE / "mistral/format/format_names.hpp").read_text(encoding="utf-8")
+FORMATS = "one of mistral's " + ", ".join(re.findall(r"\bX\((\w+)\) ?", LIST.split("#define MISTRAL_FORMATS")[1].split("\n//")[0]))
 
 
 def tape(members, argument="Tape& tape"):

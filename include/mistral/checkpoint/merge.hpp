@@ -198,7 +198,7 @@ class MergedWriter {
           if (changed) change_.add(row, values);
           const std::size_t place = heads != 0 ? hugging_face_row(row, unit) : row;
           std::byte* const encoded = out.data() + (place - begin) * cols * bytes;
-          const RowEncoder encode = narrow ? encode_elements<GgmlType::bf16> : encode_elements<GgmlType::f32>;
+          const RowEncoder encode = narrow ? encode_elements<bf16> : encode_elements<float>;
           encode(values.data(), 1, cols, encoded);
           held.add(row, values, [&](std::span<float> found) {
             dequantize_row(narrow ? GgmlType::bf16 : GgmlType::f32, encoded, found);

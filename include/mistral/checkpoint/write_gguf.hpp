@@ -35,67 +35,18 @@ struct GgufWritten {
 
 namespace detail {
 
-/// The elements of a type that is no blocks.
-template <GgmlType type>
-struct GgmlElement;
-template <>
-struct GgmlElement<GgmlType::f32> {
-  using Type = float;
-};
-template <>
-struct GgmlElement<GgmlType::f16> {
-  using Type = f16;
-};
-template <>
-struct GgmlElement<GgmlType::bf16> {
-  using Type = bf16;
-};
-
 /// Which type of GGUF's holds a format.
 template <class F>
 constexpr GgmlType ggml_type_of() noexcept {
-  if constexpr (FileFormat<F>) {
-    return static_cast<GgmlType>(F::file_type);
-  } else if constexpr (std::is_same_v<F, F32>) {
-    return GgmlType::f32;
-  } else if constexpr (std::is_same_v<F, F16>) {
-    return GgmlType::f16;
-  } else {
-    static_assert(std::is_same_v<F, BF16>, "GGUF has no type for this format");
-    return GgmlType::bf16;
-  }
-}
-
-/// llama.cpp's number for a file whose matrices have that type (`llama_ftype`).
-constexpr std::uint32_t gguf_file_type(GgmlType type) noexcept {
-  switch (type) {
-    case GgmlType::f32:
-      return 0;
-    case GgmlType::f16:
-      return 1;
-    case GgmlType::q4_0:
-      return 2;
-    case GgmlType::q8_0:
-      return 7;
-    case GgmlType::q4_k:
-      return 14;
-    case GgmlType::q6_k:
-      return 18;
-    case GgmlType::iq4_nl:
-      return 25;
-    case GgmlType::bf16:
-      return 32;
-    default:
-      return 1024;  // "guessed"
-  }
+  static_assert(GgufFormat<F>, "GGUF has no type for this format");
+  return GgmlType{F::file_type};
 }
 
 /// Encodes up to 16 rows of floats, one after the other, as rows of a file.
 using RowEncoder = void (*)(const float* rows, std::size_t count, std::size_t cols, std::byte* out);
 
-template <GgmlType type>
+template <class T>
 void encode_elements(const float* rows, std::size_t count, std::size_t cols, std::byte* out) {
-  using T = typename GgmlElement<type>::Type;
   for (std::size_t i = 0; i < count * cols; ++i) {
     const T element = from_float<T>(rows[i]);
     std::memcpy(out + i * sizeof element, &element, sizeof element);
@@ -121,7 +72,7 @@ constexpr RowEncoder encoder_of() noexcept {
   if constexpr (FileFormat<F>) {
     return encode_blocks<F>;
   } else {
-    return encode_elements<ggml_type_of<F>()>;
+    return encode_elements<typename F::Element>;
   }
 }
 
@@ -194,7 +145,7 @@ class GgufQuantizer {
       if (tokenizer.empty()) metadata.string("tokenizer.ggml.model", "no_vocab");
     }
     check_tokenizer(metadata);
-    metadata.u32("general.file_type", gguf_file_type(type_));
+    metadata.u32("general.file_type", info(type_).model);
     metadata.u32("general.quantization_version", 2);
 
     GgufWriter file(path, metadata, tensors_);
@@ -262,8 +213,8 @@ class GgufQuantizer {
     const std::size_t row_bytes = cols / info(to.type).block * info(to.type).bytes;
     const std::size_t source_row_bytes = tensor.data.size() / rows;
     const RowEncoder encode = to.type == type_           ? encode_
-                              : to.type == GgmlType::f16 ? encode_elements<GgmlType::f16>
-                                                         : encode_elements<GgmlType::f32>;
+                              : to.type == GgmlType::f16 ? encode_elements<f16>
+                                                         : encode_elements<float>;
     const std::size_t piece_panels = (std::max<std::size_t>)(1, piece_bytes / (panel_rows * source_row_bytes));
     const std::size_t piece_rows = (std::min)(rows, piece_panels * panel_rows);
     std::vector<std::byte> out(piece_rows * row_bytes);

@@ -18,11 +18,13 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// |w x| <= 2^-8 |w| |x| beside the roundings of the sum. Elsewhere activations stay floats, and widening either weight
 /// of a pair costs one instruction. Exact<BF16> takes floats everywhere.
 struct BF16 {
-  /// As WeightFormat has them, and whether pairs are multiplied as such.
+  /// As WeightFormat and ElementFormat have them, and whether pairs are multiplied as such.
   ///@{
   static constexpr std::string_view name = "BF16";
   static constexpr std::size_t block_inputs = 2;
   static constexpr std::size_t block_bytes = panel_rows * 2 * sizeof(bf16);
+  static constexpr std::uint32_t file_type = 30;
+  using Element = bf16;
   static constexpr bool multiplies_pairs = simd::multiplies_pairs;
 
   static void pack(const float (&in)[2][panel_rows], std::byte* block) noexcept {
@@ -42,7 +44,7 @@ struct BF16 {
   ///@}
 };
 
-static_assert(WeightFormat<BF16>);
+static_assert(ElementFormat<BF16>);
 
 /// A weight format whose blocks are pairs of bfloat16, as the machine's dot products take them.
 template <class F>

@@ -9,11 +9,13 @@ namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Weights as floats.
 struct F32 {
-  /// As WeightFormat has them.
+  /// As WeightFormat and ElementFormat have them.
   ///@{
   static constexpr std::string_view name = "F32";
   static constexpr std::size_t block_inputs = 1;
   static constexpr std::size_t block_bytes = panel_rows * sizeof(float);
+  static constexpr std::uint32_t file_type = 0;
+  using Element = float;
 
   static void pack(const float (&in)[1][panel_rows], std::byte* block) noexcept { std::memcpy(block, in, block_bytes); }
 
@@ -23,6 +25,6 @@ struct F32 {
   ///@}
 };
 
-static_assert(WeightFormat<F32>);
+static_assert(ElementFormat<F32>);
 
 }}  // namespace mistral

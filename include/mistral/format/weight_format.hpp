@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include <mistral/format/format_names.hpp>
 #include <mistral/simd/lanes.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
@@ -36,8 +37,8 @@ concept WeightFormat = requires(const float (&in)[F::block_inputs][panel_rows], 
 template <class F>
 struct CheckedFormat {
   static_assert(WeightFormat<F>,
-                "weights are held in a format: mistral::F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0 or NF4, as "
-                "Exact<Q4_0> or Lora<Q4_0> of one, or a type of your own that models WeightFormat");
+                "weights are held in a format: one of mistral's " MISTRAL_FORMAT_NAMES
+                ", as Exact<Q4_0> or Lora<Q4_0> of one, or a type of your own that models WeightFormat");
   static constexpr bool value = true;  ///< or fails to compile
 };
 
@@ -62,6 +63,20 @@ concept FileFormat = WeightFormat<F> && requires(const std::byte* const (&from)[
   { F::to_file_blocks(packed, to) }
   noexcept;
 };
+
+/// A format whose weights are elements of a type of GGUF files, one by one.
+///
+///   file_type  the number of the type (`ggml_type`)
+///   Element    the type of an element: float, f16 or bf16
+template <class F>
+concept ElementFormat = WeightFormat<F> && requires {
+  { F::file_type } -> std::convertible_to<std::uint32_t>;
+  typename F::Element;
+};
+
+/// A format that GGUF files have a type for.
+template <class F>
+concept GgufFormat = FileFormat<F> || ElementFormat<F>;
 
 /// A format whose blocks share something beyond a block: a panel's blocks are encoded in order by one object.
 ///

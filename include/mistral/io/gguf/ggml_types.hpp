@@ -33,19 +33,53 @@ enum class GgmlType : std::uint32_t {
 /// What the format calls an element type, and how a row is cut: in blocks of `block` elements, `bytes` bytes each.
 struct GgmlTypeInfo {
   std::string_view name;
-  std::uint32_t block;  // 0: this library doesn't read the type
-  std::uint32_t bytes;
+  std::uint32_t block = 0;  // 0: this library doesn't read the type
+  std::uint32_t bytes = 0;
+  std::uint32_t model = 1024;  // llama.cpp's number for a file whose matrices have the type (`llama_ftype`); 1024: none
 };
 
 /// All types that the format has given a number, by number; those without a name were taken out of it again.
 inline constexpr GgmlTypeInfo ggml_type_infos[] = {
-    {"F32", 1, 4},      {"F16", 1, 2},      {"Q4_0", 32, 18},   {"Q4_1", 32, 20}, {"", 0, 0},        {"", 0, 0},
-    {"Q5_0", 32, 22},   {"Q5_1", 32, 24},   {"Q8_0", 32, 34},   {"Q8_1", 0, 0},   {"Q2_K", 256, 84}, {"Q3_K", 256, 110},
-    {"Q4_K", 256, 144}, {"Q5_K", 256, 176}, {"Q6_K", 256, 210}, {"Q8_K", 0, 0},   {"IQ2_XXS", 0, 0}, {"IQ2_XS", 0, 0},
-    {"IQ3_XXS", 0, 0},  {"IQ1_S", 0, 0},    {"IQ4_NL", 32, 18}, {"IQ3_S", 0, 0},  {"IQ2_S", 0, 0},   {"IQ4_XS", 0, 0},
-    {"I8", 0, 0},       {"I16", 0, 0},      {"I32", 0, 0},      {"I64", 0, 0},    {"F64", 0, 0},     {"IQ1_M", 0, 0},
-    {"BF16", 1, 2},     {"", 0, 0},         {"", 0, 0},         {"", 0, 0},       {"TQ1_0", 0, 0},   {"TQ2_0", 0, 0},
-    {"", 0, 0},         {"", 0, 0},         {"", 0, 0},         {"MXFP4", 0, 0},
+    {"F32", 1, 4, 0},
+    {"F16", 1, 2, 1},
+    {"Q4_0", 32, 18, 2},
+    {"Q4_1", 32, 20, 3},
+    {""},
+    {""},
+    {"Q5_0", 32, 22, 8},
+    {"Q5_1", 32, 24, 9},
+    {"Q8_0", 32, 34, 7},
+    {"Q8_1"},
+    {"Q2_K", 256, 84, 21},
+    {"Q3_K", 256, 110, 11},
+    {"Q4_K", 256, 144, 14},
+    {"Q5_K", 256, 176, 16},
+    {"Q6_K", 256, 210, 18},
+    {"Q8_K"},
+    {"IQ2_XXS"},
+    {"IQ2_XS"},
+    {"IQ3_XXS"},
+    {"IQ1_S"},
+    {"IQ4_NL", 32, 18, 25},
+    {"IQ3_S"},
+    {"IQ2_S"},
+    {"IQ4_XS"},
+    {"I8"},
+    {"I16"},
+    {"I32"},
+    {"I64"},
+    {"F64"},
+    {"IQ1_M"},
+    {"BF16", 1, 2, 32},
+    {""},
+    {""},
+    {""},
+    {"TQ1_0"},
+    {"TQ2_0"},
+    {""},
+    {""},
+    {""},
+    {"MXFP4"},
 };
 
 /// Whether this library reads the type of that number.

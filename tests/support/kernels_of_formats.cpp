@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels.hpp"
 
-MISTRAL_TEST_KERNELS_OF_BYTES()
+MISTRAL_FORMATS(MISTRAL_TEST_MATMUL_HERE, MISTRAL_NOTHING)

@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels.hpp"
 
-MISTRAL_TEST_KERNELS_OF_FLOATS()
+MISTRAL_TEST_KERNELS_OF_THE_REST()
