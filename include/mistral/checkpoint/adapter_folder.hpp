@@ -19,6 +19,7 @@
 #include <mistral/checkpoint/olora.hpp>
 #include <mistral/checkpoint/peft_config.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/tensors.hpp>
 #include <mistral/io/json/json.hpp>
 #include <mistral/io/json/writer.hpp>
 #include <mistral/io/os/atomic_file.hpp>
@@ -84,8 +85,7 @@ class AdapterReader {
     std::sort(taken_.begin(), taken_.end());
     for (const auto& [name, tensor] : named_) {
       if (std::binary_search(taken_.begin(), taken_.end(), name)) continue;
-      const bool whole = name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight") ||
-                         name.find("modules_to_save") != std::string::npos;
+      const bool whole = is_whole_matrix(name) || name.find("modules_to_save") != std::string::npos;
       throw Error("adapter", subject(tensor->name) + (whole ? ": merge it with PEFT first (merge_and_unload)" : ""),
                   "lora_A or lora_B of a matrix of this model", whole ? "whole weights of the base" : "another tensor");
     }
@@ -135,6 +135,15 @@ class AdapterReader {
       return "base_model.model." + name;
     }
     return name;
+  }
+
+  /// Whether a name ends as that of the embedding or the head: weights of the base, which PEFT saves where it trains
+  /// them.
+  static bool is_whole_matrix(const std::string& name) {
+    return std::any_of(std::begin(tensor_table), std::end(tensor_table), [&](const TensorRow& row) {
+      return !row.in_layer && row.kind != TensorKind::norm &&
+             name.ends_with(std::string(last_part(module_of(row.hugging_face))) + ".weight");
+    });
   }
 
   const SafetensorsTensor* find(const std::string& name) const {

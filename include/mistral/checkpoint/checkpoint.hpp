@@ -18,6 +18,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
+#include <mistral/core/tensors.hpp>
 #include <mistral/io/gguf/ggml_types.hpp>
 #include <mistral/io/gguf/gguf.hpp>
 #include <mistral/io/packed/packed_file.hpp>
@@ -100,7 +101,7 @@ class Checkpoint {
   /// The tensor of a weight, by Mistral's name (`layers.0.attention.wq.weight`) whatever the layout; the output's is
   /// the embedding's where they are tied. Throws Error where there is none.
   CheckpointTensor get(std::string_view weight) const {
-    if (weight == "output.weight" && config_.tied_embeddings) weight = "tok_embeddings.weight";
+    if (weight == head_weight && config_.tied_embeddings) weight = embedding_weight;
     const std::string name = weight_name(config_.layout, weight);
     return gguf_     ? tensor(gguf_->get(name))
            : packed_ ? tensor(packed_->get(name), packed_->layout())
@@ -142,7 +143,7 @@ class Checkpoint {
   /// Of a folder: a head of its own counts, though the config says that it is the embedding (files say so of old, and
   /// newer readers keep such a head); biases, which no model of this library has, would be left out.
   void look_at_tensors() {
-    const std::string head = weight_name(config_.layout, "output.weight");
+    const std::string head = weight_name(config_.layout, head_weight);
     if (config_.tied_embeddings && files_->find(head) != nullptr) config_.tied_embeddings = false;
     for (std::size_t i = 0; i < files_->size(); ++i) {
       const std::string& name = (*files_)[i].name;
@@ -179,20 +180,13 @@ class Checkpoint {
 
 /// The names of all weights of a model, in the order of its forward: `tok_embeddings.weight`, ..., `output.weight`.
 inline std::vector<std::string> weight_names(const CheckpointConfig& config) {
-  std::vector<std::string> names{"tok_embeddings.weight"};
-  for (std::int64_t i = 0; i < config.n_layers; ++i) {
-    for (const detail::WeightNames& weight : detail::layer_weight_names) {
-      names.push_back("layers." + std::to_string(i) + "." + std::string(weight.mistral));
-    }
-  }
-  names.insert(names.end(), {"norm.weight", "output.weight"});
-  return names;
+  return tensor_names(static_cast<std::size_t>(config.n_layers));
 }
 
 /// The number of heads whose rows RoPE turns in pairs in a weight; 0 where it doesn't.
 inline std::size_t turned_heads(const CheckpointConfig& config, std::string_view weight) noexcept {
-  if (weight.ends_with("attention.wq.weight")) return static_cast<std::size_t>(config.n_heads);
-  return weight.ends_with("attention.wk.weight") ? static_cast<std::size_t>(config.n_kv_heads) : 0;
+  const TensorRow* const row = find_tensor(TensorNaming::mistral, weight).row;
+  return row != nullptr ? turned_heads(*row, config) : 0;
 }
 
 }}  // namespace mistral

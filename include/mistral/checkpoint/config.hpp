@@ -17,6 +17,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
+#include <mistral/core/tensors.hpp>
 #include <mistral/io/gguf/gguf.hpp>
 #include <mistral/io/json/json.hpp>
 #include <mistral/io/os/mapped_file.hpp>
@@ -45,9 +46,14 @@ struct CheckpointConfig {
 
   /// The shape of a weight, by Mistral's name (`layers.0.attention.wq.weight`); empty for a name that there isn't.
   std::vector<std::uint64_t> shape_of(std::string_view weight) const {
-    const std::string name = weight_name(CheckpointLayout::gguf, weight);
-    const bool in_layer = name.starts_with("blk.");
-    return gguf_shape(std::string_view(name).substr(in_layer ? name.find('.', 4) + 1 : 0), in_layer);
+    const TensorRow* const row = find_tensor(TensorNaming::mistral, weight).row;
+    return row != nullptr ? shape_of(*row) : std::vector<std::uint64_t>{};
+  }
+
+  /// Returns the shape of a row of the table of tensors: [rows, cols], or [size] of a norm.
+  std::vector<std::uint64_t> shape_of(const TensorRow& row) const {
+    if (row.kind == TensorKind::norm) return {extent_of(row.cols, *this)};
+    return {extent_of(row.rows, *this), extent_of(row.cols, *this)};
   }
 
   /// Reads the configuration of a folder, or of a GGUF or a packed file.
@@ -110,7 +116,7 @@ struct CheckpointConfig {
     if (metadata.has(key("context_length"))) config.context_len = size(metadata, key("context_length"));
     config.rope_theta = metadata.has(key("rope.freq_base")) ? positive(metadata, key("rope.freq_base")) : 10000.0;
     config.norm_eps = positive(metadata, key("attention.layer_norm_rms_epsilon"));
-    config.tied_embeddings = file.find("output.weight") == nullptr;
+    config.tied_embeddings = file.find(row_of(TensorRole::output).gguf) == nullptr;
     config.vocab_size = gguf_vocab_size(file, key("vocab_size"));
     for (const GgufTensor& tensor : file.tensors()) config.check_gguf_tensor(tensor, metadata.file());
     return config;
@@ -249,13 +255,13 @@ struct CheckpointConfig {
   /// The rows of the embedding, which the metadata must agree with where they say something.
   static std::int64_t gguf_vocab_size(const Gguf& file, const std::string& key) {
     const GgufMetadata& metadata = file.metadata();
-    const GgufTensor& embedding = file.get("token_embd.weight");
+    const GgufTensor& embedding = file.get(row_of(TensorRole::tok_embeddings).gguf);
     if (embedding.shape.size() != 2 || embedding.shape[0] > static_cast<std::uint64_t>(max_size)) {
-      throw Error("gguf", metadata.file() + ": tensor 'token_embd.weight'", "[vocabulary, embedding_length]",
+      throw Error("gguf", metadata.file() + ": tensor '" + embedding.name + "'", "[vocabulary, embedding_length]",
                   shape_text(embedding.shape));
     }
     const auto vocab_size = static_cast<std::int64_t>(embedding.shape[0]);
-    const std::string expected = "as many as token_embd.weight has rows, " + std::to_string(vocab_size);
+    const std::string expected = "as many as " + embedding.name + " has rows, " + std::to_string(vocab_size);
     if (metadata.has(key) && size(metadata, key) != vocab_size) throw metadata.unexpected(key, expected);
     constexpr std::string_view tokens = "tokenizer.ggml.tokens";
     if (metadata.has(tokens) && metadata.array_size(tokens) != embedding.shape[0]) {
@@ -267,43 +273,22 @@ struct CheckpointConfig {
   /// Holds a tensor's name and shape against the configuration. A tensor that has no place in it (a bias, an expert,
   /// factors of RoPE) would change what the model computes.
   void check_gguf_tensor(const GgufTensor& tensor, const std::string& file) const {
-    std::string_view name = tensor.name;
-    const std::string what = file + ": tensor '" + printable(name) + "'";
-    const bool in_layer = name.starts_with("blk.");
-    if (in_layer) {
-      name.remove_prefix(4);
-      const std::string_view number = name.substr(0, (std::min)(name.find('.'), name.size()));
+    const std::string what = file + ": tensor '" + printable(tensor.name) + "'";
+    const TensorName found = find_tensor(TensorNaming::gguf, tensor.name);
+    if (found.row == nullptr) throw Error("gguf", what + " is not supported");
+    if (found.row->in_layer) {
+      const std::string_view number = found.layer;
       const bool decimal = !number.empty() && number.find_first_not_of("0123456789") == std::string_view::npos &&
                            (number[0] != '0' || number.size() == 1);
       if (!decimal) throw Error("gguf", what + " is not supported");
       std::int64_t layer = 0;
       for (const char c : number.substr(0, 11)) layer = layer * 10 + (c - '0');
       if (layer >= n_layers) throw Error("gguf", what, "a layer of 0 ... " + std::to_string(n_layers - 1), number);
-      name.remove_prefix((std::min)(name.size(), number.size() + 1));
     }
-    const std::vector<std::uint64_t> expected = gguf_shape(name, in_layer);
-    if (expected.empty()) throw Error("gguf", what + " is not supported");
+    const std::vector<std::uint64_t> expected = shape_of(*found.row);
     if (tensor.shape != expected) {
       throw Error("gguf", what, shape_text(expected) + " by the metadata", shape_text(tensor.shape));
     }
-  }
-
-  /// The shape of a tensor of GGUF's, empty for a name that the models of this library don't have.
-  std::vector<std::uint64_t> gguf_shape(std::string_view name, bool in_layer) const {
-    const auto shape = [](std::int64_t rows, std::int64_t cols) {
-      return std::vector<std::uint64_t>{static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols)};
-    };
-    const std::vector<std::uint64_t> norm{static_cast<std::uint64_t>(dim)};
-    if (!in_layer) {
-      if (name == "token_embd.weight" || name == "output.weight") return shape(vocab_size, dim);
-      return name == "output_norm.weight" ? norm : std::vector<std::uint64_t>{};
-    }
-    if (name == "attn_norm.weight" || name == "ffn_norm.weight") return norm;
-    if (name == "attn_q.weight") return shape(n_heads * head_dim, dim);
-    if (name == "attn_k.weight" || name == "attn_v.weight") return shape(n_kv_heads * head_dim, dim);
-    if (name == "attn_output.weight") return shape(dim, n_heads * head_dim);
-    if (name == "ffn_gate.weight" || name == "ffn_up.weight") return shape(hidden_dim, dim);
-    return name == "ffn_down.weight" ? shape(dim, hidden_dim) : std::vector<std::uint64_t>{};
   }
 
   /// transformers 5 writes {"rope_parameters": {"rope_theta", "rope_type"}}, older ones "rope_theta", and

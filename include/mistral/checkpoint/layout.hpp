@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +13,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
+#include <mistral/core/tensors.hpp>
 #include <mistral/io/file_kind.hpp>
 #include <mistral/io/gguf/gguf.hpp>
 #include <mistral/io/os/folder_content.hpp>
@@ -29,6 +29,12 @@ enum class CheckpointLayout : std::uint8_t {
   gguf,          // one file that holds everything
   packed,        // the same, of this library's own: see PackedFile
 };
+
+/// Returns how a layout names its tensors.
+constexpr TensorNaming naming_of(CheckpointLayout layout) noexcept {
+  if (layout == CheckpointLayout::hugging_face) return TensorNaming::hugging_face;
+  return layout == CheckpointLayout::gguf ? TensorNaming::gguf : TensorNaming::mistral;
+}
 
 /// What the files of a folder's layout are called; the others have no folder.
 struct LayoutFiles {
@@ -115,30 +121,6 @@ inline CheckpointLayout detect_layout(const std::string& path) {
 
 namespace detail {
 
-/// What a weight is called in each layout.
-struct WeightNames {
-  std::string_view mistral, hugging_face, gguf;
-};
-
-inline constexpr WeightNames model_weight_names[] = {
-    {"tok_embeddings.weight", "model.embed_tokens.weight", "token_embd.weight"},
-    {"norm.weight", "model.norm.weight", "output_norm.weight"},
-    {"output.weight", "lm_head.weight", "output.weight"},
-};
-
-/// Of a layer, without what is in front: `layers.0.`, `model.layers.0.`, `blk.0.`.
-inline constexpr WeightNames layer_weight_names[] = {
-    {"attention_norm.weight", "input_layernorm.weight", "attn_norm.weight"},
-    {"attention.wq.weight", "self_attn.q_proj.weight", "attn_q.weight"},
-    {"attention.wk.weight", "self_attn.k_proj.weight", "attn_k.weight"},
-    {"attention.wv.weight", "self_attn.v_proj.weight", "attn_v.weight"},
-    {"attention.wo.weight", "self_attn.o_proj.weight", "attn_output.weight"},
-    {"ffn_norm.weight", "post_attention_layernorm.weight", "ffn_norm.weight"},
-    {"feed_forward.w1.weight", "mlp.gate_proj.weight", "ffn_gate.weight"},
-    {"feed_forward.w2.weight", "mlp.down_proj.weight", "ffn_down.weight"},
-    {"feed_forward.w3.weight", "mlp.up_proj.weight", "ffn_up.weight"},
-};
-
 /// Row of a tensor that holds output `row` of wq or wk. Hugging Face holds a head's rows as the first of all pairs,
 /// then the second of all (rotate-half RoPE); ours, as Mistral's own and GGUF's, lie pair by pair.
 constexpr std::size_t hugging_face_row(std::size_t row, std::size_t head_dim) noexcept {
@@ -151,19 +133,17 @@ constexpr std::size_t hugging_face_row(std::size_t row, std::size_t head_dim) no
 /// What a layout calls a weight, from Mistral's name for it: `layers.0.attention.wq.weight` is
 /// `model.layers.0.self_attn.q_proj.weight` and `blk.0.attn_q.weight`.
 inline std::string weight_name(CheckpointLayout layout, std::string_view name) {
-  if (layout == CheckpointLayout::mistral || layout == CheckpointLayout::packed) return std::string(name);
-  const bool gguf = layout == CheckpointLayout::gguf;
-  for (const detail::WeightNames& names : detail::model_weight_names) {
-    if (name == names.mistral) return std::string(gguf ? names.gguf : names.hugging_face);
-  }
-  constexpr std::string_view prefix = "layers.";
-  for (const detail::WeightNames& names : detail::layer_weight_names) {
-    if (!name.starts_with(prefix) || !name.ends_with(names.mistral)) continue;
-    const std::string_view number =
-        name.substr(prefix.size(), name.size() - (std::min)(name.size(), prefix.size() + names.mistral.size()));
-    return std::string(gguf ? "blk." : "model.layers.").append(number).append(gguf ? names.gguf : names.hugging_face);
-  }
-  return std::string(name);
+  const TensorName found = find_tensor(TensorNaming::mistral, name);
+  const TensorNaming naming = naming_of(layout);
+  if (found.row == nullptr || naming == TensorNaming::mistral) return std::string(name);
+  if (!found.row->in_layer) return std::string(found.row->name(naming));
+  return std::string(layer_prefix(naming)).append(found.layer).append(".").append(found.row->name(naming));
 }
+
+/// Mistral's names of the head and of the embedding, which takes its place where the two are tied.
+///@{
+inline constexpr std::string_view head_weight = row_of(TensorRole::output).mistral;
+inline constexpr std::string_view embedding_weight = row_of(TensorRole::tok_embeddings).mistral;
+///@}
 
 }}  // namespace mistral

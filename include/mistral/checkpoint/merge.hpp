@@ -43,9 +43,8 @@ class AdapterChange {
         config_(PeftConfig::read_folder(folder)),
         reader_(path_in(folder, std::string(adapter_tensors_name)), config_) {
     for (const std::string& weight : weight_names(model_)) {
-      if (weight != "tok_embeddings.weight" && model_.shape_of(weight).size() == 2 && read(weight).rank() > 0) {
-        changed_.push_back(weight);
-      }
+      const bool carries = find_tensor(TensorNaming::mistral, weight).row->adapter;
+      if (carries && read(weight).rank() > 0) changed_.push_back(weight);
     }
     reader_.finish();
   }
@@ -113,9 +112,8 @@ class AdapterChange {
 
   LoraMatrices read(const std::string& weight) {
     const std::vector<std::uint64_t> shape = model_.shape_of(weight);
-    return reader_.read(weight.substr(0, weight.size() - std::string_view(".weight").size()),
-                        static_cast<std::size_t>(shape[0]), static_cast<std::size_t>(shape[1]),
-                        turned_heads(model_, weight), 0);
+    return reader_.read(std::string(module_of(weight)), static_cast<std::size_t>(shape[0]),
+                        static_cast<std::size_t>(shape[1]), turned_heads(model_, weight), 0);
   }
 
   /// The base's rows, in this library's order.

@@ -25,8 +25,7 @@ inline constexpr std::string_view adapter_tensors_name = "adapter_model.safetens
 
 /// What PEFT calls a matrix of ours, `layers.0.attention.wq`: `model.layers.0.self_attn.q_proj`, `lm_head`.
 inline std::string peft_module(const std::string& projection) {
-  std::string name = weight_name(CheckpointLayout::hugging_face, projection + ".weight");
-  return name.substr(0, name.size() - std::string_view(".weight").size());
+  return std::string(module_of(weight_name(CheckpointLayout::hugging_face, projection + ".weight")));
 }
 
 inline std::string peft_tensor(const std::string& projection, char matrix) {
@@ -139,7 +138,7 @@ struct PeftConfig {
   bool allows(const std::string& module) const {
     const auto named = [&](const std::string& name) { return module == name || module.ends_with("." + name); };
     if (std::any_of(excluded.begin(), excluded.end(), named)) return false;
-    constexpr std::string_view before = "model.layers.";
+    constexpr std::string_view before = layer_prefix(TensorNaming::hugging_face);
     if (layers.empty() || !module.starts_with(before)) return true;
     const std::string number = module.substr(before.size(), module.find('.', before.size()) - before.size());
     return std::any_of(layers.begin(), layers.end(), [&](std::int64_t n) { return std::to_string(n) == number; });

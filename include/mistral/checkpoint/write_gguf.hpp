@@ -127,7 +127,7 @@ class GgufQuantizer {
 
   GgufWritten write(const std::string& path, std::string_view name, const GgufMetadataWriter& tokenizer) {
     for (const std::string& weight : weight_names(source_.config())) {
-      const bool tied = weight == "output.weight" && source_.config().tied_embeddings;
+      const bool tied = weight == head_weight && source_.config().tied_embeddings;
       if (!tied || change_.changes(weight)) add(weight);
     }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include <mistral/core/abi.hpp>
+#include <mistral/core/tensors.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
@@ -42,9 +43,8 @@ struct ModelConfig {
 
   /// Number of weights, the embedding and the output head included.
   constexpr std::uint64_t parameter_count() const noexcept {
-    const std::uint64_t attention = 2 * dim * query_dim() + 2 * dim * kv_dim();
-    const std::uint64_t feed_forward = 3 * dim * hidden_dim;
-    return n_layers * (attention + feed_forward + 2 * dim) + 2 * vocab_size * dim + dim;
+    return sum_over_tensors(
+        *this, [this](const TensorRow& row) { return extent_of(row.rows, *this) * extent_of(row.cols, *this); });
   }
 };
 

@@ -19,28 +19,13 @@
 #include <mistral/core/finite.hpp>
 #include <mistral/core/number_text.hpp>
 #include <mistral/core/random.hpp>
+#include <mistral/core/tensors.hpp>
 #include <mistral/format/held.hpp>
 #include <mistral/nn/lora.hpp>
 #include <mistral/parallel/parallel.hpp>
 #include <mistral/simd/product.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
-
-/// The matrices that an adapter stands beside.
-struct LoraTargets {
-  /// Whether an adapter stands beside it.
-  ///@{
-  bool wq = true, wk = true, wv = true, wo = true, w1 = true, w2 = true, w3 = true;
-  bool output = true;  ///< the head
-  ///@}
-
-  /// Whether a matrix is one of them: `layers.0.attention.wq`, `output`.
-  bool holds(std::string_view name) const noexcept {
-    const std::string_view last = name.substr(name.rfind('.') + 1);
-    return (wq && last == "wq") || (wk && last == "wk") || (wv && last == "wv") || (wo && last == "wo") ||
-           (w1 && last == "w1") || (w2 && last == "w2") || (w3 && last == "w3") || (output && last == "output");
-  }
-};
 
 /// What a fresh adapter is made of. The field names follow PEFT's LoraConfig where they can.
 struct AdapterOptions {
@@ -112,8 +97,7 @@ std::size_t add_adapter(Model& model, const AdapterOptions& options) {
   if (!(options.dropout >= 0.0f && options.dropout < 1.0f)) {
     refuse("dropout", "0 ... 1, less than 1", number_text(options.dropout));
   }
-  const LoraTargets& t = options.targets;
-  if (!(t.wq || t.wk || t.wv || t.wo || t.w1 || t.w2 || t.w3 || t.output)) refuse("targets", "at least one", "none");
+  if (!options.targets.any()) refuse("targets", "at least one", "none");
   const std::size_t number = adapter_count(model);
   std::uint64_t stream = options.seed;
   std::vector<LoraMatrices> matrices;

@@ -40,10 +40,6 @@ struct Attention {
   explicit Attention(MemoryResource* memory = std::pmr::get_default_resource())
       : wq(memory), wk(memory), wv(memory), wo(memory) {}
 
-  /// Of the weights.
-  static constexpr std::size_t bytes =
-      decltype(wq)::bytes + decltype(wk)::bytes + decltype(wv)::bytes + decltype(wo)::bytes;
-
   /// work.branch (tokens, dim) goes in and comes out; the rows' keys and values are pushed to the caches' layer. A tape
   /// is shown the scores, and what comes out of the heads.
   template <KvElement T, class Tape>

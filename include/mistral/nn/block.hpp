@@ -24,9 +24,6 @@ struct Block {
   explicit Block(MemoryResource* memory = std::pmr::get_default_resource())
       : attention_norm(memory), attention(memory), ffn_norm(memory), feed_forward(memory) {}
 
-  /// Of the weights.
-  static constexpr std::size_t bytes = 2 * RmsNorm<C.dim>::bytes + Attention<C, F>::bytes + FeedForward<C, F>::bytes;
-
   /// work.x (tokens, dim) goes in and comes out; with a tape that ends before w2, as it is between the branches.
   template <KvElement T, class Tape>
   void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work, Tape& tape) const

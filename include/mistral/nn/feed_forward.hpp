@@ -22,9 +22,6 @@ struct FeedForward {
   explicit FeedForward(MemoryResource* memory = std::pmr::get_default_resource())
       : w1(memory), w2(memory), w3(memory) {}
 
-  /// Of the weights.
-  static constexpr std::size_t bytes = decltype(w1)::bytes + decltype(w2)::bytes + decltype(w3)::bytes;
-
   /// work.branch (tokens, dim) goes in and comes out. A tape is shown w1 x, and may end here before w2's product:
   /// work.branch is then as it was, and work.gate what w2 takes.
   template <KvElement T, class Tape>

@@ -14,6 +14,7 @@
 
 #include <mistral/core/random.hpp>
 #include <mistral/core/rows.hpp>
+#include <mistral/core/tensors.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/format/panels.hpp>
 #include <mistral/kernels/dropout.hpp>
@@ -22,6 +23,7 @@
 #include <mistral/kernels/matmul.hpp>
 #include <mistral/nn/adapter_rows.hpp>
 #include <mistral/nn/linear.hpp>
+#include <mistral/nn/tensors.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
@@ -187,18 +189,9 @@ struct Embedding<Lora<F>, Vocab, Dim> : Embedding<F, Vocab, Dim> {
 /// checkpoints without their ending: `layers.0.attention.wq`, ..., `output`. `heads` as for visit_weights.
 template <class Model, class Visitor>
 void visit_projections(Model& model, Visitor&& visit) {
-  for (std::size_t i = 0; i < model.layers.size(); ++i) {
-    auto& layer = model.layers[i];
-    const std::string prefix = "layers." + std::to_string(i) + ".";
-    visit(prefix + "attention.wq", layer.attention.wq, Model::config.n_heads);
-    visit(prefix + "attention.wk", layer.attention.wk, Model::config.n_kv_heads);
-    visit(prefix + "attention.wv", layer.attention.wv, std::size_t{0});
-    visit(prefix + "attention.wo", layer.attention.wo, std::size_t{0});
-    visit(prefix + "feed_forward.w1", layer.feed_forward.w1, std::size_t{0});
-    visit(prefix + "feed_forward.w2", layer.feed_forward.w2, std::size_t{0});
-    visit(prefix + "feed_forward.w3", layer.feed_forward.w3, std::size_t{0});
-  }
-  visit("output", model.output, std::size_t{0});
+  visit_tensors(model, [&]<TensorRole R>(TensorAt<R> at, auto& member) {
+    if constexpr (row_of(R).adapter) visit(at.module(), member, turned_heads(row_of(R), Model::config));
+  });
 }
 
 }}  // namespace mistral

@@ -11,10 +11,12 @@
 #include <mistral/core/config.hpp>
 #include <mistral/core/lifetime.hpp>
 #include <mistral/core/stop_token.hpp>
+#include <mistral/core/tensors.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/kernels/rope.hpp>
 #include <mistral/nn/block.hpp>
 #include <mistral/nn/tape.hpp>
+#include <mistral/nn/tensors.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
@@ -31,9 +33,12 @@ class Transformer {
   using Format = F;
 
   /// Bytes of all weights.
-  static constexpr std::size_t memory_bytes = Embedding<F, C.vocab_size, C.dim>::bytes +
-                                              C.n_layers * Block<C, F>::bytes + RmsNorm<C.dim>::bytes +
-                                              Linear<F, C.dim, C.vocab_size>::bytes;
+  static constexpr std::size_t memory_bytes =
+      static_cast<std::size_t>(sum_over_tensors(C, [](const TensorRow& row) -> std::uint64_t {
+        const auto rows = static_cast<std::size_t>(extent_of(row.rows, C));
+        const auto cols = static_cast<std::size_t>(extent_of(row.cols, C));
+        return row.kind == TensorKind::norm ? cols * sizeof(float) : PanelsView<F>::bytes(rows, cols);
+      }));
 
   Embedding<F, C.vocab_size, C.dim> tok_embeddings;  ///< a row of (dim) for each token
   std::vector<Block<C, F>> layers;                   ///< n_layers of them
@@ -43,6 +48,7 @@ class Transformer {
   /// Takes all memory of the weights from `memory`; null: none, for `load`, whose weights may stand elsewhere.
   explicit Transformer(MemoryResource* memory = std::pmr::get_default_resource())
       : tok_embeddings(memory), norm(memory), output(memory) {
+    static_assert(detail::CheckedTensors<Transformer>::value);
     layers.reserve(C.n_layers);
     for (std::size_t i = 0; i < C.n_layers; ++i) layers.emplace_back(memory);
   }
@@ -122,6 +128,10 @@ class Transformer {
     kernels::rope_frequencies(static_cast<double>(C.rope_theta), out);
     return out;
   }
+
+  friend struct detail::CheckedTensors<Transformer>;
+  static constexpr std::size_t bytes_beside_tensors =
+      sizeof(std::vector<Block<C, F>>) + sizeof(std::vector<double>) + sizeof(detail::Lifetime);
 
   std::vector<double> frequencies_ = frequencies();
   detail::Lifetime lifetime_;

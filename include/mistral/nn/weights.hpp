@@ -9,6 +9,8 @@
 #include <vector>
 
 #include <mistral/core/random.hpp>
+#include <mistral/core/tensors.hpp>
+#include <mistral/nn/tensors.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/parallel/parallel.hpp>
 
@@ -19,22 +21,13 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// pairs, 0 where it doesn't.
 template <class Model, class Visitor>
 void visit_weights(Model& model, Visitor&& visit) {
-  visit("tok_embeddings.weight", model.tok_embeddings.weight, std::size_t{0});
-  for (std::size_t i = 0; i < model.layers.size(); ++i) {
-    auto& layer = model.layers[i];
-    const std::string prefix = "layers." + std::to_string(i) + ".";
-    visit(prefix + "attention_norm.weight", layer.attention_norm.weight);
-    visit(prefix + "attention.wq.weight", layer.attention.wq.weight, Model::config.n_heads);
-    visit(prefix + "attention.wk.weight", layer.attention.wk.weight, Model::config.n_kv_heads);
-    visit(prefix + "attention.wv.weight", layer.attention.wv.weight, std::size_t{0});
-    visit(prefix + "attention.wo.weight", layer.attention.wo.weight, std::size_t{0});
-    visit(prefix + "ffn_norm.weight", layer.ffn_norm.weight);
-    visit(prefix + "feed_forward.w1.weight", layer.feed_forward.w1.weight, std::size_t{0});
-    visit(prefix + "feed_forward.w2.weight", layer.feed_forward.w2.weight, std::size_t{0});
-    visit(prefix + "feed_forward.w3.weight", layer.feed_forward.w3.weight, std::size_t{0});
-  }
-  visit("norm.weight", model.norm.weight);
-  visit("output.weight", model.output.weight, std::size_t{0});
+  visit_tensors(model, [&]<TensorRole R>(TensorAt<R> at, auto& member) {
+    if constexpr (TensorAt<R>::kind == TensorKind::norm) {
+      visit(at.name(), member.weight);
+    } else {
+      visit(at.name(), member.weight, turned_heads(row_of(R), Model::config));
+    }
+  });
 }
 
 namespace detail {

@@ -5,13 +5,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <span>
 #include <vector>
 
+#include <mistral/core/tensors.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/kernels/attention_backward.hpp>
 #include <mistral/kernels/elementwise_backward.hpp>
 #include <mistral/nn/tape.hpp>
+#include <mistral/nn/tensors.hpp>
 #include <mistral/train/gradients.hpp>
 #include <mistral/train/linear_backward.hpp>
 
@@ -19,6 +22,43 @@ namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Rows whose logits stand in memory at one time.
 inline constexpr std::size_t loss_rows = 128;
+
+namespace detail {
+
+/// The tensors that Backward has a step back for, in the order of the steps.
+inline constexpr TensorRole backward_steps[] = {TensorRole::output,
+                                                TensorRole::norm,
+                                                TensorRole::w2,
+                                                TensorRole::w1,
+                                                TensorRole::w3,
+                                                TensorRole::ffn_norm,
+                                                TensorRole::wo,
+                                                TensorRole::wq,
+                                                TensorRole::wk,
+                                                TensorRole::wv,
+                                                TensorRole::attention_norm,
+                                                TensorRole::tok_embeddings};
+
+constexpr bool is_backward_step(TensorRole role) noexcept {
+  return std::find(std::begin(backward_steps), std::end(backward_steps), role) != std::end(backward_steps);
+}
+
+template <TensorRole R>
+struct CheckedStep {
+  static_assert(is_backward_step(R) || !row_of(R).trained,
+                "train/backward.hpp: Backward has no step back for a row of the table of tensors that is trained");
+  static constexpr bool value = true;
+};
+
+/// Fails to compile where a tensor that is trained has no step; the compiler names its role.
+constexpr bool all_steps_are_there() noexcept {
+  bool all = true;
+  for_rows<0, tensor_row_count>([&]<TensorRole R>(TensorAt<R>) { all = all && CheckedStep<R>::value; });
+  return all;
+}
+static_assert(all_steps_are_there());
+
+}  // namespace detail
 
 /// A forward and a backward over rows of any number of sequences, up to `capacity` rows together. Memory grows by one
 /// residual row a layer and row, whatever the sequences' lengths; or by all that a block's backward needs, where a
@@ -75,7 +115,7 @@ class Backward {
     for (std::size_t layer = C.n_layers; layer-- > 0;) block(model, gradients, layer);
     drop({});
     if constexpr (Gradients<Model>::all) {
-      kernels::embedding_gradient(tokens, dx_.view(), gradients.tok_embeddings.span());
+      kernels::embedding_gradient(tokens, dx_.view(), gradient_of<TensorRole::tok_embeddings>(gradients).weight.span());
     }
     return loss;
   }
@@ -89,6 +129,12 @@ class Backward {
 
  private:
   using SumFrom = kernels::SumFrom;
+
+  template <TensorRole R>
+  static auto& gradient_of(Gradients<Model>& gradients, std::size_t layer = 0) noexcept {
+    static_assert(detail::is_backward_step(R), "train/backward.hpp: a step isn't in the list of backward_steps");
+    return gradients.of(TensorAt<R>{layer});
+  }
 
   /// What a block's backward needs of its forward, beside its input.
   struct Activations {
@@ -201,10 +247,11 @@ class Backward {
       for (const double loss : losses) total += loss;
       if (gradients == nullptr) continue;
       dbranch_.resize(some.size());
-      backward(model.output, gradients->output, gradients->adapter, work_.branch.view(), logits_.view(),
-               dbranch_.view(), SumFrom::zero, scratch_);
+      backward(model.output, gradient_of<TensorRole::output>(*gradients), gradients->adapter, work_.branch.view(),
+               logits_.view(), dbranch_.view(), SumFrom::zero, scratch_);
       if constexpr (Gradients<Model>::all) {
-        kernels::rms_norm_gradient(head_rows_.view(), C.norm_eps, dbranch_.view(), gradients->norm.span());
+        kernels::rms_norm_gradient(head_rows_.view(), C.norm_eps, dbranch_.view(),
+                                   gradient_of<TensorRole::norm>(*gradients).weight.span());
       }
       dhead_.resize(some.size());
       std::fill_n(dhead_.view().data(), some.size() * C.dim, 0.0f);
@@ -240,27 +287,28 @@ class Backward {
   /// The backward of one block, each step of its forward back. dx_ goes in and comes out.
   void block(const Model& model, Gradients<Model>& gradients, std::size_t layer) noexcept {
     const Block<C, F>& block = model.layers[layer];
-    BlockGradient<F>& g = gradients.layers[layer];
     const Rows<const float> input = tape_.block_input(layer);
     const std::size_t rows = input.rows();
     const Activations a = kept_.empty() ? take_again(block, layer) : from_kept(block, layer);
 
-    const auto back = [&](const auto& linear, auto& gradient, Rows<const float> x, Rows<const float> dy, Rows<float> dx,
-                          SumFrom from) { backward(linear, gradient, gradients.adapter, x, dy, dx, from, scratch_); };
+    const auto back = [&]<TensorRole R>(TensorAt<R>, Rows<const float> x, Rows<const float> dy, Rows<float> dx,
+                                        SumFrom from) {
+      backward(tensor_of<R>(block), gradient_of<R>(gradients, layer), gradients.adapter, x, dy, dx, from, scratch_);
+    };
     dbranch_.resize(rows);
     dhidden_.resize(rows);
-    back(block.feed_forward.w2, g.w2, work_.gate.view(), dx_.view(), dhidden_.view(), SumFrom::zero);
+    back(TensorAt<TensorRole::w2>{}, work_.gate.view(), dx_.view(), dhidden_.view(), SumFrom::zero);
     kernels::swiglu_backward(a.gate, a.up, dhidden_.view());
-    back(block.feed_forward.w1, g.w1, work_.branch.view(), dhidden_.view(), dbranch_.view(), SumFrom::zero);
-    back(block.feed_forward.w3, g.w3, work_.branch.view(), a.up, dbranch_.view(), SumFrom::y);
-    norm(block.ffn_norm, g.ffn_norm, a.between);
+    back(TensorAt<TensorRole::w1>{}, work_.branch.view(), dhidden_.view(), dbranch_.view(), SumFrom::zero);
+    back(TensorAt<TensorRole::w3>{}, work_.branch.view(), a.up, dbranch_.view(), SumFrom::y);
+    norm(block.ffn_norm, gradient_of<TensorRole::ffn_norm>(gradients, layer), a.between);
 
     dattended_.resize(rows);
     dq_.resize(rows);
     dk_.resize(rows);
     dv_.resize(rows);
     statistics_.resize(rows);
-    back(block.attention.wo, g.wo, a.attended, dx_.view(), dattended_.view(), SumFrom::zero);
+    back(TensorAt<TensorRole::wo>{}, a.attended, dx_.view(), dattended_.view(), SumFrom::zero);
     kernels::attention_backward(
         {.head_dim = C.head_dim, .n_heads = C.n_heads, .n_kv_heads = C.n_kv_heads, .window = C.window_size},
         {a.q, a.k, a.v, a.attended, dattended_.view(), dq_.view(), dk_.view(), dv_.view(), statistics_.view()},
@@ -268,15 +316,16 @@ class Backward {
     kernels::rope_backward(dq_.view(), work_.turns.view());
     kernels::rope_backward(dk_.view(), work_.turns.view());
     kernels::rms_norm(input, block.attention_norm.weight.span(), C.norm_eps, work_.branch.view());
-    back(block.attention.wq, g.wq, work_.branch.view(), dq_.view(), dbranch_.view(), SumFrom::zero);
-    back(block.attention.wk, g.wk, work_.branch.view(), dk_.view(), dbranch_.view(), SumFrom::y);
-    back(block.attention.wv, g.wv, work_.branch.view(), dv_.view(), dbranch_.view(), SumFrom::y);
-    norm(block.attention_norm, g.attention_norm, input);
+    back(TensorAt<TensorRole::wq>{}, work_.branch.view(), dq_.view(), dbranch_.view(), SumFrom::zero);
+    back(TensorAt<TensorRole::wk>{}, work_.branch.view(), dk_.view(), dbranch_.view(), SumFrom::y);
+    back(TensorAt<TensorRole::wv>{}, work_.branch.view(), dv_.view(), dbranch_.view(), SumFrom::y);
+    norm(block.attention_norm, gradient_of<TensorRole::attention_norm>(gradients, layer), input);
   }
 
-  void norm(const RmsNorm<C.dim>& layer, Buffer<float>& gradient, Rows<const float> x) noexcept {
+  template <class Gradient>
+  void norm(const RmsNorm<C.dim>& layer, [[maybe_unused]] Gradient& gradient, Rows<const float> x) noexcept {
     if constexpr (Gradients<Model>::all) {
-      kernels::rms_norm_gradient(x, C.norm_eps, dbranch_.view(), gradient.span());
+      kernels::rms_norm_gradient(x, C.norm_eps, dbranch_.view(), gradient.weight.span());
     }
     kernels::rms_norm_backward(x, layer.weight.span(), C.norm_eps, dbranch_.view(), dx_.view());
   }

@@ -4,12 +4,16 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <mistral/core/buffer.hpp>
+#include <mistral/core/tensors.hpp>
 #include <mistral/format/f32.hpp>
 #include <mistral/nn/lora.hpp>
+#include <mistral/nn/tensors.hpp>
 #include <mistral/nn/transformer.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
@@ -31,18 +35,21 @@ struct Parameter {
   std::span<float> gradient;
 };
 
-/// The floats of panels.
+/// Returns the floats of a matrix's panels, or of a norm.
+///@{
 inline std::span<float> floats_of(Panels<F32>& panels) noexcept {
   const std::span<std::byte> bytes = panels.own_bytes();
   return {reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float)};
 }
+inline std::span<float> floats_of(Buffer<float>& norm) noexcept { return norm.span(); }
+///@}
 
-/// The gradients of one matrix: of the weights, where those are trained, or of one adapter's A and B.
+/// The gradients of one tensor: of the weights, where those are trained, or of one adapter's A and B.
 template <class F>
-struct LinearGradient;
+struct TensorGradient;
 
 template <>
-struct LinearGradient<F32> {
+struct TensorGradient<F32> {
   Buffer<float> weight;
 
   template <class Linear>
@@ -56,7 +63,7 @@ struct LinearGradient<F32> {
 };
 
 template <WeightFormat F>
-struct LinearGradient<Lora<F>> {
+struct TensorGradient<Lora<F>> {
   Buffer<float> a;
   Buffer<float> b;
 
@@ -73,13 +80,30 @@ struct LinearGradient<Lora<F>> {
   }
 };
 
-template <class F>
-struct BlockGradient {
-  Buffer<float> attention_norm;  // empty where norms are frozen
-  LinearGradient<F> wq, wk, wv, wo;
-  Buffer<float> ffn_norm;
-  LinearGradient<F> w1, w2, w3;
+/// The gradient of a tensor that isn't trained.
+struct NoGradient {
+  template <class Member>
+  void resize(Member&, std::size_t) {}
+  template <class Member, class Visitor>
+  void visit(const std::string&, Member&, std::size_t, const Visitor&) {}
 };
+
+namespace detail {
+
+/// What holds the gradient of a row of the table of tensors.
+template <class F, TensorRole R>
+using GradientOf =
+    std::conditional_t<is_lora<F> ? row_of(R).adapter : row_of(R).trained, TensorGradient<F>, NoGradient>;
+
+/// A tuple with a place for each role: of the tensors of a layer, or of those of the model.
+template <class F, bool in_layer, std::size_t... I>
+std::tuple<
+    std::conditional_t<tensor_table[I].in_layer == in_layer, GradientOf<F, static_cast<TensorRole>(I)>, NoGradient>...>
+    gradients_by_role(std::index_sequence<I...>);
+template <class F, bool in_layer>
+using GradientsByRole = decltype(gradients_by_role<F, in_layer>(std::make_index_sequence<tensor_row_count>{}));
+
+}  // namespace detail
 
 /// The gradients of all that is trained of a model: of every parameter of a Transformer<C, F32>, of one adapter's of a
 /// Transformer<C, Lora<F>>. They are made zero.
@@ -88,60 +112,39 @@ struct Gradients {
   using F = typename Model::Format;
   static constexpr bool all = std::is_same_v<F, F32>;  // and not an adapter's alone
 
-  Buffer<float> tok_embeddings;
-  std::vector<BlockGradient<F>> layers;
-  Buffer<float> norm;
-  LinearGradient<F> output;
+  std::vector<detail::GradientsByRole<F, true>> layers;
+  detail::GradientsByRole<F, false> own;  // of the tensors that stand in no layer
   std::size_t adapter;
 
   explicit Gradients(Model& model, std::size_t of_adapter = 0) : layers(model.layers.size()), adapter(of_adapter) {
-    if constexpr (all) {
-      tok_embeddings = Buffer<float>(floats_of(model.tok_embeddings.weight).size());
-      norm = Buffer<float>(model.norm.weight.size());
-    }
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      auto& block = model.layers[i];
-      BlockGradient<F>& g = layers[i];
-      if constexpr (all) {
-        g.attention_norm = Buffer<float>(block.attention_norm.weight.size());
-        g.ffn_norm = Buffer<float>(block.ffn_norm.weight.size());
-      }
-      g.wq.resize(block.attention.wq, adapter);
-      g.wk.resize(block.attention.wk, adapter);
-      g.wv.resize(block.attention.wv, adapter);
-      g.wo.resize(block.attention.wo, adapter);
-      g.w1.resize(block.feed_forward.w1, adapter);
-      g.w2.resize(block.feed_forward.w2, adapter);
-      g.w3.resize(block.feed_forward.w3, adapter);
-    }
-    output.resize(model.output, adapter);
+    visit_tensors(model, [this](auto at, auto& member) { of(at).resize(member, adapter); });
   }
 
-  /// Every parameter that is trained, by the name of its matrix.
+  /// Returns the gradient of a tensor.
+  template <TensorRole R>
+  auto& of(TensorAt<R> at) noexcept {
+    constexpr auto role = static_cast<std::size_t>(R);
+    if constexpr (row_of(R).in_layer) {
+      return std::get<role>(layers[at.layer]);
+    } else {
+      return std::get<role>(own);
+    }
+  }
+
+  /// Lists every parameter that is trained, by the name of its matrix: a layer's norms before its matrices, which is
+  /// the order that the gradient's norm is summed in.
   std::vector<Parameter> parameters(Model& model) {
     std::vector<Parameter> out;
-    const auto add = [&](Parameter p) { out.push_back(std::move(p)); };
-    if constexpr (all) {
-      out.push_back({"tok_embeddings.weight", floats_of(model.tok_embeddings.weight), tok_embeddings.span()});
-    }
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      auto& block = model.layers[i];
-      BlockGradient<F>& g = layers[i];
-      const std::string prefix = "layers." + std::to_string(i) + ".";
-      if constexpr (all) {
-        out.push_back({prefix + "attention_norm.weight", block.attention_norm.weight.span(), g.attention_norm.span()});
-        out.push_back({prefix + "ffn_norm.weight", block.ffn_norm.weight.span(), g.ffn_norm.span()});
-      }
-      g.wq.visit(prefix + "attention.wq", block.attention.wq, adapter, add);
-      g.wk.visit(prefix + "attention.wk", block.attention.wk, adapter, add);
-      g.wv.visit(prefix + "attention.wv", block.attention.wv, adapter, add);
-      g.wo.visit(prefix + "attention.wo", block.attention.wo, adapter, add);
-      g.w1.visit(prefix + "feed_forward.w1", block.feed_forward.w1, adapter, add);
-      g.w2.visit(prefix + "feed_forward.w2", block.feed_forward.w2, adapter, add);
-      g.w3.visit(prefix + "feed_forward.w3", block.feed_forward.w3, adapter, add);
-    }
-    if constexpr (all) out.push_back({"norm.weight", model.norm.weight.span(), norm.span()});
-    output.visit("output", model.output, adapter, add);
+    std::size_t norms_end = 0;  // behind the norms of the layer that is visited
+    std::size_t layer = layers.size();
+    visit_tensors(model, [&]<TensorRole R>(TensorAt<R> at, auto& member) {
+      constexpr bool norm_of_layer = row_of(R).in_layer && row_of(R).kind == TensorKind::norm;
+      if (row_of(R).in_layer && at.layer != std::exchange(layer, at.layer)) norms_end = out.size();
+      of(at).visit(at.module(), member, adapter, [&](Parameter p) {
+        const std::size_t place = norm_of_layer ? norms_end++ : out.size();
+        out.insert(out.begin() + static_cast<std::ptrdiff_t>(place), std::move(p));
+      });
+    });
     return out;
   }
 };

@@ -32,7 +32,7 @@ struct LinearScratch {
 /// The backward of y = W x: adds to the weights' gradient, and writes or adds to dx.
 ///   x, dx  (rows, In)   dy  (rows, Out)
 template <std::size_t In, std::size_t Out>
-void backward(const Linear<F32, In, Out>& linear, LinearGradient<F32>& gradient, std::size_t, Rows<const float> x,
+void backward(const Linear<F32, In, Out>& linear, TensorGradient<F32>& gradient, std::size_t, Rows<const float> x,
               Rows<const float> dy, Rows<float> dx, kernels::SumFrom from, LinearScratch&) noexcept {
   kernels::matmul_gradient(dy, x, gradient.weight.span());
   kernels::matmul_transposed(linear.weight.view(), dy, dx, from);
@@ -42,7 +42,7 @@ void backward(const Linear<F32, In, Out>& linear, LinearGradient<F32>& gradient,
 /// gradients are the adapter's, dB = s dy (A x')^T and dA = s B^T dy x'^T. Where W is multiplied as integers, its
 /// inputs were rounded; their gradient is taken as if they had not been.
 template <WeightFormat F, std::size_t In, std::size_t Out>
-void backward(const Linear<Lora<F>, In, Out>& linear, LinearGradient<Lora<F>>& gradient, std::size_t adapter,
+void backward(const Linear<Lora<F>, In, Out>& linear, TensorGradient<Lora<F>>& gradient, std::size_t adapter,
               Rows<const float> x, Rows<const float> dy, Rows<float> dx, kernels::SumFrom from,
               LinearScratch& scratch) noexcept {
   kernels::matmul_transposed(linear.weight.view(), dy, dx, from);
