@@ -8,7 +8,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <mistral/checkpoint/config.hpp>
@@ -55,22 +57,18 @@ class Checkpoint {
     if (layout == CheckpointLayout::gguf) {
       Gguf file = Gguf::open(path);
       CheckpointConfig config = CheckpointConfig::from_gguf(file);
-      Checkpoint checkpoint(std::move(config), path, path);
-      checkpoint.gguf_.emplace(std::move(file));
-      return checkpoint;
+      return Checkpoint(std::move(config), path, path, std::move(file));
     }
     if (layout == CheckpointLayout::packed) {
       PackedFile file = PackedFile::open(path);
-      Checkpoint checkpoint(CheckpointConfig::from_packed(file), path, path);
-      checkpoint.packed_.emplace(std::move(file));
-      return checkpoint;
+      CheckpointConfig config = CheckpointConfig::from_packed(file);
+      return Checkpoint(std::move(config), path, path, std::move(file));
     }
     CheckpointConfig config = CheckpointConfig::read(path);
     const LayoutFiles names = files_of(config.layout);
-    Checkpoint checkpoint(std::move(config), path, path_in(path, names.config));
-    checkpoint.files_.emplace(TensorFiles::open(path, names.tensors));
-    checkpoint.look_at_tensors();
-    return checkpoint;
+    TensorFiles files = TensorFiles::open(path, names.tensors);
+    look_at_tensors(files, config);
+    return Checkpoint(std::move(config), path, path_in(path, names.config), std::move(files));
   }
 
   const CheckpointConfig& config() const noexcept { return config_; }
@@ -82,20 +80,18 @@ class Checkpoint {
   const std::string& config_file() const noexcept { return config_file_; }
 
   /// The GGUF file, null where the checkpoint is none.
-  const Gguf* gguf() const noexcept { return gguf_ ? &*gguf_ : nullptr; }
+  const Gguf* gguf() const noexcept { return std::get_if<Gguf>(&source_); }
 
   /// The packed file, null where the checkpoint is none. Its matrices are no rows to be read, but panels.
-  const PackedFile* packed() const noexcept { return packed_ ? &*packed_ : nullptr; }
+  const PackedFile* packed() const noexcept { return std::get_if<PackedFile>(&source_); }
 
   std::size_t size() const noexcept {
-    return gguf_ ? gguf_->tensors().size() : packed_ ? packed_->tensors().size() : files_->size();
+    return std::visit([](const auto& source) { return tensors_of(source).size(); }, source_);
   }
 
   /// The i-th tensor, in an order of the file's.
   CheckpointTensor operator[](std::size_t i) const noexcept {
-    return gguf_     ? tensor(gguf_->tensors()[i])
-           : packed_ ? tensor(packed_->tensors()[i], packed_->layout())
-                     : tensor((*files_)[i]);
+    return std::visit([&](const auto& source) { return tensor(source, tensors_of(source)[i]); }, source_);
   }
 
   /// The tensor of a weight, by Mistral's name (`layers.0.attention.wq.weight`) whatever the layout; the output's is
@@ -103,9 +99,7 @@ class Checkpoint {
   CheckpointTensor get(std::string_view weight) const {
     if (weight == head_weight && config_.tied_embeddings) weight = embedding_weight;
     const std::string name = weight_name(config_.layout, weight);
-    return gguf_     ? tensor(gguf_->get(name))
-           : packed_ ? tensor(packed_->get(name), packed_->layout())
-                     : tensor(files_->get(name));
+    return std::visit([&](const auto& source) { return tensor(source, source.get(name)); }, source_);
   }
 
   /// The same, held against the shape that the config gives it. Throws Error where that differs, and where the tensor
@@ -122,47 +116,66 @@ class Checkpoint {
 
   /// `[gguf] file: tensor 'name': expected ..., got ...`
   Error error(const CheckpointTensor& of, std::string_view expected, std::string_view found) const {
-    std::string what = files_ ? files_->file_of(of.name) : config_file_;
-    what = printable(what, 1000) + ": tensor '" + printable(of.name) + "'";
-    return Error(gguf_ ? "gguf" : packed_ ? "packed" : "safetensors", what, expected, found);
+    const TensorFiles* const files = std::get_if<TensorFiles>(&source_);
+    const std::string& file = files != nullptr ? files->file_of(of.name) : config_file_;
+    const std::string_view where = std::visit([](const auto& source) { return format_of(source); }, source_);
+    return Error(where, printable(file, 1000) + ": tensor '" + printable(of.name) + "'", expected, found);
   }
 
   /// Gives back the memory of a tensor's pages; see MappedFile::release.
   void release(const CheckpointTensor& of) const noexcept {
-    if (gguf_) {
-      if (const GgufTensor* const found = gguf_->find(of.name)) gguf_->release(*found);
-    } else if (files_) {
-      if (const SafetensorsTensor* const found = files_->find(of.name)) files_->release(*found);
-    }
+    std::visit(
+        [&](const auto& source) {
+          // what a packed file holds is the model's weights themselves, and isn't given back
+          if constexpr (!std::is_same_v<decltype(source), const PackedFile&>) {
+            if (const auto* const found = source.find(of.name)) source.release(*found);
+          }
+        },
+        source_);
   }
 
  private:
-  Checkpoint(CheckpointConfig config, std::string path, std::string config_file)
-      : config_(std::move(config)), path_(std::move(path)), config_file_(std::move(config_file)) {}
+  /// What the tensors stand in.
+  using Source = std::variant<TensorFiles, Gguf, PackedFile>;
+
+  Checkpoint(CheckpointConfig config, std::string path, std::string config_file, Source source)
+      : config_(std::move(config)),
+        path_(std::move(path)),
+        config_file_(std::move(config_file)),
+        source_(std::move(source)) {}
 
   /// Of a folder: a head of its own counts, though the config says that it is the embedding (files say so of old, and
   /// newer readers keep such a head); biases, which no model of this library has, would be left out.
-  void look_at_tensors() {
-    const std::string head = weight_name(config_.layout, head_weight);
-    if (config_.tied_embeddings && files_->find(head) != nullptr) config_.tied_embeddings = false;
-    for (std::size_t i = 0; i < files_->size(); ++i) {
-      const std::string& name = (*files_)[i].name;
+  static void look_at_tensors(const TensorFiles& files, CheckpointConfig& config) {
+    const std::string head = weight_name(config.layout, head_weight);
+    if (config.tied_embeddings && files.find(head) != nullptr) config.tied_embeddings = false;
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      const std::string& name = files[i].name;
       if (!name.ends_with(".bias")) continue;
       const std::string weight = name.substr(0, name.size() - std::string_view("bias").size()) + "weight";
-      if (files_->find(weight) == nullptr) continue;
-      throw Error("safetensors", printable(files_->file_of(name), 1000) + ": tensor '" + printable(name) + "'",
+      if (files.find(weight) == nullptr) continue;
+      throw Error("safetensors", printable(files.file_of(name), 1000) + ": tensor '" + printable(name) + "'",
                   "no biases, for they are not supported", "one");
     }
   }
 
-  static CheckpointTensor tensor(const GgufTensor& t) noexcept {
+  // What std::visit needs of each source: its tensors, one of them as a CheckpointTensor, its name in messages.
+  static const TensorFiles& tensors_of(const TensorFiles& files) noexcept { return files; }
+  static std::span<const GgufTensor> tensors_of(const Gguf& file) noexcept { return file.tensors(); }
+  static std::span<const PackedTensor> tensors_of(const PackedFile& file) noexcept { return file.tensors(); }
+
+  static std::string_view format_of(const TensorFiles&) noexcept { return "safetensors"; }
+  static std::string_view format_of(const Gguf&) noexcept { return "gguf"; }
+  static std::string_view format_of(const PackedFile&) noexcept { return "packed"; }
+
+  static CheckpointTensor tensor(const Gguf&, const GgufTensor& t) noexcept {
     return {t.name, info(t.type).name, t.type, t.shape, t.data};
   }
-  static CheckpointTensor tensor(const PackedTensor& t, const PackedLayout& layout) noexcept {
+  static CheckpointTensor tensor(const PackedFile& file, const PackedTensor& t) noexcept {
     if (t.shape.size() == 1) return {t.name, info(GgmlType::f32).name, GgmlType::f32, t.shape, t.data};
-    return {t.name, layout.format, std::nullopt, t.shape, t.data};
+    return {t.name, file.layout().format, std::nullopt, t.shape, t.data};
   }
-  static CheckpointTensor tensor(const SafetensorsTensor& t) noexcept {
+  static CheckpointTensor tensor(const TensorFiles&, const SafetensorsTensor& t) noexcept {
     std::optional<GgmlType> type;
     if (t.dtype == DType::f32) type = GgmlType::f32;
     if (t.dtype == DType::f16) type = GgmlType::f16;
@@ -173,9 +186,7 @@ class Checkpoint {
   CheckpointConfig config_;
   std::string path_;
   std::string config_file_;
-  std::optional<TensorFiles> files_;  // one of these three
-  std::optional<Gguf> gguf_;
-  std::optional<PackedFile> packed_;
+  Source source_;
 };
 
 /// The names of all weights of a model, in the order of its forward: `tok_embeddings.weight`, ..., `output.weight`.
