@@ -7,11 +7,15 @@
 #include <cstdio>
 #include <fstream>
 
+#include <utility>
+
 #include <doctest/doctest.h>
 
 #include <mistral/cache/random_cache.hpp>
+#include <mistral/cache/saved_entries.hpp>
 
 #include "../support/allocations.hpp"
+#include "../support/counting_resource.hpp"
 #include "../support/resident.hpp"
 
 using namespace mistral;
@@ -91,4 +95,51 @@ TEST_CASE("a random cache is where its tokens would have taken it, and holds num
     // The square of such a number has a variance of 4/5. Of 5000 entries in the pool, 8 numbers each: 7 sigma.
     if (position >= 4095) CHECK(std::abs(squares / static_cast<double>(count) - 1.0) < 7.0 * std::sqrt(0.8 / 40000.0));
   }
+}
+
+TEST_CASE("a cache takes memory as it is written, and neither a copy nor what is kept to take tokens back takes more") {
+  if (!test::counts_allocations || resident_bytes() == 0) {
+    std::fprintf(stderr, "SKIPPED: resident memory is not measured: sanitizers take some of their own\n");
+    return;
+  }
+  using Cache = KvCache<mistral_7b_v0_2, bf16>;
+  static_assert(Cache::bytes == std::size_t{4} << 30);
+  constexpr std::int64_t tokens = 20;
+  const std::size_t before = resident_bytes();
+  Cache cache;
+  randomize(cache, tokens, 1);
+  // 20 entries of 256 bytes are two pages of each of 512 rings, and three where they begin late in one
+  constexpr std::size_t written = std::size_t{512} * 3 * 4096, beside = 4'000'000;
+  CHECK(resident_bytes() > before + std::size_t{512} * 20 * 256);
+  CHECK(resident_bytes() < before + written + beside);
+  Cache copy;
+  copy.assign(cache);
+  const SavedEntries<mistral_7b_v0_2, bf16> saved(cache, 1000, std::pmr::get_default_resource());
+  saved.put_back(cache);
+  cache.rollback(tokens);
+  cache.clear();
+  CHECK(copy.position() == tokens);
+  CHECK(resident_bytes() < before + 2 * (written + beside));
+}
+
+TEST_CASE(
+    "a cache takes one block of the caller's memory, and gives it back also where another is moved to its place") {
+  test::CountingResource memory;
+  using Cache = KvCache<windowed, bf16>;
+  {
+    Cache first(3, &memory), second(0, &memory);
+    CHECK(memory.taken == 2 * Cache::bytes + Cache::rollback_bytes(3));
+    CHECK(memory.aligned);
+    CHECK(second.block().size() == Cache::bytes);
+    randomize(second, 7, 1);
+    const auto* const entry = &second.layer(3).values[7].at(6);
+    first = std::move(second);
+    CHECK(memory.held == Cache::bytes);
+    CHECK(first.position() == 7);
+    CHECK(&first.layer(3).values[7].at(6) == entry);
+    first.layer(3).values[7].push(*entry);  // into the block that it took along
+    const Cache third = std::move(first);
+    CHECK(third.layer(3).values[7].position() == 8);
+  }
+  CHECK(memory.held == 0);
 }

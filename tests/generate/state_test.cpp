@@ -23,7 +23,7 @@ namespace {
 using Tiny = Transformer<test::tiny, F32>;  // a window of 8
 using Full = Transformer<test::full, F32>;  // none
 
-static_assert(Session<Tiny, bf16>::rollback_bytes(5) == 2 * 3 * 2 * 5 * 16 * sizeof(bf16));
+static_assert(Session<Tiny, bf16>::rollback_bytes(6) == 2 * 3 * 2 * 6 * 16 * sizeof(bf16));
 static_assert(Session<Full>::rollback_bytes(5) == 0);
 
 template <class Model>

@@ -71,3 +71,23 @@ TEST_CASE("a checkpoint that doesn't fit in memory is refused with the bytes it 
         }).starts_with("[memory] " + scratch.path("m") + ": the weights in Q8_0: expected at most "));
   CHECK(test::error_of([&] { load<Model>(scratch.path("m"), {.max_memory = Model::memory_bytes}); }) == "no error");
 }
+
+TEST_CASE("what sessions will take beside the weights is counted before anything is loaded") {
+  const Scratch scratch;
+  using Model = Transformer<test::tiny, F32>;
+  save_packed(test::random_model<Model>(1), scratch.path("m"));
+  constexpr std::uint64_t session = Session<Model>::memory_bytes, needed = Model::memory_bytes + session;
+  const auto loading = [&](const LoadOptions& options) {
+    return test::error_of([&] { load<Model>(scratch.path("m"), options); });
+  };
+  CHECK(loading({.max_memory = needed, .session_bytes = session}) == "no error");
+  CHECK(loading({.max_memory = needed - 1}) == "no error");
+  CHECK(loading({.max_memory = needed - 1, .session_bytes = session}) ==
+        "[memory] " + scratch.path("m") + ": the weights in F32 and sessions of " + std::to_string(session) +
+            " bytes: expected at most " + std::to_string(needed - 1) + " bytes of memory, got " +
+            std::to_string(needed) + " needed");
+  CHECK(loading({.check_memory = false, .max_memory = 1, .session_bytes = session}) == "no error");
+  // more than 64 bits can count
+  CHECK(loading({.max_memory = needed, .session_bytes = ~std::uint64_t{0}})
+            .ends_with("got more than can be counted needed"));
+}

@@ -5,9 +5,12 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
+#include <mistral/cache/arena.hpp>
 #include <mistral/cache/ring_buffer.hpp>
 #include <mistral/core/config.hpp>
 #include <mistral/core/kv_entry.hpp>
@@ -16,6 +19,11 @@ namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The keys and values that one sequence has seen, in each layer: a ring for every head, of the window's length (or the
 /// context's, where there is no window). Keys are turned by RoPE already.
+///
+/// All rings lie in one block that is reserved when the cache is made. The system gives its pages as they are first
+/// written, so that an empty cache costs address space only and one of a few tokens takes what these need, as long as
+/// the block comes from the system untouched: of operator new it does where it is large, and of another resource where
+/// that writes nothing to it.
 template <ModelConfig C, KvElement T>
 class KvCache {
  public:
@@ -29,23 +37,40 @@ class KvCache {
     std::array<Ring, C.n_kv_heads> values;  ///< of each head
   };
 
-  /// Bytes of all rings.
-  static constexpr std::size_t bytes = 2 * C.n_layers * C.n_kv_heads * Ring::bytes;
+  /// Bytes of all rings, each to the end of a cache line: what it takes at most.
+  static constexpr std::size_t bytes = 2 * C.n_layers * C.n_kv_heads * detail::Arena::part_bytes(Ring::bytes);
 
   /// Bytes more that it takes to be rolled back by so many tokens at any time. Without a window nothing is overwritten.
   static constexpr std::size_t rollback_bytes(std::size_t tokens) noexcept {
-    return C.window_size == 0 ? 0 : 2 * C.n_layers * C.n_kv_heads * tokens * sizeof(Entry);
+    if (C.window_size == 0) return 0;
+    return 2 * C.n_layers * C.n_kv_heads * detail::Arena::part_bytes(tokens * sizeof(Entry));
   }
 
-  /// `rollback`: tokens that rollback() can take back at any time. `memory`: where the rings' memory is taken from.
-  explicit KvCache(std::size_t rollback = 0, MemoryResource* memory = std::pmr::get_default_resource()) {
+  /// `rollback`: tokens that rollback() can take back at any time. `memory`: where the block of the rings is taken
+  /// from.
+  explicit KvCache(std::size_t rollback = 0, MemoryResource* memory = std::pmr::get_default_resource())
+      : arena_(std::make_unique<detail::Arena>(bytes + rollback_bytes(rollback), memory)) {
     const std::size_t undo = C.window_size == 0 ? 0 : rollback;
     layers_.reserve(C.n_layers);
     for (std::size_t i = 0; i < C.n_layers; ++i) {
-      layers_.push_back({rings(undo, memory, std::make_index_sequence<C.n_kv_heads>()),
-                         rings(undo, memory, std::make_index_sequence<C.n_kv_heads>())});
+      layers_.push_back({rings(undo, arena_.get(), std::make_index_sequence<C.n_kv_heads>()),
+                         rings(undo, arena_.get(), std::make_index_sequence<C.n_kv_heads>())});
     }
   }
+
+  /// A cache moves, and isn't copied by the way: for that there is assign().
+  ///@{
+  KvCache(KvCache&&) = default;
+  KvCache& operator=(KvCache&& other) noexcept {
+    layers_ = std::move(other.layers_);  // first, since rings give back their memory to what they took it from
+    arena_ = std::move(other.arena_);
+    return *this;
+  }
+  ///@}
+
+  /// The block that all rings lie in, for a wish of the system about its pages. What the rings hold is read and
+  /// written by the rings alone.
+  std::span<std::byte> block() noexcept { return arena_->block(); }
 
   /// Layer `i` < n_layers.
   Layer& layer(std::size_t i) noexcept { return layers_[i]; }
@@ -89,7 +114,7 @@ class KvCache {
     }
   }
 
-  /// Forgets the sequence.
+  /// Forgets the sequence. Keeps the memory that it took, for the next one.
   void clear() noexcept {
     for_each_ring([](Ring& ring) { ring.clear(); });
   }
@@ -113,6 +138,7 @@ class KvCache {
     }
   }
 
+  std::unique_ptr<detail::Arena> arena_;  // at one place for the rings, which remember it
   std::vector<Layer> layers_;
 };
 

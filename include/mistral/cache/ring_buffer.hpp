@@ -14,7 +14,8 @@
 namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The rolling buffer of the paper (section 2, figure 2): holds the last W entries of a sequence, entry i in slot
-/// i mod W. Allocates once, when it is made.
+/// i mod W. Allocates once, when it is made, and writes no slot before an entry comes to it: a large allocation takes
+/// memory from the system page by page, as entries come.
 ///
 /// One that is made to be rolled back keeps, beside the slots, the last entries that were overwritten: what a slot held
 /// before comes back when the entry that took its place goes.
@@ -28,7 +29,7 @@ class RingBuffer {
 
   /// `undo`: how many of the overwritten entries are kept, and so how many can be taken back at least.
   explicit RingBuffer(std::size_t undo = 0, MemoryResource* memory = std::pmr::get_default_resource())
-      : slots_(W, memory), overwritten_(undo, memory) {}
+      : slots_(W, Uninitialized{}, memory), overwritten_(undo, Uninitialized{}, memory) {}
 
   /// Number of entries pushed so far: the position of the next one.
   std::int64_t position() const noexcept { return position_; }
@@ -132,7 +133,7 @@ class RingBuffer {
     }
   }
 
-  /// Forgets everything: the next entry has position 0.
+  /// Forgets everything: the next entry has position 0. Keeps the memory of the slots.
   void clear() noexcept { begin_at(0); }
 
  private:

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -38,10 +39,14 @@ struct LoadOptions {
   bool allow_longer_context = false;    ///< the type's context counts, whatever the checkpoint names for its own
   bool check_memory = true;             ///< refuse what doesn't fit in memory; false: try all the same
   std::uint64_t max_memory = 0;         ///< bytes that it must fit in; 0: what the system has available
-  ProgressHook progress = {};           ///< counts the bytes of the model's weights
-  bool refuse_not_finite = false;       ///< refuse NaN and infinite weights also where the format holds such
-  StopToken stop = {};                  ///< asks to stop: `load` throws Cancelled, and nothing is left of the model
-  MemoryResource* memory = nullptr;     ///< where the weights' memory is taken from; null: the standard's default
+  /// Bytes that must fit in memory beside the weights: what the caller's sessions take at most, such as
+  /// Session<Model>::memory_bytes. They are counted before anything is loaded, since sessions take theirs only later,
+  /// as it is written.
+  std::uint64_t session_bytes = 0;
+  ProgressHook progress = {};        ///< counts the bytes of the model's weights
+  bool refuse_not_finite = false;    ///< refuse NaN and infinite weights also where the format holds such
+  StopToken stop = {};               ///< asks to stop: `load` throws Cancelled, and nothing is left of the model
+  MemoryResource* memory = nullptr;  ///< where the weights' memory is taken from; null: the standard's default
 };
 
 /// Holds what a checkpoint says of itself against a type's config. Throws Error `[checkpoint] file: field: ...` for the
@@ -81,8 +86,8 @@ inline void check_config(const CheckpointConfig& file, const ModelConfig& type, 
 
 namespace detail {
 
-/// Refuses a model that would not fit: its weights, and the largest tensor of a file that is converted, whose pages are
-/// in memory meanwhile.
+/// Refuses a model that would not fit: its weights, and beside them what is larger of the sessions that are made later
+/// and of the largest tensor of a file that is converted, whose pages are in memory meanwhile.
 inline void check_memory(const Checkpoint& checkpoint, std::uint64_t weights, std::string_view format,
                          const LoadOptions& options) {
   if (!options.check_memory) return;
@@ -93,10 +98,13 @@ inline void check_memory(const Checkpoint& checkpoint, std::uint64_t weights, st
   for (std::size_t i = 0; checkpoint.packed() == nullptr && i < checkpoint.size(); ++i) {
     largest = (std::max<std::uint64_t>)(largest, checkpoint[i].data.size());
   }
-  if (weights + largest <= *available) return;
-  throw Error("memory", printable(checkpoint.path(), 1000) + ": the weights in " + std::string(format),
-              "at most " + std::to_string(*available) + " bytes of memory",
-              std::to_string(weights + largest) + " needed");
+  const std::uint64_t beside = (std::max)(largest, options.session_bytes);
+  if (weights <= *available && beside <= *available - weights) return;
+  std::string what = printable(checkpoint.path(), 1000) + ": the weights in " + std::string(format);
+  if (options.session_bytes > 0) what += " and sessions of " + std::to_string(options.session_bytes) + " bytes";
+  const bool countable = beside <= (std::numeric_limits<std::uint64_t>::max)() - weights;
+  throw Error("memory", what, "at most " + std::to_string(*available) + " bytes of memory",
+              (countable ? std::to_string(weights + beside) : "more than can be counted") + " needed");
 }
 
 /// Holds a packed file's panels against those of a format.

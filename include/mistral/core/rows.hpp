@@ -57,8 +57,9 @@ class Batch {
   static constexpr std::size_t width = N;  ///< values of a token
 
   Batch() = default;
-  /// Room for `capacity` tokens; 0 of them.
-  explicit Batch(std::size_t capacity) : values_(capacity * N), capacity_(capacity) {}
+  /// Room for `capacity` tokens; 0 of them. Nothing is written to it: a large one takes memory from the system as its
+  /// tokens are first written.
+  explicit Batch(std::size_t capacity) : values_(capacity * N, Uninitialized{}), capacity_(capacity) {}
 
   /// Tokens: how many there are, and how many there is room for.
   ///@{

@@ -15,6 +15,7 @@
 #include <mistral/generate/batch_request.hpp>
 #include <mistral/generate/batch_scheduler.hpp>
 #include <mistral/nn/adapter_rows.hpp>
+#include <mistral/io/os/small_pages.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/text/tokenizer.hpp>
 
@@ -30,8 +31,10 @@ namespace mistral { inline namespace MISTRAL_ABI {
 ///       for (const BatchResult& result : batch.step()) ...
 ///     }
 ///
-/// All caches and activations, in elements KV, are allocated when it is made; memory_bytes() says how much they take. A
-/// ring of a model with a window bounds its sequence for ever. BatchScheduler says in which order sequences go.
+/// All caches and activations, in elements KV, are allocated when it is made; memory_bytes() says how much they take at
+/// most. The system gives their pages as they are first written, so that caches that no sequence has used, and contexts
+/// that none has reached, cost nothing. A ring of a model with a window bounds its sequence for ever. BatchScheduler
+/// says in which order sequences go.
 ///
 /// One thread steps. add(), cancel(), empty() and waiting() may be called from any other at any time, and all from the
 /// functions of a request. The model, and the memory resource, must neither move nor end before the batch, which keeps
@@ -42,7 +45,7 @@ class SessionBatch {
   static_assert(CheckedConfig<C>::value);
 
  public:
-  /// Throws Error where `options` don't validate. `memory`: where the caches' memory is taken from.
+  /// Throws Error where `options` don't validate. `memory`: where the caches' memory is taken from, as of a Session.
   SessionBatch(const Model& model, const Tokenizer& tokenizer, const BatchOptions& options = {},
                MemoryResource* memory = std::pmr::get_default_resource())
       : SessionBatch(model, &tokenizer, options, memory) {}
@@ -161,7 +164,11 @@ class SessionBatch {
     rows_.reserve(options.max_sequences);
     adapters_.reserve(options.max_sequences);
     caches_.reserve(options.max_sequences);
-    while (caches_.size() < options.max_sequences) caches_.emplace_back(std::size_t{0}, memory);
+    const bool small_pages = memory == std::pmr::get_default_resource();
+    while (caches_.size() < options.max_sequences) {
+      caches_.emplace_back(std::size_t{0}, memory);
+      if (small_pages) detail::use_small_pages(caches_.back().block());
+    }
   }
 
   void forward(std::span<BatchScheduler::Part> parts) {

@@ -16,6 +16,7 @@
 #include <mistral/core/rows.hpp>
 #include <mistral/core/stop_token.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/io/os/small_pages.hpp>
 #include <mistral/nn/transformer.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
@@ -31,8 +32,10 @@ template <ModelConfig C>
 inline constexpr std::size_t default_chunk = (std::min<std::size_t>)(512, C.cache_len());
 
 /// One sequence over a model that others may share: the cache of its keys and values as elements KV, and the
-/// activations of up to Chunk tokens. All memory is taken when it is made, save what `forward` returns and what a call
-/// that may be stopped (`stop_with`) overwrites; with a window it goes on for any number of tokens.
+/// activations of up to Chunk tokens. All memory is allocated when it is made, save what `forward` returns and what a
+/// call that may be stopped (`stop_with`) overwrites; with a window it goes on for any number of tokens. Of what is
+/// allocated the system gives a page when it is first written: memory_bytes is what a session takes at most, and after
+/// a few tokens it takes what these need. Clearing it gives nothing back.
 ///
 /// Logits are the same bits however a text is cut into calls and chunks, and on any number of threads; also after a
 /// rollback, and in a fork.
@@ -68,7 +71,9 @@ class Session {
   explicit Session(const Model&&, std::size_t = 0, MemoryResource* = nullptr) = delete;
 
   /// `rollback`: tokens that can be taken back at any time. Without a window, or until it is full, all can be, and that
-  /// costs nothing. `memory`: where the cache's memory is taken from.
+  /// costs nothing. `memory`: where the cache's memory is taken from. Where none is named, the standard's default
+  /// resource, the cache lies in small pages, also if that resource or the system would rather use huge ones; where one
+  /// is, its pages are as they come.
   explicit Session(const Model& model, std::size_t rollback = 0,
                    MemoryResource* memory = std::pmr::get_default_resource())
       : model_(&model),
@@ -78,6 +83,7 @@ class Session {
         cache_(rollback, memory),
         work_(Chunk),
         last_(1) {
+    if (memory == std::pmr::get_default_resource()) detail::use_small_pages(cache_.block());
     last_.resize(1);
   }
 

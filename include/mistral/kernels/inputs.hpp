@@ -94,9 +94,9 @@ class InputBuffer<F> {
  public:
   /// For up to `tokens` rows of up to `cols` inputs.
   InputBuffer(std::size_t tokens, std::size_t cols)
-      : codes_(tokens * blocks(cols) * Inputs<F>::block_bytes),
-        scales_(tokens * blocks(cols)),
-        offsets_(tokens * blocks(cols)) {}
+      : codes_(tokens * blocks(cols) * Inputs<F>::block_bytes, Uninitialized{}),
+        scales_(tokens * blocks(cols), Uninitialized{}),
+        offsets_(tokens * blocks(cols), Uninitialized{}) {}
 
   static constexpr std::size_t bytes(std::size_t tokens, std::size_t cols) noexcept {
     return tokens * blocks(cols) * (Inputs<F>::block_bytes + sizeof(float) + sizeof(Offset));
@@ -154,7 +154,7 @@ template <PairFormat F>
 class InputBuffer<F> {
  public:
   /// For up to `tokens` rows of up to `cols` inputs.
-  InputBuffer(std::size_t tokens, std::size_t cols) : pairs_(bytes(tokens, cols)) {}
+  InputBuffer(std::size_t tokens, std::size_t cols) : pairs_(bytes(tokens, cols), Uninitialized{}) {}
 
   static constexpr std::size_t bytes(std::size_t tokens, std::size_t cols) noexcept {
     return tokens * ((cols + 1) / 2) * simd::pair_bytes;

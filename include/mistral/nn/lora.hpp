@@ -82,7 +82,8 @@ struct Inputs<Lora<F>> {
 template <WeightFormat F>
 class InputBuffer<Lora<F>> {
  public:
-  InputBuffer(std::size_t tokens, std::size_t cols) : base_(tokens, cols), low_(tokens * max_lora_rank), cols_(cols) {}
+  InputBuffer(std::size_t tokens, std::size_t cols)
+      : base_(tokens, cols), low_(tokens * max_lora_rank, Uninitialized{}), cols_(cols) {}
 
   static constexpr std::size_t bytes(std::size_t tokens, std::size_t cols) noexcept {
     return InputBuffer<F>::bytes(tokens, cols) + tokens * max_lora_rank * sizeof(float);

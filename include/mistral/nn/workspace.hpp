@@ -12,7 +12,8 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What a forward of up to `capacity` tokens writes on its way: every activation there is, allocated once.
+/// What a forward of up to `capacity` tokens writes on its way: every activation there is, allocated once, and taken
+/// from the system as it is first written. So forwards of few tokens take the memory of few.
 template <ModelConfig C, WeightFormat F, KvElement T>
 struct Workspace {
   /// A key or value as the cache holds it.
@@ -31,8 +32,8 @@ struct Workspace {
         up(capacity),
         turns(capacity),
         inputs(capacity, widest),
-        chunk_keys(capacity * C.n_kv_heads),
-        chunk_values(capacity * C.n_kv_heads) {}
+        chunk_keys(capacity * C.n_kv_heads, Uninitialized{}),
+        chunk_values(capacity * C.n_kv_heads, Uninitialized{}) {}
 
   Batch<C.dim> x;                  ///< (tokens, dim) the residual stream
   Batch<C.dim> branch;             ///< (tokens, dim) what goes into a branch, normed, and what comes out of it

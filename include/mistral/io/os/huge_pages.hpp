@@ -18,7 +18,9 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// about every hundred nanoseconds (at 40 GB/s), and the processor remembers the places of a few thousand: each of the
 /// others costs a walk through tables that are in no cache either.
 ///
-/// Give it to `load`, to sessions, or to the whole program by std::pmr::set_default_resource.
+/// Give it to `load`, to sessions, or to the whole program by std::pmr::set_default_resource. The last leaves the
+/// caches of sessions and batches in small pages: they are written here and there, and would take a huge page for each
+/// ring.
 class HugePages final : public MemoryResource {
  public:
   static constexpr std::size_t page_bytes = std::size_t{2} << 20;  ///< and what it begins at
