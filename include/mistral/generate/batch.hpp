@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cassert>
+#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <span>
@@ -14,8 +15,8 @@
 #include <mistral/core/token.hpp>
 #include <mistral/generate/batch_request.hpp>
 #include <mistral/generate/batch_scheduler.hpp>
-#include <mistral/nn/adapter_rows.hpp>
 #include <mistral/io/os/small_pages.hpp>
+#include <mistral/nn/adapter_rows.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/text/tokenizer.hpp>
 
@@ -36,9 +37,17 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// that none has reached, cost nothing. A ring of a model with a window bounds its sequence for ever. BatchScheduler
 /// says in which order sequences go.
 ///
-/// One thread steps. add(), cancel(), empty() and waiting() may be called from any other at any time, and all from the
-/// functions of a request. The model, and the memory resource, must neither move nor end before the batch, which keeps
-/// a copy of the tokenizer. Debug builds assert that, and that no two threads step at once.
+/// One thread steps. add(), cancel(), cancel_all(), close(), empty() and waiting() may be called from any other at any
+/// time, and all from the functions of a request. A thread that steps for others waits in between, which takes no
+/// processor time:
+///
+///     while (batch.wait()) {  // until close(), and all have ended
+///       for (BatchResult& result : batch.step()) ...  // result.tag says whose it is
+///     }
+///
+/// The model, and the memory resource, must neither move nor end before the batch, which keeps a copy of the tokenizer.
+/// Debug builds assert that, and that no two threads step at once. The batch must not end before other threads' calls
+/// of it have returned.
 template <class Model, NamedElement KV = float>
 class SessionBatch {
   static constexpr ModelConfig C = Model::config;
@@ -68,7 +77,7 @@ class SessionBatch {
   }
 
   /// A sequence joins: it begins with a step as soon as a cache is free. Throws Error, without a change, for a wrong
-  /// prompt or options, and where as many wait as may.
+  /// prompt or options, where as many wait as may, and after close(). From any thread.
   SequenceId add(BatchRequest request) { return scheduler_.add(std::move(request)); }
 
   /// The same for a sequence that goes on from a session's cache, such as one that was restored from a file: its prompt
@@ -87,8 +96,33 @@ class SessionBatch {
   }
 
   /// A sequence leaves: at the end of the step that runs now, or before the next. Its result says what it had made.
-  /// False where it has ended already, or left before.
+  /// False where it has ended already, or left before. From any thread.
   bool cancel(SequenceId id) { return scheduler_.cancel(id); }
+
+  /// All sequences leave that have joined so far, as by cancel(). Returns how many that are. From any thread.
+  std::size_t cancel_all() { return scheduler_.queue().cancel_all(); }
+
+  /// No more sequences join: add() throws from now on. Those that have joined go on; wait() returns false once they
+  /// have ended. To end at once, call cancel_all() after it. From any thread.
+  void close() { scheduler_.queue().close(); }
+
+  /// Whether close() was called. From any thread.
+  bool closed() const { return scheduler_.queue().closed(); }
+
+  /// Blocks until step() has something to do, and returns true; false where the batch is closed and empty, and step()
+  /// will never have. Takes no processor time meanwhile. For the thread that steps, outside of step().
+  bool wait() const {
+    assert(!stepping_.used() && "batch: a function of a request waits for its own batch");
+    return scheduler_.queue().wait();
+  }
+
+  /// Waits as wait() does, but no longer than `most`. Returns false, too, where nothing came until then: closed() tells
+  /// the two apart. For the thread that steps, outside of step().
+  template <class Rep, class Period>
+  bool wait_for(const std::chrono::duration<Rep, Period>& most) const {
+    assert(!stepping_.used() && "batch: a function of a request waits for its own batch");
+    return scheduler_.queue().wait_until(std::chrono::steady_clock::now() + most);
+  }
 
   /// One forward: a token of each sequence that decodes, and as many of prompts as the budget allows. Returns the
   /// sequences that have ended since the last step. Where there is no memory for one of them, it ends with that error
@@ -121,10 +155,10 @@ class SessionBatch {
     return scheduler_.take_results();
   }
 
-  /// Whether there is nothing to do: no sequence waits or runs, and no result is left to take.
+  /// Whether there is nothing to do: no sequence waits or runs, and no result is left to take. From any thread.
   bool empty() const { return scheduler_.empty(); }
 
-  /// Sequences that wait for a cache.
+  /// Sequences that wait for a cache. From any thread.
   std::size_t waiting() const { return scheduler_.waiting(); }
 
   /// Sequences that have a cache. For the thread that steps.

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <map>
@@ -29,10 +31,11 @@ class BatchQueue {
   explicit BatchQueue(const BatchOptions& options)
       : max_waiting_(options.max_waiting), max_tokens_(options.max_waiting_tokens) {}
 
-  /// Throws Error where as many wait as may.
+  /// Throws Error where as many wait as may, and where the queue is closed.
   SequenceId push(BatchRequest&& request, const BatchStart& start) {
     const std::size_t tokens = request.prompt.size();
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) throw Error("batch", "closed: no more sequences join");
     if (waiting_.size() >= max_waiting_) {
       throw Error("batch", "waiting sequences", "at most " + std::to_string(max_waiting_) + " (max_waiting)",
                   "one more");
@@ -49,6 +52,7 @@ class BatchQueue {
       throw;
     }
     tokens_ += tokens;
+    changed_.notify_all();
     return next_id_++;
   }
 
@@ -72,6 +76,41 @@ class BatchQueue {
     return found->second = true;
   }
 
+  /// Calls off all that wait or run. Returns how many of them weren't before.
+  std::size_t cancel_all() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::size_t count = 0;
+    for (auto& [id, called_off] : living_) count += std::exchange(called_off, true) ? 0 : 1;
+    return count;
+  }
+
+  /// Takes no more sequences, and wakes all that wait for one.
+  void close() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+    changed_.notify_all();
+  }
+
+  bool closed() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return closed_;
+  }
+
+  /// Blocks until a sequence has joined that hasn't ended, or until the queue is closed: whether there is such a one.
+  bool wait() const {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return !living_.empty() || closed_; });
+    return !living_.empty();
+  }
+
+  /// Does as wait(), until `end` at most.
+  template <class Clock, class Duration>
+  bool wait_until(const std::chrono::time_point<Clock, Duration>& end) const {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait_until(lock, end, [this] { return !living_.empty() || closed_; });
+    return !living_.empty();
+  }
+
   /// Whether a sequence that hasn't ended was called off.
   bool cancelled(SequenceId id) const {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -89,7 +128,7 @@ class BatchQueue {
     for (const Waiting& waiting : waiting_) {
       if (!off(waiting)) continue;
       tokens_ -= waiting.request.prompt.size();
-      results.push_back({waiting.id, {{}, {}, StopReason::cancelled}, {}, {}});
+      results.push_back({waiting.id, {{}, {}, StopReason::cancelled}, {}, {}, waiting.request.tag});
     }
     std::erase_if(waiting_, off);
   }
@@ -114,7 +153,9 @@ class BatchQueue {
  private:
   std::size_t max_waiting_;
   std::size_t max_tokens_;
-  mutable std::mutex mutex_;  // of what follows
+  mutable std::mutex mutex_;                 // of what follows
+  mutable std::condition_variable changed_;  // a sequence has joined, or none will
+  bool closed_ = false;
   std::deque<Waiting> waiting_;
   std::size_t tokens_ = 0;             // of their prompts
   std::map<SequenceId, bool> living_;  // those that haven't ended: whether they were called off

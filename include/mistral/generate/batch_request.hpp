@@ -47,6 +47,7 @@ struct BatchRequest {
   std::vector<TokenId> prompt;  ///< BOS first, where a text begins
   GenerateOptions options{};    ///< what options.seen names must last as long as the sequence
   std::size_t adapter = 0;      ///< of the model's adapters (nn/lora.hpp); one that it hasn't got counts as none
+  std::uint64_t tag = 0;        ///< the caller's own, which the result brings back; the batch doesn't look at it
   /// Each piece of text as soon as it is final; false ends the text.
   std::function<bool(std::string_view)> on_text{};
   /// The logits (vocab_size) of each step before a token is chosen, to read and to write.
@@ -71,6 +72,7 @@ struct BatchResult {
   Generated made;                     ///< what it had made, where it was cancelled or failed
   std::exception_ptr error{};         ///< what one of its functions or its sampler threw; null where all went well
   std::optional<std::size_t> slot{};  ///< whose cache it left (SessionBatch::cache), if it ended by itself
+  std::uint64_t tag = 0;              ///< the request's
 };
 
 /// What a batch has done so far.

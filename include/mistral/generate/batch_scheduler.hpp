@@ -92,6 +92,12 @@ class BatchScheduler {
     return queue_.push(std::move(request), start);
   }
 
+  /// The sequences that wait, and all that any thread may ask at any time.
+  ///@{
+  BatchQueue& queue() noexcept { return queue_; }
+  const BatchQueue& queue() const noexcept { return queue_; }
+  ///@}
+
   bool cancel(SequenceId id) { return queue_.cancel(id); }
   bool empty() const { return queue_.empty(); }
   std::size_t waiting() const { return queue_.waiting(); }
@@ -225,13 +231,14 @@ class BatchScheduler {
       std::optional<BatchQueue::Waiting> next = queue_.pop(may);
       if (!next) return;
       const SequenceId id = next->id;
+      const std::uint64_t tag = next->request.tag;
       std::unique_ptr<Running> begun;
       try {
         Continuation text(tokenizer(), next->request.options, config_.vocab_size);
         text.begin(next->request.options.seen, next->request.prompt);
         begun = std::make_unique<Running>(Running{id, std::move(next->request), next->start, std::move(text)});
       } catch (...) {  // memory
-        results_.push_back({id, {}, std::current_exception(), {}});
+        results_.push_back({id, {}, std::current_exception(), {}, tag});
         continue;
       }
       place(std::move(begun));
@@ -345,7 +352,8 @@ class BatchScheduler {
   void end(std::size_t i, std::exception_ptr error = {}) noexcept {
     assert(results_.size() < results_.capacity());
     Slot& slot = slots_[i];
-    results_.push_back({slot.running->id, slot.running->text.take(), std::move(error), {}});
+    const std::uint64_t tag = slot.running->request.tag;
+    results_.push_back({slot.running->id, slot.running->text.take(), std::move(error), {}, tag});
     slot.used = ++clock_;
     slot.running.reset();
   }
