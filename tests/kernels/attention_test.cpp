@@ -142,6 +142,42 @@ TEST_CASE("attention equals a dense mask for any grouping of heads and any width
   }
 }
 
+// What a task holds lies on its thread's stack, which may be no more than 512 KB.
+static_assert(sizeof(kernels::OnlineSoftmax<float>) < 140'000);
+static_assert(sizeof(kernels::OnlineSoftmax<bf16>) < 110'000);
+static_assert(sizeof(kernels::OnlineSoftmax<q8>) < 90'000);
+
+TEST_CASE_TEMPLATE("heads of any width up to the widest, in as many rows as a task holds of it, equal a dense mask", T,
+                   float, bf16, q8) {
+  CHECK(kernels::OnlineSoftmax<T>::rows_of(128) == kernels::query_rows);
+  CHECK(kernels::OnlineSoftmax<T>::rows_of(max_head_dim) == kernels::query_rows / 2);
+  Random random(8);
+  for (const std::size_t head_dim : {std::size_t{128}, std::size_t{130}, std::size_t{194}, max_head_dim}) {
+    CAPTURE(head_dim);
+    const std::size_t tokens = 50, group = 3;
+    const kernels::AttentionShape shape{.head_dim = head_dim, .n_heads = group, .n_kv_heads = 1, .window = 40};
+    const Matrix q(tokens, group * head_dim, random);
+    Matrix k(tokens, head_dim, random);
+    Matrix v(tokens, head_dim, random);
+    round_to<T>(k, head_dim);
+    round_to<T>(v, head_dim);
+    const std::vector<std::byte> keys = by_head<T>(k, head_dim);
+    const std::vector<std::byte> values = by_head<T>(v, head_dim);
+    Matrix expected(tokens, q.cols);
+    reference::attention(q.view(), k.view(), v.view(), head_dim, shape.window, expected.view());
+    const Matrix out = attend<T>(shape, q, keys, values, 0, tokens, random);
+    float error = 0.0f;
+    for (std::size_t i = 0; i < out.values.size(); ++i) {
+      error = std::max(error, std::abs(out.values[i] - expected.values[i]));
+    }
+    CHECK(error <= tolerance);
+    for (std::size_t t = 0; t < tokens; ++t) {  // a row by itself has the same bits
+      const Matrix alone = attend<T>(shape, q, keys, values, t, 1, random);
+      CHECK(std::memcmp(alone.values.data(), out.view().row(t).data(), q.cols * sizeof(float)) == 0);
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("what a query doesn't see doesn't reach it, not even a NaN", T, float, bf16, q8) {
   Random random(6);
   const kernels::AttentionShape shape{.head_dim = 16, .n_heads = 2, .n_kv_heads = 1, .window = 10};

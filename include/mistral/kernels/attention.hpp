@@ -38,9 +38,10 @@ void attention(const AttentionShape& shape, Rows<const float> q, Rows<float> out
                const SequenceOf& sequence, const ContextOf& context) noexcept {
   assert(shape.head_dim <= max_head_dim && q.cols() == shape.n_heads * shape.head_dim && out.cols() == q.cols());
   const std::size_t group = shape.n_heads / shape.n_kv_heads;
-  const std::size_t heads_per_task = (std::min)(group, query_rows);
+  const std::size_t rows_per_task = OnlineSoftmax<T>::rows_of(shape.head_dim);
+  const std::size_t heads_per_task = (std::min)(group, rows_per_task);
   const std::size_t head_parts = (group + heads_per_task - 1) / heads_per_task;
-  const std::size_t tokens_per_task = query_rows / heads_per_task;
+  const std::size_t tokens_per_task = rows_per_task / heads_per_task;
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
 
   const auto tasks_of = [&](const SequenceSpan& span) {
