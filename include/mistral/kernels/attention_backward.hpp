@@ -93,86 +93,19 @@ class AttentionBackward {
 
   /// Statistics and dq of one head's queries [first, first + count) of a sequence.
   void queries(const SequenceSpan& span, std::size_t head, std::size_t first) const noexcept {
-    const std::size_t d = shape_.head_dim;
     const std::size_t count = (std::min)(block, span.rows - first);
-    const std::size_t kv_column = head / (shape_.n_heads / shape_.n_kv_heads) * d;
-    const Rows<const float> q = of_.q.slice(span.first_row + first, count);
-    const Rows<const float> dout = of_.dout.slice(span.first_row + first, count);
-    const std::size_t begin = first_seen(first) / block * block;
-    const std::size_t end = first + count;
-
-    alignas(64) float turned[HeadBlock::panels * max_head_dim * simd::lanes];
-    alignas(64) float columns[HeadBlock::max_width * block];
-    alignas(64) float scores[block * block];
-    alignas(64) float products[block * block];
-    alignas(64) float dq[block * HeadBlock::max_width];
-    float maximum[block];
-    simd::Lanes total[block];
-    constexpr float lowest = -std::numeric_limits<float>::infinity();
-    std::fill_n(maximum, count, lowest);
-    std::fill_n(total, count, simd::Lanes::broadcast(0.0f));
-    const auto score = [&](std::size_t key) {
-      const Rows<const float> k = of_.k.slice(span.first_row + key, (std::min)(block, span.rows - key));
-      HeadBlock::turn(k, kv_column, d, turned);
-      small_product(turned, HeadBlock::panels, max_head_dim * simd::lanes, q.data() + head * d, q.stride(), count, d,
-                    scores, block, false);
-      return k;
-    };
-    for (std::size_t key = begin; key < end; key += block) {
-      score(key);
-      for (std::size_t r = 0; r < count; ++r) {
-        const auto [from, to] = seen_keys(first + r, key);
-        if (from >= to) continue;
-        float* const row = scores + r * block;
-        std::fill(row, row + from, lowest);
-        std::fill(row + to, row + block, lowest);
-        simd::Lanes largest = simd::Lanes::broadcast(lowest);
-        for (std::size_t p = 0; p < block; p += simd::lanes) largest = (simd::max)(simd::Lanes::load(row + p), largest);
-        const float risen = (std::max)(maximum[r], (simd::max)(largest)*scale_);
-        total[r] = total[r] * simd::Lanes::broadcast(std::exp(maximum[r] - risen));
-        maximum[r] = risen;
-        for (std::size_t p = 0; p < block; p += simd::lanes) {
-          const simd::Lanes scaled = simd::Lanes::load(row + p) * simd::Lanes::broadcast(scale_);
-          total[r] = total[r] + simd::exp(scaled - simd::Lanes::broadcast(risen));
-        }
-      }
-    }
-    for (std::size_t r = 0; r < count; ++r) {
-      float* const statistics = of_.statistics.row(span.first_row + first + r).data() + 2 * head;
-      statistics[0] = maximum[r] + std::log(simd::sum(total[r]));
-      const float* const out = of_.attended.row(span.first_row + first + r).data() + head * d;
-      float delta = 0.0f;
-      for (std::size_t i = 0; i < d; ++i) delta += out[i] * dout.row(r)[head * d + i];
-      statistics[1] = delta;
-    }
-
-    const std::size_t width = (d + simd::lanes - 1) / simd::lanes;
-    std::fill_n(dq, block * HeadBlock::max_width, 0.0f);
-    for (std::size_t key = begin; key < end; key += block) {
-      const Rows<const float> k = score(key);
-      HeadBlock::turn(of_.v.slice(span.first_row + key, k.rows()), kv_column, d, turned);
-      small_product(turned, HeadBlock::panels, max_head_dim * simd::lanes, dout.data() + head * d, dout.stride(), count,
-                    d, products, block, false);
-      for (std::size_t r = 0; r < count; ++r) {
-        const auto [from, to] = seen_keys(first + r, key);
-        const float* const statistics = of_.statistics.row(span.first_row + first + r).data() + 2 * head;
-        weigh(scores + r * block, from, to, [&](std::size_t) { return simd::Lanes::broadcast(statistics[0]); });
-        const simd::Lanes delta = simd::Lanes::broadcast(statistics[1]);
-        for (std::size_t p = 0; p < block; p += simd::lanes) {
-          float* const s = scores + r * block + p;
-          (simd::Lanes::load(s) * (simd::Lanes::load(products + r * block + p) - delta) *
-           simd::Lanes::broadcast(scale_))
-              .store(s);
-        }
-      }
-      HeadBlock::columns(k, kv_column, d, columns);
-      small_product(columns, width, block * simd::lanes, scores, block, count, k.rows(), dq, HeadBlock::max_width,
-                    true);
-    }
-    for (std::size_t r = 0; r < count; ++r) {
-      std::memcpy(of_.dq.row(span.first_row + first + r).data() + head * d, dq + r * HeadBlock::max_width,
-                  d * sizeof(float));
-    }
+    const Queries part{.span = span,
+                       .head = head,
+                       .first = first,
+                       .count = count,
+                       .kv_column = head / (shape_.n_heads / shape_.n_kv_heads) * shape_.head_dim,
+                       .begin = first_seen(first) / block * block,
+                       .end = first + count,
+                       .q = of_.q.slice(span.first_row + first, count),
+                       .dout = of_.dout.slice(span.first_row + first, count)};
+    QueryRoom room;
+    take_statistics(part, room);
+    take_query_gradient(part, room);
   }
 
   /// dk and dv of one key head's keys [first, first + count) of a sequence; the statistics stand already.
@@ -212,20 +145,7 @@ class AttentionBackward {
         HeadBlock::turn(dout, head * d, d, turned);
         small_product(turned, HeadBlock::panels, max_head_dim * simd::lanes, v.data() + kv_head * d, v.stride(), count,
                       d, products, block, false);
-        for (std::size_t j = 0; j < count; ++j) {
-          // The queries that see key first + j, counted from `query`.
-          const std::size_t from = first + j > query ? first + j - query : 0;
-          const std::size_t stop =
-              shape_.window == 0 || shape_.window > end - first - j ? end : first + j + shape_.window;
-          weigh(weights + j * block, from, stop > query ? (std::min)(queries, stop - query) : 0,
-                [&](std::size_t p) { return simd::Lanes::load(logarithms + p); });
-          for (std::size_t p = 0; p < block; p += simd::lanes) {
-            float* const g = products + j * block + p;
-            (simd::Lanes::load(weights + j * block + p) * (simd::Lanes::load(g) - simd::Lanes::load(deltas + p)) *
-             simd::Lanes::broadcast(scale_))
-                .store(g);
-          }
-        }
+        weigh_keys({first, count}, {query, queries}, end, logarithms, deltas, weights, products);
         HeadBlock::columns(dout, head * d, d, columns);
         small_product(columns, width, block * simd::lanes, weights, block, count, queries, dv, HeadBlock::max_width,
                       true);
@@ -247,6 +167,113 @@ class AttentionBackward {
   struct Range {
     std::size_t from, to;
   };
+  struct Part {
+    std::size_t first, count;
+  };
+
+  /// A block of one head's queries.
+  struct Queries {
+    const SequenceSpan& span;
+    std::size_t head;
+    std::size_t first;  // in its sequence
+    std::size_t count;
+    std::size_t kv_column;   // where the head's keys and values begin
+    std::size_t begin, end;  // of the keys that they see, from a whole block on
+    Rows<const float> q, dout;
+  };
+
+  /// What is written on the way to the gradient of a block of queries.
+  struct QueryRoom {
+    alignas(64) float turned[HeadBlock::panels * max_head_dim * simd::lanes];
+    alignas(64) float columns[HeadBlock::max_width * block];
+    alignas(64) float scores[block * block];
+    alignas(64) float products[block * block];
+    alignas(64) float dq[block * HeadBlock::max_width];
+  };
+
+  static constexpr float lowest = -std::numeric_limits<float>::infinity();
+
+  float* statistics_of(const Queries& part, std::size_t row) const noexcept {
+    return of_.statistics.row(part.span.first_row + part.first + row).data() + 2 * part.head;
+  }
+
+  /// Scores of the queries against the block of keys from `key` on, which are returned.
+  Rows<const float> score(const Queries& part, std::size_t key, QueryRoom& room) const noexcept {
+    const std::size_t d = shape_.head_dim;
+    const Rows<const float> k = of_.k.slice(part.span.first_row + key, (std::min)(block, part.span.rows - key));
+    HeadBlock::turn(k, part.kv_column, d, room.turned);
+    small_product(room.turned, HeadBlock::panels, max_head_dim * simd::lanes, part.q.data() + part.head * d,
+                  part.q.stride(), part.count, d, room.scores, block, false);
+    return k;
+  }
+
+  /// Of each query the logarithm of what its scores' exponentials sum to, and its output times that one's gradient.
+  void take_statistics(const Queries& part, QueryRoom& room) const noexcept {
+    const std::size_t d = shape_.head_dim;
+    float maximum[block];
+    simd::Lanes total[block];
+    std::fill_n(maximum, part.count, lowest);
+    std::fill_n(total, part.count, simd::Lanes::broadcast(0.0f));
+    for (std::size_t key = part.begin; key < part.end; key += block) {
+      score(part, key, room);
+      for (std::size_t r = 0; r < part.count; ++r) {
+        const auto [from, to] = seen_keys(part.first + r, key);
+        if (from >= to) continue;
+        float* const row = room.scores + r * block;
+        std::fill(row, row + from, lowest);
+        std::fill(row + to, row + block, lowest);
+        simd::Lanes largest = simd::Lanes::broadcast(lowest);
+        for (std::size_t p = 0; p < block; p += simd::lanes) largest = (simd::max)(simd::Lanes::load(row + p), largest);
+        const float risen = (std::max)(maximum[r], (simd::max)(largest)*scale_);
+        total[r] = total[r] * simd::Lanes::broadcast(std::exp(maximum[r] - risen));
+        maximum[r] = risen;
+        for (std::size_t p = 0; p < block; p += simd::lanes) {
+          const simd::Lanes scaled = simd::Lanes::load(row + p) * simd::Lanes::broadcast(scale_);
+          total[r] = total[r] + simd::exp(scaled - simd::Lanes::broadcast(risen));
+        }
+      }
+    }
+    for (std::size_t r = 0; r < part.count; ++r) {
+      float* const statistics = statistics_of(part, r);
+      statistics[0] = maximum[r] + std::log(simd::sum(total[r]));
+      const float* const out = of_.attended.row(part.span.first_row + part.first + r).data() + part.head * d;
+      float delta = 0.0f;
+      for (std::size_t i = 0; i < d; ++i) delta += out[i] * part.dout.row(r)[part.head * d + i];
+      statistics[1] = delta;
+    }
+  }
+
+  /// The gradient of the queries, whose statistics stand.
+  void take_query_gradient(const Queries& part, QueryRoom& room) const noexcept {
+    const std::size_t d = shape_.head_dim;
+    const std::size_t width = (d + simd::lanes - 1) / simd::lanes;
+    std::fill_n(room.dq, block * HeadBlock::max_width, 0.0f);
+    for (std::size_t key = part.begin; key < part.end; key += block) {
+      const Rows<const float> k = score(part, key, room);
+      HeadBlock::turn(of_.v.slice(part.span.first_row + key, k.rows()), part.kv_column, d, room.turned);
+      small_product(room.turned, HeadBlock::panels, max_head_dim * simd::lanes, part.dout.data() + part.head * d,
+                    part.dout.stride(), part.count, d, room.products, block, false);
+      for (std::size_t r = 0; r < part.count; ++r) {
+        const auto [from, to] = seen_keys(part.first + r, key);
+        const float* const statistics = statistics_of(part, r);
+        weigh(room.scores + r * block, from, to, [&](std::size_t) { return simd::Lanes::broadcast(statistics[0]); });
+        const simd::Lanes delta = simd::Lanes::broadcast(statistics[1]);
+        for (std::size_t p = 0; p < block; p += simd::lanes) {
+          float* const s = room.scores + r * block + p;
+          (simd::Lanes::load(s) * (simd::Lanes::load(room.products + r * block + p) - delta) *
+           simd::Lanes::broadcast(scale_))
+              .store(s);
+        }
+      }
+      HeadBlock::columns(k, part.kv_column, d, room.columns);
+      small_product(room.columns, width, block * simd::lanes, room.scores, block, part.count, k.rows(), room.dq,
+                    HeadBlock::max_width, true);
+    }
+    for (std::size_t r = 0; r < part.count; ++r) {
+      std::memcpy(of_.dq.row(part.span.first_row + part.first + r).data() + part.head * d,
+                  room.dq + r * HeadBlock::max_width, d * sizeof(float));
+    }
+  }
 
   std::size_t first_seen(std::size_t query) const noexcept {
     return shape_.window == 0 || query + 1 < shape_.window ? 0 : query + 1 - shape_.window;
@@ -267,6 +294,28 @@ class AttentionBackward {
     }
     for (std::size_t j = 0; j < (std::min)(from, block); ++j) row[j] = 0.0f;
     for (std::size_t j = to; j < block; ++j) row[j] = 0.0f;
+  }
+
+  /// Turns the products of some keys with some queries, and those of their values with the gradients, to the weights of
+  /// the values and the gradients of the scores: what the sums of dv and dk take the queries by.
+  ///   keys, queries  the first of them in their sequence, and their number
+  ///   end            of the queries that see any of the keys
+  void weigh_keys(Part keys, Part queries, std::size_t end, const float* logarithms, const float* deltas,
+                  float* weights, float* products) const noexcept {
+    for (std::size_t j = 0; j < keys.count; ++j) {
+      // The queries that see the key, counted from the first of them.
+      const std::size_t key = keys.first + j;
+      const std::size_t from = key > queries.first ? key - queries.first : 0;
+      const std::size_t stop = shape_.window == 0 || shape_.window > end - key ? end : key + shape_.window;
+      weigh(weights + j * block, from, stop > queries.first ? (std::min)(queries.count, stop - queries.first) : 0,
+            [&](std::size_t p) { return simd::Lanes::load(logarithms + p); });
+      for (std::size_t p = 0; p < block; p += simd::lanes) {
+        float* const g = products + j * block + p;
+        (simd::Lanes::load(weights + j * block + p) * (simd::Lanes::load(g) - simd::Lanes::load(deltas + p)) *
+         simd::Lanes::broadcast(scale_))
+            .store(g);
+      }
+    }
   }
 
   AttentionShape shape_;

@@ -24,7 +24,9 @@ concept LinedFormat = IntegerFormat<F> &&(F::block_inputs == input_block) && (Bl
 ///   next  where the panel begins that is read after the first
 ///
 /// The panels are met line by line, each line of all of them, with the lines asked for that come later: a panel's whole
-/// block at a time asks for its lines in bursts, which keeps memory less busy.
+/// block at a time asks for its lines in bursts, which keeps memory less busy. It is long, and in one piece: its sums
+/// are arrays, which stay in registers as long as every loop over them is unrolled here, and a part would take them
+/// all.
 template <std::size_t P, LinedFormat F>
 inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::size_t apart, const std::byte* next,
                          const Inputs<F>& x, float* y) noexcept {

@@ -118,6 +118,9 @@ inline std::size_t thread_count() noexcept {
 /// and takes pieces of the others' when its own part is done. A piece is half of what is left of a part, from `least`
 /// to `most`: the last ones are short, so that none waits long for another.
 ///
+/// That is why the pieces are handed out here, and by none of TBB's partitioners: these halve a range, so that what a
+/// thread takes next needn't follow what it had, they take memory for each piece, and end a loop that has none.
+///
 /// Throws what f throws, of several the first; the pieces that haven't begun are then left out. Where f doesn't throw,
 /// nothing does, so that `noexcept` kernels may call it: what TBB has no memory for, or what somebody cancels, runs in
 /// the caller's thread.
