@@ -17,6 +17,18 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
+/// A KvCache of some type, for code that hands on caches of a type that it needn't know.
+class AnyKvCache {
+ protected:
+  /// Nothing is made, moved or ended as an AnyKvCache: only as the KvCache that it is.
+  ///@{
+  AnyKvCache() = default;
+  ~AnyKvCache() = default;
+  AnyKvCache(AnyKvCache&&) = default;
+  AnyKvCache& operator=(AnyKvCache&&) = default;
+  ///@}
+};
+
 /// The keys and values that one sequence has seen, in each layer: a ring for every head, of the window's length (or the
 /// context's, where there is no window). Keys are turned by RoPE already.
 ///
@@ -25,7 +37,7 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// the block comes from the system untouched: of operator new it does where it is large, and of another resource where
 /// that writes nothing to it.
 template <ModelConfig C, KvElement T>
-class KvCache {
+class KvCache : public AnyKvCache {
  public:
   /// A head's key or value of one position.
   using Entry = KvEntry<T, C.head_dim>;

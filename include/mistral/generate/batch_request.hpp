@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include <mistral/cache/kv_cache.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/continuation.hpp>
@@ -59,8 +60,8 @@ struct BatchRequest {
 
 /// What a sequence goes on from that the batch hasn't computed: a cache, and the number of tokens in it.
 struct BatchStart {
-  const void* cache = nullptr;  ///< a KvCache of the batch's type, or null
-  std::size_t tokens = 0;       ///< that the sequence has taken; see above
+  const AnyKvCache* cache = nullptr;  ///< of the batch's type, or null
+  std::size_t tokens = 0;             ///< that the sequence has taken; see above
 };
 
 /// Names a sequence of a batch; the later joined, the larger.

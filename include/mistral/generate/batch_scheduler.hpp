@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <mistral/cache/kv_cache.hpp>
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/rows.hpp>
@@ -53,7 +54,7 @@ class BatchScheduler {
   struct Copy {
     std::size_t from, to;
     std::int64_t tokens;
-    const void* outside = nullptr;
+    const AnyKvCache* outside = nullptr;
   };
 
   /// The rows of one sequence in a forward.
