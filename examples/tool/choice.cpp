@@ -5,10 +5,7 @@
 #include <array>
 
 #include <mistral/core/number_text.hpp>
-#include <mistral/format/iq4_nl.hpp>
-#include <mistral/format/nf4.hpp>
-#include <mistral/format/q4_k.hpp>
-#include <mistral/format/q6_k.hpp>
+#include <mistral/format/formats.hpp>
 #include <mistral/model.hpp>
 #include <mistral/run/open_model.hpp>
 
@@ -44,9 +41,17 @@ std::string upper(std::string name) {
   return name;
 }
 
-bool is_format(std::string_view name) {
-  return std::find(format_names.begin(), format_names.end(), name) != format_names.end();
+// The place of a format in the library's list, the wider ones first; past its end for another name.
+std::size_t place_of(std::string_view name) {
+  std::size_t place = 0, found = format_count;
+  for_each_format([&]<class F>(std::type_identity<F>) {
+    if (F::name == name) found = place;
+    ++place;
+  });
+  return found;
 }
+
+bool is_format(std::string_view name) { return place_of(name) < format_count; }
 
 // The narrowest format of the library that a file's type loses next to nothing in; empty for a type that isn't read.
 std::string_view format_for(std::string_view type) {
@@ -77,14 +82,11 @@ std::string own_format(const std::string& path, bool exact) {
       widest = format;
       continue;
     }
-    const auto rank = [](std::string_view name) {
-      return std::find(format_names.begin(), format_names.end(), name) - format_names.begin();
-    };
-    const std::string_view wider = rank(format) < rank(widest) ? format : std::string_view(widest);
+    const std::string_view wider = place_of(format) < place_of(widest) ? format : std::string_view(widest);
     const std::string_view narrower = wider == format ? std::string_view(widest) : format;
-    if (wider == "BF16" && narrower == "F16") {
+    if (wider == "F16" && narrower == "BF16") {
       widest = "F32";  // one has the range, the other the digits
-    } else if (rank(wider) >= rank("Q4_K")) {
+    } else if (place_of(wider) >= place_of("Q4_K")) {
       widest = "Q6_K";  // of four bits none holds what another does
     } else {
       widest = wider;
@@ -92,13 +94,6 @@ std::string own_format(const std::string& path, bool exact) {
   }
   if (exact && found != widest) return "F32";
   return widest.empty() ? "F32" : widest;
-}
-
-template <class... F>
-std::uint64_t matrix_bytes_in(std::string_view format, std::size_t rows, std::size_t columns) {
-  std::uint64_t bytes = 0;
-  ((F::name == format ? void(bytes = PanelsView<F>::bytes(rows, columns)) : void()), ...);
-  return bytes;
 }
 
 }  // namespace
@@ -116,16 +111,12 @@ Fields fields_of(const CheckpointConfig& c) {
 }
 
 std::string format_named(const std::string& name, std::string_view option) {
-  const std::string format = upper(name);
-  if (is_format(format)) return format;
-  std::string list;
+  std::string found;
+  if (with_format(name, [&]<class F>(std::type_identity<F>) { found = F::name; })) return found;
   std::vector<std::string> names;
-  for (const std::string_view known : format_names) {
-    list.append(list.empty() ? "" : ", ").append(known);
-    names.emplace_back(known);
-  }
-  throw UsageError(std::string(option) + ": expected one of " + list + ", got '" + printable(name, 40) + "'" +
-                   did_you_mean(format, names));
+  for_each_format([&]<class F>(std::type_identity<F>) { names.emplace_back(F::name); });
+  throw UsageError(std::string(option) + ": expected one of " + std::string(format_names) + ", got '" +
+                   printable(name, 40) + "'" + did_you_mean(upper(name), names));
 }
 
 ModelChoice choice_of(const ModelArguments& arguments, Use use) {
@@ -175,7 +166,9 @@ std::string describe(const ModelInfo& info) {
 
 std::uint64_t weight_bytes(const ModelConfig& c, std::string_view format) {
   const auto matrix = [&](std::size_t rows, std::size_t columns) {
-    return matrix_bytes_in<F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4>(format, rows, columns);
+    std::uint64_t bytes = 0;
+    with_format(format, [&]<class F>(std::type_identity<F>) { bytes = PanelsView<F>::bytes(rows, columns); });
+    return bytes;
   };
   const std::uint64_t attention =
       matrix(c.query_dim(), c.dim) + 2 * matrix(c.kv_dim(), c.dim) + matrix(c.dim, c.query_dim());

@@ -269,7 +269,7 @@ std::unique_ptr<AnyModel> load_trained(const FinetuneArguments& a, const AnyMode
   say_context(a.model.folder, type.info());
   say_reencoded(a.model, type.info());
   Progress progress("loading " + bytes_text(type.info().weight_bytes) + " of weights", 1);
-  return type.load(a.model.folder, load_options(a.model, progress.hook()));
+  return type.load(a.model.folder, load_options(a.model, type.info(), progress.hook()));
 }
 
 }  // namespace

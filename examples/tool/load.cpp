@@ -157,10 +157,11 @@ void say_reencoded(const ModelArguments& arguments, const ModelInfo& info) {
        " and are encoded again in that; --weights chooses another format\n");
 }
 
-LoadOptions load_options(const ModelArguments& arguments, ProgressHook progress) {
+LoadOptions load_options(const ModelArguments& arguments, const ModelInfo& info, ProgressHook progress) {
   return {.allow_different_window = arguments.window.has_value(),
           .allow_longer_context = true,
           .check_memory = arguments.check_memory,
+          .session_bytes = info.cache_bytes + info.workspace_bytes,
           .progress = progress,
           .refuse_not_finite = arguments.refuse_not_finite};
 }
@@ -171,7 +172,7 @@ std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyM
   say_reencoded(arguments, info);
   Progress progress("loading " + bytes_text(info.weight_bytes) + " of weights", info.weight_bytes);
   try {
-    std::unique_ptr<AnyModel> model = type.load(arguments.folder, load_options(arguments, progress.hook()));
+    std::unique_ptr<AnyModel> model = type.load(arguments.folder, load_options(arguments, info, progress.hook()));
     if (arguments.adapters.empty()) return model;
     for (const std::string& adapter : arguments.adapters) {
       model->load_adapter(adapter);

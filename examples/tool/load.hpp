@@ -100,7 +100,7 @@ void say_reencoded(const ModelArguments& arguments, const ModelInfo& info);
 /// terminal.
 std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyModelType& type);
 
-/// How the arguments have a checkpoint loaded.
-LoadOptions load_options(const ModelArguments& arguments, ProgressHook progress);
+/// How the arguments have a checkpoint loaded, beside whose weights there is room for a session.
+LoadOptions load_options(const ModelArguments& arguments, const ModelInfo& info, ProgressHook progress);
 
 }  // namespace mistral::tool

@@ -489,7 +489,7 @@ int run(int argc, const char* const* argv) {
 
 int main(int argc, char** argv) {
   mistral::tool::watch_endings();
-  mistral::HugePages huge_pages;  // for all weights, caches and activations
+  mistral::HugePages huge_pages;  // for weights and activations
   std::pmr::set_default_resource(&huge_pages);
   try {
     try {

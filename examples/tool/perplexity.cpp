@@ -82,7 +82,7 @@ std::vector<std::string> compared_formats(const std::string& list) {
     const std::string name = list.substr(begin, end - begin);
     begin = end + 1;
     if (upper(name) == "ALL" || upper(list) == "F32") {
-      for (const std::string_view format : format_names) add(format);
+      for_each_format([&]<class F>(std::type_identity<F>) { add(F::name); });
     } else {
       add(format_named(name, "--against"));
     }

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cctype>
-#include <iterator>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include <mistral/checkpoint/write_gguf.hpp>
-#include <mistral/format/iq4_nl.hpp>
-#include <mistral/format/nf4.hpp>
-#include <mistral/format/q4_k.hpp>
-#include <mistral/format/q6_k.hpp>
+#include <mistral/format/formats.hpp>
 #include <mistral/model.hpp>
 
 #include "choice.hpp"
@@ -19,7 +14,6 @@
 #include "console.hpp"
 #include "load.hpp"
 #include "model_files.hpp"
-#include "suggest.hpp"
 
 namespace mistral::tool {
 
@@ -28,27 +22,28 @@ namespace {
 struct Format {
   std::string_view name;
   GgufWritten (*write)(const Checkpoint&, const std::string&, std::string_view, const GgufMetadataWriter&,
-                       ProgressHook);
+                       ProgressHook) = nullptr;
 };
 
-template <class F>
-constexpr Format format{F::name, &write_gguf<F>};
+// What the library has a format of; those that GGUF has no type for are packed only.
+std::vector<Format> all_formats() {
+  std::vector<Format> formats;
+  for_each_format([&]<class F>(std::type_identity<F>) {
+    if constexpr (GgufFormat<F>) {
+      formats.push_back({F::name, &write_gguf<F>});
+    } else {
+      formats.push_back({F::name, nullptr});
+    }
+  });
+  return formats;
+}
 
-// What the library has a format of. GGUF has no type for NF4.
-constexpr Format formats[] = {format<F32>,  format<F16>,    format<BF16>, format<Q8_0>,        format<Q6_K>,
-                              format<Q4_K>, format<IQ4_NL>, format<Q4_0>, {NF4::name, nullptr}};
-
-const Format& format_of(std::string name) {
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
-  std::string list;
-  std::vector<std::string> names;
-  for (const Format& candidate : formats) {
-    if (candidate.name == name) return candidate;
-    list.append(list.empty() ? "" : ", ").append(candidate.name);
-    names.emplace_back(candidate.name);
+Format format_of(const std::string& name) {
+  const std::string known = format_named(name, "--weights");
+  for (const Format& format : all_formats()) {
+    if (format.name == known) return format;
   }
-  throw UsageError("--weights: expected one of " + list + ", got '" + printable(name, 40) + "'" +
-                   did_you_mean(name, names));
+  return {};
 }
 
 void report(const QuantizeArguments& arguments, std::string_view format, std::uint64_t bytes,
@@ -75,7 +70,7 @@ void report(const QuantizeArguments& arguments, std::string_view format, std::ui
 }  // namespace
 
 void run_quantize(const QuantizeArguments& arguments) {
-  const Format& format = format_of(arguments.weights);
+  const Format format = format_of(arguments.weights);
   const std::string out = output_path(arguments.out, arguments.json);
   check_output("--out", arguments.out, {arguments.folder, arguments.tokenizer});
   const Threads threads(arguments.threads);

@@ -122,7 +122,7 @@ TEST_CASE("bench refuses what a model doesn't hold") {
       "mistral: error: --depth, --prompt-tokens: expected at most 512 tokens in all for a model without a window, got "
       "564 (see: mistral bench --help)\n");
   CHECK(error_of({"--config", "tiny", "--weights", "q1_0"})
-            .starts_with("mistral: error: --weights: expected one of F32, BF16, F16, Q8_0, "));
+            .starts_with("mistral: error: --weights: expected one of F32, F16, BF16, Q8_0, "));
   CHECK(error_of({"--config", "tinny"})
             .starts_with("mistral: error: --config: expected a checkpoint, or one of mistral-7b-v0.1, "));
   CHECK(error_of({"--config", "tiny", "--depth", "8,x"}).starts_with("mistral: error: --depth: "));

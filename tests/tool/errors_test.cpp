@@ -137,7 +137,7 @@ TEST_CASE("what is misspelt is named before what is missing, with what was proba
   check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--schedule", "cosin"},
         "--schedule: cosin not in {constant,linear,cosine}; did you mean cosine?");
   check({"generate", "-m", "m", "-p", "x", "--weights", "q4-0"},
-        "--weights: expected one of F32, BF16, F16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'q4-0'; did you mean "
+        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'q4-0'; did you mean "
         "Q4_0?");
   check({"generate", "-m", "m", "-p", "x", "--weights", ""}, "--weights: expected a name, got nothing");
   check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--weights="}, "--weights: expected a name, got nothing");

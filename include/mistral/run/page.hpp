@@ -5,30 +5,26 @@
 /// The page of C++ that names a model's type: what code that knows its model writes by hand, written for a checkpoint
 /// that is met at run time.
 
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include <mistral/checkpoint/config.hpp>
 #include <mistral/core/abi.hpp>
 #include <mistral/core/config.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/number_text.hpp>
+#include <mistral/format/formats.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
-
-/// The names of the weight formats that a page can have, the narrower ones last.
-inline constexpr std::array<std::string_view, 9> format_names{"F32",  "BF16",   "F16",  "Q8_0", "Q6_K",
-                                                              "Q4_K", "IQ4_NL", "Q4_0", "NF4"};
 
 /// Which type of model a page names.
 struct ModelChoice {
   ModelConfig config{};          ///< the shape
-  std::string weights = "BF16";  ///< the format of the matrices, one of format_names
+  std::string weights = "BF16";  ///< the format of the matrices, one of the library's (format/formats.hpp)
   bool exact = false;            ///< activations stay floats, on any machine
   std::string kv = "bf16";       ///< the elements of the cache: float, bf16 or q8
   bool adapters = false;         ///< there may be adapters beside the matrices
@@ -113,10 +109,9 @@ inline std::string config_definition(const ModelConfig& c, std::string_view name
 /// How a type holds its weights: `mistral::Lora<mistral::Exact<mistral::Q4_0>>`. Throws Error for a format that there
 /// isn't.
 inline std::string format_type(const ModelChoice& choice) {
-  bool known = false;
-  for (const std::string_view name : format_names) known = known || name == choice.weights;
-  if (!known) throw Error("compile", "the weights", "a format that the library has", choice.weights);
-  std::string type = "mistral::" + choice.weights;
+  std::string type;
+  with_format(choice.weights, [&]<class F>(std::type_identity<F>) { type = "mistral::" + std::string(F::name); });
+  if (type.empty()) throw Error("compile", "the weights", "one of " + std::string(format_names), choice.weights);
   // of floats nothing is rounded
   if (choice.exact && choice.weights != "F32" && choice.weights != "F16") type = "mistral::Exact<" + type + ">";
   return choice.adapters ? "mistral::Lora<" + type + ">" : type;
