@@ -303,11 +303,11 @@ Command add_compile(CLI::App& parent) {
   list->excludes(clear);
   app->add_flag("--json", a.json, "print one JSON object");
   return {app, [arguments] {
-            const CompileArguments& a = *arguments;
-            if (a.model.folder.empty() && a.config.empty() && !a.list && !a.clear) {
+            const CompileArguments& given = *arguments;
+            if (given.model.folder.empty() && given.config.empty() && !given.list && !given.clear) {
               throw UsageError("expected a checkpoint, --config, --list or --clear");
             }
-            run_compile(a);
+            run_compile(given);
           }};
 }
 

@@ -15,8 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include <mistral/run/page.hpp>
-
 #include "../support/data.hpp"
 #include "../support/scratch.hpp"
 #include "../support/size_limit.hpp"
@@ -87,13 +85,6 @@ TEST_CASE("the page names the type, and nothing but checked numbers of the check
   CHECK(type_of({"--weights", "f32", "--exact"}) ==
         "using Model = mistral::Transformer<config, mistral::F32>;\n"
         "MISTRAL_COMPILED_MODEL(Model, float, mistral::Purpose::inference)\n");
-}
-
-TEST_CASE("a float is written as C++ reads it") {
-  CHECK(mistral::detail::float_literal(10000.0f) == "10000.0f");
-  CHECK(mistral::detail::float_literal(1e6f) == "1000000.0f");
-  CHECK(mistral::detail::float_literal(1e-5f) == "1e-05f");
-  CHECK(mistral::detail::float_literal(0.1f) == "0.1f");
 }
 
 TEST_CASE("a type is compiled once, by one of two processes that want it at the same time") {

@@ -97,7 +97,8 @@ TEST_CASE("generate and tokenize take the tokenizer that the GGUF file holds") {
   const Run run = run_tool({"generate", "--model", path.string(), "--prompt", "Once upon a time", "--temperature", "0",
                             "--max-tokens", "20"});
   CHECK(run.exit_code == 0);
-  CHECK(run.err == "");
+  CHECK(run.err.find(" matrices of " + path.string() + " aren't in F16 and are encoded again in that") !=
+        std::string::npos);
   CHECK(run.out.starts_with(", there was a little girl named Lily."));
   CHECK(run_tool({"tokenize", "--model", path.string(), "--text", "Once upon"}).out == "403 407\n");
   CHECK(run_tool({"tokenize", "--tokenizer", path.string(), "--text", "403 407", "--decode"}).out == "Once upon\n");

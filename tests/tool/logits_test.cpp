@@ -2,6 +2,8 @@
 #include <cmath>
 #include <csignal>
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <iterator>
@@ -142,4 +144,48 @@ TEST_CASE("what is interrupted leaves no half of a file behind") {
   CHECK(run.signal == SIGINT);
   CHECK(files() == 1);
   CHECK(scratch.read("out/old.npy") == "old");
+}
+
+// Checkpoints of shapes that the tool was built without knowing, in each layout and format. All of them take minutes to
+// compile: $MISTRAL_TEST_ALL asks for that, else some are tried.
+TEST_CASE("a golden checkpoint of any shape and format gives its logits with --exact") {
+  const std::filesystem::path data = test::golden("forward/w1").parent_path().parent_path();
+  if (test::tool_path() == nullptr || data.empty()) return;
+  struct Case {
+    std::filesystem::path model, expected;
+    const char* logits;
+  };
+  const char* const dequantized = "logits_prefill_f32_from_dequantized";
+  std::vector<Case> cases;
+  const auto add_forward = [&](const std::filesystem::path& folder) {
+    for (const char* const layout : {"hf", "mistral", "hf_sharded"}) {
+      if (!std::filesystem::exists(folder / layout)) continue;
+      cases.push_back({folder / layout, folder / "expected.safetensors", "logits_prefill"});
+    }
+  };
+  const auto add_gguf = [&](const std::string& name) {
+    cases.push_back({data / "gguf" / (name + ".gguf"), data / "gguf" / (name + ".expected.safetensors"), dequantized});
+  };
+  if (std::getenv("MISTRAL_TEST_ALL") != nullptr) {
+    for (const auto& entry : std::filesystem::directory_iterator(data / "forward")) add_forward(entry.path());
+    for (const char* const name : {"gqa_w8_f32", "kmix", "stories260k_q4_0", "stories260k_q8_0"}) add_gguf(name);
+  } else {
+    add_forward(data / "forward/w1");
+    add_gguf("kmix");
+  }
+  for (const Case& c : cases) {
+    CAPTURE(c.model);
+    if (!std::filesystem::exists(c.model)) {
+      std::fprintf(stderr, "SKIPPED: %s isn't here\n", c.model.c_str());
+      continue;
+    }
+    const Safetensors expected = Safetensors::open(c.expected.string());
+    const Scratch scratch;
+    const std::string out = scratch.path("logits.npy");
+    const Run run = run_tool({"logits", "--model", c.model.string(), "--exact", "--tokens",
+                              comma_separated(test::tensor_values<TokenId>(expected, "tokens")), "--out", out});
+    CHECK(run.exit_code == 0);
+    CHECK_MESSAGE(test::max_error(read_npy(out).values, test::tensor_values<float>(expected, c.logits)) < 1e-4f,
+                  run.err);
+  }
 }
