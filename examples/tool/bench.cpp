@@ -445,7 +445,7 @@ ModelChoice choice_of(const BenchArguments& a) {
   choice.config = *config;
   if (a.window) choice.config.window_size = *a.window;
   if (!a.weights.empty()) choice.weights = format_named(a.weights, "--weights");
-  if (!a.kv.empty()) choice.kv = a.kv;
+  choice.kv = !a.kv.empty() ? a.kv : choice.weights == "F32" ? "float" : "bf16";
   choice.adapters = choice.trains = a.finetune;
   return choice;
 }

@@ -329,7 +329,7 @@ Command add_bench(CLI::App& parent) {
       ->type_name("FORMAT");
   add_whole(*app, "--window", a.window, 0, 1 << 24,
             "tokens that a query sees, 0 for all of them (default: the config's own)");
-  app->add_option("--kv", a.kv, "the elements of the cache: float, bf16, q8 (default: bf16)")
+  app->add_option("--kv", a.kv, "the elements of the cache: float, bf16, q8 (default: float for f32, else bf16)")
       ->transform(one_of({"float", "bf16", "q8"}))
       ->type_name("NAME");
   add_count("--prompt-tokens", a.prompt_tokens, 1, "tokens of the prefill that is timed");

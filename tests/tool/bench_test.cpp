@@ -26,8 +26,8 @@ Run bench(const std::vector<std::string>& options) {
 
 TEST_CASE("bench times the decode from several depths, and a batch, and says what they took") {
   if (mistral::test::tool_path() == nullptr) return;
-  const Run run = bench({"--config", "stories-260k", "--window", "64", "--generate-tokens", "20", "--depth",
-                         "64,1000000", "--sequences", "3", "--scheduler", "--json"});
+  const Run run = bench({"--config", "stories-260k", "--weights", "f32", "--window", "64", "--generate-tokens", "20",
+                         "--depth", "64,1000000", "--sequences", "3", "--scheduler", "--json"});
   CHECK(run.exit_code == 0);
   CHECK(run.err == "");
   const json made = json::parse(run.out);
@@ -59,7 +59,7 @@ TEST_CASE("bench times the decode from several depths, and a batch, and says wha
 
 TEST_CASE("bench reads like this") {
   if (mistral::test::tool_path() == nullptr) return;
-  const Run run = bench({"--config", "tiny", "--generate-tokens", "1000"});
+  const Run run = bench({"--config", "tiny", "--weights", "f32", "--generate-tokens", "1000"});
   CHECK(run.exit_code == 0);
   CHECK(run.out.starts_with(
       "tiny, weights F32, cache float, 1 threads, medians of 1 repeats (least ... greatest)\n  prefill of 8 tokens "));

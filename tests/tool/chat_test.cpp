@@ -288,7 +288,7 @@ TEST_CASE("without a window a conversation ends with the context, and says so") 
   CHECK(run.exit_code == 1);
   CHECK(run.err.starts_with(
       "mistral: error: [chat] begin anew by /reset, or start with --context-shift, which leaves out the oldest turns: "
-      "expected a conversation of at most the 512 tokens of the context of stories-260k, which has no window, got "));
+      "expected a conversation of at most the 512 tokens of the context of a model without a window, got "));
   CHECK(run.err.find('\n') == run.err.size() - 1);
   const Run windowed = run_tool(
       {"chat", "--model", model, "--window", "24", "--temperature", "0", "--max-tokens", "40", "--json"}, {.in = in});

@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <thread>
 #include <utility>
@@ -50,6 +52,13 @@ std::vector<std::string> content(const std::string& folder) {
   for (const auto& entry : std::filesystem::directory_iterator(folder)) names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
   return names;
+}
+
+// Whether a process is there, and isn't one that has ended and that nobody has asked about.
+bool runs(::pid_t process) {
+  std::ifstream status("/proc/" + std::to_string(process) + "/stat");
+  std::string text{std::istreambuf_iterator<char>(status), {}};
+  return !text.empty() && text.find(") Z ") == std::string::npos;
 }
 
 // A program that stands in for the compiler.
@@ -125,7 +134,9 @@ TEST_CASE("a type is compiled once, by one of two processes that want it at the 
   std::filesystem::resize_file(library, 1000);
   const Run cut = run_tool(compile_tiny);
   CHECK(cut.exit_code == 1);
-  CHECK(cut.err.starts_with("mistral: error: [compiled] " + library + ": cannot open: "));
+  CHECK(cut.err.starts_with("mistral: error: "));
+  CHECK(cut.err.find(library + ": cannot ") != std::string::npos);
+  CHECK(cut.err.find('\n') == cut.err.size() - 1);
 
   CHECK(run_tool({"compile", "--clear"}).out == folder + ": 1 compiled models removed\n");
   CHECK(content(folder).empty());
@@ -234,8 +245,8 @@ TEST_CASE("a signal while the compiler runs ends both, and leaves no half of a m
     CHECK(run.signal == SIGTERM);
   }
   const auto compiler = static_cast<::pid_t>(std::stol(scratch.read("pid")));
-  for (int i = 0; i < 500 && ::kill(compiler, 0) == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  CHECK(::kill(compiler, 0) != 0);
+  for (int i = 0; i < 500 && runs(compiler); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  CHECK_FALSE(runs(compiler));
   for (const std::string& name : content(folder)) CHECK(name.ends_with(".lock"));
   const Run again = run_tool(compile_tiny);
   CHECK(again.exit_code == 0);

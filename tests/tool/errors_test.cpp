@@ -121,7 +121,7 @@ TEST_CASE("what is misspelt is named before what is missing, with what was proba
   check({"generate", "-m=checkpoint", "-p", "x"}, unknown + "-m=checkpoint; the value of -m stands behind a space");
   check({"tokenize", "-m", "m", "-p", "x"}, unknown + "-p; did you mean --text?");
   check({"quantize", "m", "--weights", "q8", "--out", "o"},
-        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'Q8'; did you mean Q8_0?");
+        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'q8'; did you mean Q8_0?");
   check({"chat", "-m", "m", "--template="}, "--template: expected one of {v1,v3}, got nothing");
   check({"chat", "--prompt", "hi"}, unknown + "--prompt");
   check({"finetune", "--lr", "1e-4"}, unknown + "--lr; did you mean --learning-rate?");
