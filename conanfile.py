@@ -39,7 +39,8 @@ class MistralConan(ConanFile):
 
     def export_sources(self):
         copy(self, "LICENSE", self.recipe_folder, self.export_sources_folder)
-        copy(self, "include/*.hpp", self.recipe_folder, self.export_sources_folder)
+        for headers in ("include/*.hpp", "include/*.h"):
+            copy(self, headers, self.recipe_folder, self.export_sources_folder)
         for module in self.cmake_modules:
             copy(self, f"cmake/{module}", self.recipe_folder, self.export_sources_folder)
 
@@ -71,7 +72,8 @@ class MistralConan(ConanFile):
 
     def package(self):
         copy(self, "LICENSE", self.source_folder, os.path.join(self.package_folder, "licenses"))
-        copy(self, "*.hpp", os.path.join(self.source_folder, "include"), os.path.join(self.package_folder, "include"))
+        for headers in ("*.hpp", "*.h"):
+            copy(self, headers, os.path.join(self.source_folder, "include"), os.path.join(self.package_folder, "include"))
         for module in self.cmake_modules:
             copy(self, module, os.path.join(self.source_folder, "cmake"),
                  os.path.join(self.package_folder, "share", "cmake", "mistral"))

@@ -321,8 +321,12 @@ std::string needed_compiler() {
               std::string(compiler_path) + ", or c++ on the PATH", "neither");
 }
 
+// For whom a library is compiled: one that others open shows the functions of mistral/c.h.
+enum class Users { this_program, others };
+
 // Makes `library` of a page, in a folder of its own beside it.
-void build(const std::string& page, const std::string& compiler, const std::string& library, const std::string& kept) {
+void build(const std::string& page, const std::string& compiler, const std::string& library, const std::string& kept,
+           Users users) {
   const Clock::time_point begin = Clock::now();
   const std::string headers = find_headers();
   {
@@ -338,6 +342,7 @@ void build(const std::string& page, const std::string& compiler, const std::stri
       command.insert(command.end(), options.begin(), options.end());
       // the kernels, which take a model's time, are in the second half
       if (half[0] == '1' && optimizes) command.emplace_back("-O2");
+      if (users == Users::this_program) command.emplace_back("-DMISTRAL_SHOWS_C=0");
       command.insert(command.end(), {std::string("-DMISTRAL_HALF=") + half, "-I", headers, "-c",
                                      folder.file("model.cpp"), "-o", folder.file(half[0] == '1' ? "1.o" : "2.o")});
     }
@@ -393,7 +398,7 @@ const AnyModelType& compiled_type(const ModelChoice& choice) {
     const std::string lock = path_in(folder, key + ".lock");
     const BuildLock alone(lock, library);
     if (!path_exists(library)) {
-      build(page, compiler, library, path_in(folder, key + ".log"));
+      build(page, compiler, library, path_in(folder, key + ".log"), Users::this_program);
       AtomicFile text(path_in(folder, key + ".cpp"), "compile");
       text.write(std::as_bytes(std::span(page)));
       text.commit();
@@ -404,7 +409,7 @@ const AnyModelType& compiled_type(const ModelChoice& choice) {
 }
 
 void compile_to(const ModelChoice& choice, const std::string& out) {
-  build(page_of(choice), needed_compiler(), out, out + ".log");
+  build(page_of(choice), needed_compiler(), out, out + ".log", Users::others);
 }
 
 std::vector<CachedModel> cached_models() {

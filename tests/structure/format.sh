@@ -12,7 +12,7 @@ if [[ $("$tool" --version) != *"version 14."* ]]; then
   echo "SKIPPED: clang-format 14 is missing, this is $("$tool" --version)"
   exit 77
 fi
-if ! find include tests examples benchmarks \( -name '*.hpp' -o -name '*.cpp' \) -not -path '*/build/*' -print0 |
+if ! find include tests examples benchmarks \( -name '*.hpp' -o -name '*.cpp' -o -name '*.h' -o -name '*.c' \) -not -path '*/build/*' -print0 |
   xargs -0 -n 32 -P "$(nproc)" "$tool" --dry-run -Werror; then
   echo "FAILED: run $tool -i on the files above"
   exit 1

@@ -85,7 +85,7 @@ def load_recipe():
 
 
 def headers_under(folder):
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.hpp"))
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.h*"))
 
 
 project = re.search(r'^project\((\w+) VERSION ([0-9.]+) DESCRIPTION "([^"]+)"', text("CMakeLists.txt"), re.MULTILINE)

@@ -2,8 +2,9 @@
 #pragma once
 
 /// \file
-/// A model that is compiled to a shared library: the one symbol that such a library shows, and the macro that defines
-/// it. `mistral compile` writes the page of C++ that uses it; a page by hand is three lines:
+/// A model that is compiled to a shared library: the symbols that such a library shows, which are that of CompiledModel
+/// and the functions of mistral/c.h, and the macro that defines them. `mistral compile` writes the page of C++ that
+/// uses it; a page by hand is three lines:
 ///
 ///     #include <mistral/run/compiled_model.hpp>
 ///     using Model = mistral::Transformer<mistral::mistral_7b_v0_1, mistral::Q4_0>;
@@ -41,6 +42,17 @@
 #define MISTRAL_HALF 0
 #endif
 
+// Whether the library shows the functions of mistral/c.h. They take as long to compile as a quarter of a model, for
+// there are a tokenizer and its files among them: the tool leaves them out of models that it compiles for itself.
+#ifndef MISTRAL_SHOWS_C
+#define MISTRAL_SHOWS_C 1
+#endif
+#if MISTRAL_SHOWS_C && MISTRAL_HALF != 2
+#include <mistral/run/c_interface.hpp>
+#else
+#define MISTRAL_C_INTERFACE
+#endif
+
 #define MISTRAL_HALF_OF_MODEL(EXTERN, MODEL, KV, PURPOSE)                            \
   MISTRAL_COMPILED_ONCE_MATMUL(EXTERN, mistral::detail::MatrixFormat<MODEL::Format>) \
   MISTRAL_COMPILED_ONCE_ELEMENT(EXTERN, KV)                                          \
@@ -57,7 +69,8 @@
       []() -> const mistral::AnyModelType& {                                                     \
         static const mistral::ModelTypeOf<MODEL, KV, PURPOSE> type;                              \
         return type;                                                                             \
-      }};
+      }};                                                                                        \
+  MISTRAL_C_INTERFACE
 
 /// Defines what a compiled library shows. `MODEL` is a Transformer, `KV` the elements of its cache, `PURPOSE` a
 /// Purpose.
