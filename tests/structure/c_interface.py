@@ -138,7 +138,7 @@ class Checks:
         of = TokenizerInfo(size=ctypes.sizeof(TokenizerInfo))
         self.model.call("tokenizer_get_info", self.model.tokenizer, byref(of))
         expect("the tokenizer's numbers", (2048, 1, 2, 1, 0), (of.vocab_size, of.bos_id, of.eos_id, of.adds_bos, of.adds_eos))
-        told = json.loads(run(TOOL, "tokenize", "--tokenizer", BREEZE, "--text", TEXT, "--json").stdout)["ids"]
+        told = json.loads(run(TOOL, "tokenize", "--tokenizer", BREEZE, "--text", TEXT, "--json").stdout)
         expect("encode", [1, *told], self.tokens)
         expect("decode", TEXT, self.model.decode(self.tokens))
 
