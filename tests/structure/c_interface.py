@@ -26,7 +26,7 @@ faults = []
 
 def expect(what, expected, found):
     if expected != found:
-        faults.append(f"{what}: expected {expected!r}, got {found!r}")
+        faults.append(f"{what}: expected {expected!r:.200}, got {found!r:.200}")
 
 
 def run(*command, **options):
