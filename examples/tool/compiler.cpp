@@ -353,6 +353,7 @@ void build(const std::string& page, const std::string& compiler, const std::stri
     link.insert(link.end(), with.begin(), with.end());
 #ifdef __linux__
     link.push_back("-Wl,--version-script=" + folder.file("model.map"));
+    link.emplace_back("-Wl,-Bsymbolic");  // a library uses its own functions, whatever others a program has opened
 #endif
     run({link}, folder, kept);
 

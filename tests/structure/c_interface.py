@@ -374,6 +374,13 @@ def main():
         expect("generate.c on no checkpoint", (1, True), (failure.returncode, "nowhere" in failure.stderr))
         lines = run(sys.executable, "-B", ROOT / "examples/c/logits.py", library, BREEZE, TEXT).stdout.splitlines()
 
+        # a program may have opened another model, whose functions have the same names
+        other = folder / "other.c"
+        other.write_text("const char mistral_compiled_model[64];\n" +
+                         "".join(f"int mistral_{name}(void) {{ return 99; }}\n" for name in ("session_prefill", "get_info")))
+        run(CC, "-shared", "-fPIC", other, "-o", folder / "other.so")
+        ctypes.CDLL(str(folder / "other.so"), mode=ctypes.RTLD_GLOBAL)
+
         spec = importlib.util.spec_from_file_location("logits", ROOT / "examples/c/logits.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
