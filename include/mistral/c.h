@@ -171,7 +171,7 @@ MISTRAL_C_API mistral_status mistral_tokenizer_decode(const mistral_tokenizer* t
                                                       size_t count, char* text, size_t capacity, size_t* text_size);
 
 /// Makes a session at position 0. It goes through the model's first adapter, where there is one.
-///   rollback  tokens that can be taken back at any time. A model without a window takes back any number.
+///   rollback  tokens that can be taken back at any time, at most 2^24. A model without a window takes back any number.
 MISTRAL_C_API mistral_status mistral_session_new(const mistral_model* model, size_t rollback,
                                                  mistral_session** session);
 /// Makes another session in the state of this one.

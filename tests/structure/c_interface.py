@@ -324,6 +324,8 @@ class Checks:
         self.fails(ARGUMENT, "session", "session_use_adapter", None, c_size_t(0))
         self.fails(DATA, "adapter", "session_use_adapter", session, c_size_t(0))
         self.fails(ARGUMENT, "model", "session_new", None, c_size_t(0), byref(model))
+        for rollback in (2**24 + 1, 2**44, 2**63, 2**64 - 1):
+            self.fails(DATA, "rollback", "session_new", self.model.model, c_size_t(rollback), byref(model))
         self.fails(ARGUMENT, "session", "session_fork", None, byref(model))
         self.fails(ARGUMENT, "model", "model_load_adapter", None, b"a", byref(count))
         self.fails(ARGUMENT, "tokenizer", "session_generate", session, None, ids, c_size_t(1), None, None, None, None)

@@ -427,6 +427,12 @@ inline mistral_status mistral_session_new(const mistral_model* model, size_t rol
   return c_call([&] {
     const mistral_model& from = c_given(model, "model");
     mistral_session*& result = c_given(session, "session");
+    constexpr std::size_t most = std::size_t{1}
+                                 << 24;  // as of a window: no cache of so many overflows a count of bytes
+    if (rollback > most) {
+      throw mistral::Error("session", "rollback", "at most " + std::to_string(most) + " tokens",
+                           std::to_string(rollback));
+    }
     auto made = std::make_unique<mistral_session>(mistral_session{from.shared, from.shared->model->session(rollback)});
     result = made.release();
   });
