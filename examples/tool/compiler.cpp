@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -249,13 +250,23 @@ class Child {
     ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     ::posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_CREAT | O_WRONLY | O_TRUNC, 0600);
     ::posix_spawn_file_actions_adddup2(&actions, 1, 2);
-    const int reason = ::posix_spawn(&child_, name_.c_str(), &actions, nullptr, arguments.data(), variables.data());
+    // a signal that ends us waits until it is known whom else to end; the child takes signals as ever
+    ::sigset_t all, before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, &before);
+    ::posix_spawnattr_t attributes;
+    ::posix_spawnattr_init(&attributes);
+    ::posix_spawnattr_setsigmask(&attributes, &before);
+    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    const int reason = ::posix_spawn(&child_, name_.c_str(), &actions, &attributes, arguments.data(), variables.data());
+    if (reason == 0) end_with_us(child_);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    ::posix_spawnattr_destroy(&attributes);
     ::posix_spawn_file_actions_destroy(&actions);
     if (reason != 0) {
       child_ = -1;
       throw Error("compile", printable(name_, 1000) + ": cannot run: " + std::generic_category().message(reason));
     }
-    end_with_us(child_);
   }
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;

@@ -128,12 +128,12 @@ TEST_CASE("what is misspelt is named before what is missing, with what was proba
   check({"finetune", "--lora_r", "8"}, unknown + "--lora_r; did you mean --rank?");
   check({"quantize", "m", "--outfile", "o"}, unknown + "--outfile; did you mean --out?");
   check({"quantize", "m", "--weights", "q4_O", "--out", "o"},
-        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'Q4_O'; did you mean Q4_K "
+        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'q4_O'; did you mean Q4_K "
         "or Q4_0?");
   check({"quantize", "m", "--weights", "q4_0", "--out", "o", "--to", "ggfu"},
         "--to: ggfu not in {gguf,packed}; did you mean gguf?");
   check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--weights", "nf5"},
-        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, Q4_0, IQ4_NL, NF4, got 'nf5'; did you mean NF4?");
+        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'nf5'; did you mean NF4?");
   check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--schedule", "cosin"},
         "--schedule: cosin not in {constant,linear,cosine}; did you mean cosine?");
   check({"generate", "-m", "m", "-p", "x", "--weights", "q4-0"},
@@ -247,8 +247,8 @@ TEST_CASE("a shape that no model can have is refused before anything is compiled
     CHECK(bad.err.find('\n') == bad.err.size() - 1);
   };
   check("head_dim", 300, "head_dim: expected 2 ... 256, got 300");
-  check("head_dim", 15, "head_dim: expected an even number, got 15");
-  check("num_key_value_heads", 3, "n_kv_heads: expected a divisor of n_heads, 4, got 3");
+  check("head_dim", 15, "'head_dim': expected an even number, got 15");
+  check("num_key_value_heads", 3, "'num_key_value_heads': expected a divisor of num_attention_heads 4, got 3");
   check("num_hidden_layers", 100000, "n_layers: expected 1 ... 4096, got 100000");
 }
 
