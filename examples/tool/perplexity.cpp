@@ -84,7 +84,14 @@ std::vector<std::string> compared_formats(const std::string& list) {
     if (upper(name) == "ALL" || upper(list) == "F32") {
       for_each_format([&]<class F>(std::type_identity<F>) { add(F::name); });
     } else {
-      add(format_named(name, "--against"));
+      std::string known;
+      if (!with_format(name, [&]<class F>(std::type_identity<F>) { known = F::name; })) {
+        std::vector<std::string> names{"all"};
+        for_each_format([&]<class F>(std::type_identity<F>) { names.emplace_back(F::name); });
+        throw UsageError("--against: expected all, or some of " + std::string(format_names) + ", got '" +
+                         printable(name, 40) + "'" + did_you_mean(upper(name), names));
+      }
+      add(known);
     }
   }
   return out;

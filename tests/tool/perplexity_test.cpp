@@ -59,10 +59,9 @@ TEST_CASE("perplexity holds the formats of a config against F32, in a text longe
   CHECK(bf16["mean_kl_divergence"].get<double>() < 1e-3);
   CHECK(bf16["same_choice"].get<double>() > 0.9);
 
-  const std::string table = perplexity({"--against", "all"});
+  const std::string table = perplexity({"--against", "bf16"});
   CHECK(table.find("\nF32 ") != std::string::npos);
   CHECK(table.find("\nBF16 ") != std::string::npos);
-  CHECK(perplexity({"--against", "f32"}) == table);
   // a stride of 1 gives each token all the context there is, and so is another figure
   CHECK(made["tokens"].get<int>() > 512);
   CHECK(json::parse(perplexity({"--stride", "100", "--json"}))["loss"] != made["loss"]);

@@ -19,7 +19,7 @@ namespace {
 std::string story(const std::string& model) {
   const Run run = run_tool(
       {"generate", "--model", model, "--prompt", "Once upon a time", "--temperature", "0", "--max-tokens", "40"});
-  CHECK(run.err == "");
+  CHECK((run.err == "" || run.err.starts_with("mistral: note: 32 of 37 matrices of " + model + " aren't in F16 ")));
   CHECK(run.exit_code == 0);
   return run.out;
 }

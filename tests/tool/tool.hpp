@@ -59,11 +59,12 @@ inline void wait_for(::pid_t child, Run& run) {
   if (WIFSIGNALED(status)) run.signal = WTERMSIG(status);
 }
 
-/// What the tool says, without the line that it says once for each type of model: how long it compiled.
+/// What the tool says, without the lines that it says once for each type of model: how long it compiled.
 inline std::string without_compiling(std::string text) {
   const std::string line = "compiling for this checkpoint ... ";
-  const std::size_t begin = text.find(line);
-  if (begin != std::string::npos) text.erase(begin, text.find('\n', begin) + 1 - begin);
+  for (std::size_t begin = 0; (begin = text.find(line)) != std::string::npos;) {
+    text.erase(begin, text.find('\n', begin) + 1 - begin);
+  }
   return text;
 }
 
