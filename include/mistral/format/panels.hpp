@@ -113,8 +113,8 @@ class Panels {
   void adopt(const std::byte* panels, std::shared_ptr<const void> owner,
              std::optional<std::uint64_t> digest = {}) noexcept {
     assert(owner && reinterpret_cast<std::uintptr_t>(panels) % Buffer<std::byte>::alignment == 0);
-    bytes_ = {};
-    digests_ = {};
+    bytes_ = Buffer<std::byte>();  // of {} clang 14 forgets the destructor
+    digests_ = Buffer<std::uint64_t>();
     adopted_ = panels;
     owner_ = std::move(owner);
     digest_ = digest;
@@ -201,7 +201,7 @@ class Panels {
   /// Its own memory, to be written to by whoever trains the weights: the panels one after the other. From now on nobody
   /// knows when they are written to, so that digest() reads them each time.
   std::span<std::byte> own_bytes() noexcept {
-    digests_ = {};
+    digests_ = Buffer<std::uint64_t>();
     return bytes_.span();
   }
 
