@@ -43,7 +43,7 @@ endfunction()
 include(${CURRENT_PORT_DIR}/portfile.cmake)
 
 # the headers that the tree has, the port's text, and nothing where vcpkg wants nothing
-file(GLOB_RECURSE headers RELATIVE ${ROOT}/include ${ROOT}/include/*.hpp)
+file(GLOB_RECURSE headers RELATIVE ${ROOT}/include ${ROOT}/include/*.hpp ${ROOT}/include/*.h)
 file(GLOB_RECURSE installed RELATIVE ${CURRENT_PACKAGES_DIR}/include ${CURRENT_PACKAGES_DIR}/include/*)
 if(NOT headers STREQUAL installed)
   message(FATAL_ERROR "the port installs other headers than the tree has: ${installed}")
