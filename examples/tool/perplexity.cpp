@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -142,15 +143,18 @@ std::string text_of(const std::vector<Row>& rows, std::size_t tokens, bool again
 void run_perplexity(const PerplexityArguments& arguments) {
   const bool against = !arguments.against.empty();
   std::vector<const AnyModelType*> compared;
+  std::vector<ModelArguments> loaded;  // as each of them is asked for
   if (against) {
     for (const std::string& format : compared_formats(arguments.against)) {
       ModelArguments model = arguments.model;
       model.weights = format;
       if (model.kv.empty()) model.kv = "float";
       compared.push_back(&model_type(model));
+      loaded.push_back(std::move(model));
     }
   } else {
     compared.push_back(&model_type(arguments.model));
+    loaded.push_back(arguments.model);
   }
   const ModelInfo& info = compared.front()->info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
@@ -159,12 +163,12 @@ void run_perplexity(const PerplexityArguments& arguments) {
   (void)text_pieces(tokens.size(), info.config, arguments.stride);  // refused before the weights are loaded
 
   const Threads threads(arguments.model.threads);
-  const std::unique_ptr<AnyModel> reference = load_model(arguments.model, *compared.front());
+  const std::unique_ptr<AnyModel> reference = load_model(loaded.front(), *compared.front());
   const std::unique_ptr<AnySession> reference_session = reference->session();
   std::vector<Row> rows{score(info, *reference_session, nullptr, tokens, arguments.stride)};
   rows.front().same_choices = rows.front().score.targets;
   for (std::size_t i = 1; i < compared.size(); ++i) {
-    const std::unique_ptr<AnyModel> model = load_model(arguments.model, *compared[i]);
+    const std::unique_ptr<AnyModel> model = load_model(loaded[i], *compared[i]);
     rows.push_back(score(compared[i]->info(), *model->session(), reference_session.get(), tokens, arguments.stride));
   }
   print(arguments.json ? json_text(json_of(rows, tokens.size(), against), 2) : text_of(rows, tokens.size(), against));

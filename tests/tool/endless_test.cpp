@@ -116,6 +116,8 @@ TEST_CASE("no command reads for ever from a device that has no end") {
   if (missing()) return;
   const Scratch scratch;
   const std::string m = stories();
+  mistral::test::compile_before(m);
+  mistral::test::compile_before(m, true);
   const std::string tokenizer = m + "/tokenizer.model";
   const std::string zero = "/dev/zero";
   const std::string long_line = "expected a line of at most 16777216 bytes, got a longer one";

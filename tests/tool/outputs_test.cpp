@@ -154,6 +154,7 @@ TEST_CASE("an output that is a link to what isn't there is an error, and the lin
 
 TEST_CASE("a full disk leaves the old files, no others, and a line") {
   if (missing()) return;
+  mistral::test::compile_before(stories());
   const Scratch scratch;
   const std::string data = scratch.write("data.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
   const std::string adapter = scratch.path("adapter");

@@ -90,6 +90,13 @@ inline Run run_tool(const std::vector<std::string>& arguments, const Streams& st
   return run;
 }
 
+/// Has the type of a checkpoint's model compiled, for what is timed afterwards, or finds no room on a disk.
+inline void compile_before(const std::string& model, bool train = false) {
+  std::vector<std::string> arguments{"compile", model};
+  if (train) arguments.emplace_back("--train");
+  if (run_tool(arguments).exit_code != 0) throw std::runtime_error("cannot compile " + model);
+}
+
 /// The checkpoint with trained weights, empty where it is missing (which was said loudly then).
 inline std::string stories() { return golden("stories260k/hf").string(); }
 
