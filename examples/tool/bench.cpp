@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// mistral bench: how fast a preset's shape runs with random weights, each figure beside the machine's limit.
+// mistral bench: how fast a model's shape runs with random weights, each figure beside the machine's limit.
 
 #include <unistd.h>
 
