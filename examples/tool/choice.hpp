@@ -17,11 +17,11 @@
 #include "commands.hpp"
 
 /// \file
-/// Which type of model a command line asks for.
+/// The type of model that a command line asks for.
 
 namespace mistral::tool {
 
-/// What a model is to be used for.
+/// The use that a command makes of a model.
 enum class Use {
   inference,
   adapters,       ///< inference through adapters

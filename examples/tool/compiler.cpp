@@ -174,21 +174,19 @@ void make_cache_folder(const std::string& folder) {
 // While it lives, no other process compiles the same model.
 class BuildLock {
  public:
-  BuildLock(const std::string& path, const std::string& library) : path_(path) {
+  explicit BuildLock(const std::string& path) {
     file_ = ::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
     if (file_ < 0) throw cannot(path, "write");
     if (::flock(file_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
     const Progress progress("waiting for another process, which compiles for this checkpoint ...");
     while (::flock(file_, LOCK_EX) != 0 && errno == EINTR) {
     }
-    (void)library;
   }
   BuildLock(const BuildLock&) = delete;
   BuildLock& operator=(const BuildLock&) = delete;
   ~BuildLock() { ::close(file_); }
 
  private:
-  std::string path_;
   int file_ = -1;
 };
 
@@ -408,7 +406,7 @@ const AnyModelType& compiled_type(const ModelChoice& choice) {
     compiler = needed_compiler();
     make_cache_folder(folder);
     const std::string lock = path_in(folder, key + ".lock");
-    const BuildLock alone(lock, library);
+    const BuildLock alone(lock);
     if (!path_exists(library)) {
       build(page, compiler, library, path_in(folder, key + ".log"), Users::this_program);
       AtomicFile text(path_in(folder, key + ".cpp"), "compile");

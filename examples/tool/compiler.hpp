@@ -33,7 +33,7 @@ struct CachedModel {
   std::size_t bytes = 0;
 };
 
-/// What the cache folder holds, by name.
+/// Lists the models in the cache folder, in the order of their names.
 std::vector<CachedModel> cached_models();
 
 /// Empties the cache folder of what this program puts there. Returns the number of models that went.

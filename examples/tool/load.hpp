@@ -27,7 +27,7 @@ inline constexpr std::size_t scoring_rollback = 512;
 /// Scores the ends of prompts as ContinuationScorer::score does.
 using Scorer = std::function<std::vector<TextScore>(std::span<const TokenId>, std::span<const std::vector<TokenId>>)>;
 
-/// What scores the ends of prompts, one prompt after the other. It must end before the session.
+/// Returns a function that scores the ends of prompts, one prompt after the other. It must end before the session.
 inline Scorer scorer_of(AnySession& session) {
   return [scorer = std::make_shared<ContinuationScorer<AnySession>>(session)](
              std::span<const TokenId> prompt, std::span<const std::vector<TokenId>> ends) {
@@ -100,7 +100,7 @@ void say_reencoded(const ModelArguments& arguments, const ModelInfo& info);
 /// terminal.
 std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyModelType& type);
 
-/// How the arguments have a checkpoint loaded, beside whose weights there is room for a session.
+/// Returns the options to load a checkpoint by, with room for a session beside its weights.
 LoadOptions load_options(const ModelArguments& arguments, const ModelInfo& info, ProgressHook progress);
 
 }  // namespace mistral::tool

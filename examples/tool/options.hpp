@@ -63,7 +63,7 @@ void add_text(CLI::App& app, const std::string& name, const std::string& file_na
 void add_model(CLI::App& app, ModelArguments& arguments);
 
 /// Adapters, and the one of them that the model goes through.
-/// What chooses the type of the model: --weights, --kv, --window, --context, --exact.
+/// Adds the options that choose the type of the model: --weights, --kv, --window, --context, --exact.
 void add_model_type(CLI::App& app, ModelArguments& arguments);
 
 void add_adapter(CLI::App& app, ModelArguments& arguments);

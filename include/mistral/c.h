@@ -36,7 +36,7 @@ extern "C" {
 #define MISTRAL_C_API
 #endif
 
-/// What a function says of its success: one of the constants MISTRAL_OK and MISTRAL_ERROR_...
+/// The success of a function, or its failure: one of the constants MISTRAL_OK and MISTRAL_ERROR_...
 typedef int32_t mistral_status;
 
 /// The values of a mistral_status.
@@ -71,7 +71,7 @@ MISTRAL_C_API const char* mistral_version(void);
 /// until the thread's next call fails.
 MISTRAL_C_API const char* mistral_error_message(void);
 
-/// What the library is compiled for.
+/// The model that the library is compiled for.
 typedef struct mistral_info {
   size_t size;             ///< sizeof(mistral_info)
   size_t dim;              ///< width of the residual stream
@@ -97,7 +97,7 @@ typedef struct mistral_info {
 /// Says what the library is compiled for; nothing is loaded.
 MISTRAL_C_API mistral_status mistral_get_info(mistral_info* info);
 
-/// What mistral_model_load lets pass. mistral_load_options_init gives the defaults.
+/// Options of mistral_model_load. mistral_load_options_init gives the defaults.
 typedef struct mistral_load_options {
   size_t size;                     ///< sizeof(mistral_load_options)
   int32_t allow_different_window;  ///< 1: the library's window counts, whatever the checkpoint says (default 0)
@@ -272,7 +272,7 @@ enum mistral_stop_reason {
   MISTRAL_STOP_CALLBACK = 4     ///< the callback ended it
 };
 
-/// What was made of a prompt.
+/// The text that continues a prompt.
 typedef struct mistral_generated {
   size_t size;            ///< sizeof(mistral_generated)
   const char* text;       ///< the text, which ends with a zero, valid until the session's next call

@@ -127,6 +127,8 @@
                MISTRAL_ABI_CANNON_LAKE, MISTRAL_ABI_ICE_LAKE, MISTRAL_IF(__GFNI__, g), MISTRAL_IF(__AVXVNNI__, a), , )
 #endif
 
+// A build that keeps its units' symbols apart by other means may give the name itself, so that units of different
+// instruction sets share their types: run/compiled_model.hpp.
 #ifndef MISTRAL_ABI
 #define MISTRAL_ABI MISTRAL_JOIN(MISTRAL_VERSION_NAME, _, MISTRAL_ABI_LETTERS, , , , , , , )
 #endif

@@ -30,7 +30,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What a compiled type of model is, and the memory that it takes, in bytes.
+/// A description of a compiled type of model, with the memory that it takes, in bytes.
 struct ModelInfo {
   ModelConfig config;           ///< its shape
   std::string_view weights;     ///< the format of its matrices: "Q4_0"
@@ -67,7 +67,7 @@ class AnySession {
   virtual Rows<const float> forward(std::span<const TokenId> tokens,
                                     const std::function<void(const Residual&)>& residual) = 0;
 
-  /// The same for a tape, which no layer calls.
+  /// Takes tokens as above, with a tape that no layer calls.
   ///@{
   template <class Tape>
   std::span<const float> prefill(std::span<const TokenId> prompt, Tape&&) {
@@ -201,7 +201,7 @@ class AnyModel {
 class AnyModelType {
  public:
   virtual ~AnyModelType() = default;
-  /// What it is.
+  /// Returns the description of the type.
   virtual const ModelInfo& info() const noexcept = 0;
   /// Loads a checkpoint (mistral::load).
   virtual std::unique_ptr<AnyModel> load(const std::string& checkpoint, const LoadOptions& options) const = 0;

@@ -40,9 +40,9 @@ class AnyTrainer {
   virtual double gradient_norm() const noexcept = 0;
   /// Number of predicted tokens whose gradients wait for the next update.
   virtual std::size_t accumulated_targets() const noexcept = 0;
-  /// What the trainer was made with.
+  /// Returns the options that the trainer was made with.
   virtual const TrainerOptions& options() const noexcept = 0;
-  /// What is trained.
+  /// Returns the parameters that are trained.
   virtual std::span<const Parameter> parameters() const noexcept = 0;
 };
 

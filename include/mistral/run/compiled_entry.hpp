@@ -13,7 +13,8 @@ namespace mistral { inline namespace MISTRAL_ABI {
 
 class AnyModelType;
 
-/// What a compiled library shows: data that any processor can look at, in a layout that no version changes.
+/// The one object that a compiled library shows: data that any processor can look at, in a layout that no version
+/// changes.
 struct CompiledModel {
   char magic[8];                  ///< "MISTLIB", then a zero byte
   const char* version;            ///< of the library: "0.1.0"

@@ -32,7 +32,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What a type of model is compiled for.
+/// The purpose that a type of model is compiled for.
 enum class Purpose {
   inference,
   training,  ///< of its adapters, or of all parameters where it holds none; and inference

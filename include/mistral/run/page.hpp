@@ -21,7 +21,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// Which type of model a page names.
+/// The type of model that a page names.
 struct ModelChoice {
   ModelConfig config{};          ///< the shape
   std::string weights = "BF16";  ///< the format of the matrices, one of the library's (format/formats.hpp)
@@ -106,8 +106,8 @@ inline std::string config_definition(const ModelConfig& c, std::string_view name
   return text;
 }
 
-/// How a type holds its weights: `mistral::Lora<mistral::Exact<mistral::Q4_0>>`. Throws Error for a format that there
-/// isn't.
+/// Returns how a type holds its weights: `mistral::Lora<mistral::Exact<mistral::Q4_0>>`. Throws Error for a format that
+/// there isn't.
 inline std::string format_type(const ModelChoice& choice) {
   std::string type;
   with_format(choice.weights, [&]<class F>(std::type_identity<F>) { type = "mistral::" + std::string(F::name); });
