@@ -128,3 +128,11 @@ TEST_CASE("a copy into a session that is there, and a rollback, allocate nothing
   CHECK(other.position() == 26);
   CHECK(one.position() == 30);
 }
+
+TEST_CASE("a rollback of more tokens than can be counted in bytes is refused as memory is that isn't there") {
+  using Model = Transformer<test::tiny, F32>;
+  const Model model = test::random_model<Model>(1);
+  for (const int shift : {56, 60, 63}) {
+    CHECK_THROWS_AS((Session<Model, float>(model, std::size_t{1} << shift)), std::bad_alloc);
+  }
+}

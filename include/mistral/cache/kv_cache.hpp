@@ -5,7 +5,9 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
+#include <new>
 #include <span>
 #include <utility>
 #include <vector>
@@ -59,9 +61,9 @@ class KvCache : public AnyKvCache {
   }
 
   /// `rollback`: tokens that rollback() can take back at any time. `memory`: where the block of the rings is taken
-  /// from.
+  /// from. Throws std::bad_alloc where there is no memory, also for more tokens than a count of bytes holds.
   explicit KvCache(std::size_t rollback = 0, MemoryResource* memory = std::pmr::get_default_resource())
-      : arena_(std::make_unique<detail::Arena>(bytes + rollback_bytes(rollback), memory)) {
+      : arena_(std::make_unique<detail::Arena>(bytes + rollback_bytes(countable(rollback)), memory)) {
     const std::size_t undo = C.window_size == 0 ? 0 : rollback;
     layers_.reserve(C.n_layers);
     for (std::size_t i = 0; i < C.n_layers; ++i) {
@@ -132,6 +134,13 @@ class KvCache : public AnyKvCache {
   }
 
  private:
+  static std::size_t countable(std::size_t rollback) {
+    constexpr std::size_t most =
+        (std::numeric_limits<std::size_t>::max)() / (8 * C.n_layers * C.n_kv_heads * sizeof(Entry));
+    if (C.window_size != 0 && rollback > most) throw std::bad_array_new_length();
+    return rollback;
+  }
+
   template <std::size_t... Head>
   static std::array<Ring, C.n_kv_heads> rings(std::size_t undo, MemoryResource* memory, std::index_sequence<Head...>) {
     return {(static_cast<void>(Head), Ring(undo, memory))...};
