@@ -45,6 +45,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::string_view library_ending = ".so";
+constexpr std::string_view object_ending = ".o";  // of kernels that several models share
 
 Error cannot(const std::string& path, const std::string& what, int reason = errno) {
   return Error("compile", printable(path, 1000) + ": cannot " + what +
@@ -205,9 +206,9 @@ class BuildFolder {
     remove_build_if_ended({});
   }
 
-  std::string file(const char* name) const { return path_in(folder_, name); }
+  std::string file(const std::string& name) const { return path_in(folder_, name); }
 
-  void write(const char* name, const std::string& content) const {
+  void write(const std::string& name, const std::string& content) const {
     std::ofstream out(file(name), std::ios::binary);
     out << content;
     out.close();
@@ -311,7 +312,7 @@ class Child {
 void run(const std::vector<std::vector<std::string>>& commands, const BuildFolder& build, const std::string& kept) {
   std::vector<std::unique_ptr<Child>> children;
   for (std::size_t i = 0; i < commands.size(); ++i) {
-    children.push_back(std::make_unique<Child>(commands[i], build.file(i == 0 ? "1.log" : "2.log")));
+    children.push_back(std::make_unique<Child>(commands[i], build.file(std::to_string(i) + ".log")));
   }
   for (;;) {
     std::size_t ended = 0;
@@ -330,53 +331,90 @@ std::string needed_compiler() {
               std::string(compiler_path) + ", or c++ on the PATH", "neither");
 }
 
-// For whom a library is compiled: one that others open shows the functions of mistral/c.h.
-enum class Users { this_program, others };
+// A page of C++ and the object that it becomes.
+struct Unit {
+  std::string name;  // in the folder of a compilation
+  std::string page;
+  std::vector<std::string> options;
+  std::string kept;  // where the object stays, if it isn't only for this library; it may be there already
+};
 
-// Makes `library` of a page, in a folder of its own beside it.
-void build(const std::string& page, const std::string& compiler, const std::string& library, const std::string& kept,
-           Users users) {
+// Whether an object that was kept is there, and nobody else's.
+bool is_kept(const std::string& path) {
+  struct ::stat status = {};
+  return !path.empty() && ::lstat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode) &&
+         status.st_uid == ::geteuid() && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+// Makes `made`, in a folder beside it, readable for its owner alone and durable before it has its name.
+void move_into_place(const std::string& made, const std::string& name, ::mode_t mode) {
+  const int file = ::open(made.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool good = file >= 0 && ::fsync(file) == 0 && ::fchmod(file, mode) == 0;
+  const int reason = errno;
+  if (file >= 0) ::close(file);
+  if (!good) throw cannot(made, "write", reason);
+  if (::rename(made.c_str(), name.c_str()) != 0) throw cannot(name, "write");
+  detail::sync_folder_of(name);
+}
+
+// Makes `library` of units, which are compiled at the same time, in a folder of its own beside it.
+void build(const std::vector<Unit>& units, const std::string& compiler, const std::string& library,
+           const std::string& kept) {
   const Clock::time_point begin = Clock::now();
   const std::string headers = find_headers();
   {
     const Progress progress("compiling for this checkpoint ...");
     const BuildFolder folder(library + ".build");
-    folder.write("model.cpp", page);
     folder.write("model.map", "{ global: mistral_*; local: *; };\n");
-    const std::vector<std::string> options = compile_options();
-    const bool optimizes = std::find(options.begin(), options.end(), "-O3") != options.end();
-    std::vector<std::vector<std::string>> halves;
-    for (const char* const half : {"1", "2"}) {
-      std::vector<std::string>& command = halves.emplace_back(1, compiler);
-      command.insert(command.end(), options.begin(), options.end());
-      // the kernels, which take a model's time, are in the second half
-      if (half[0] == '1' && optimizes) command.emplace_back("-O2");
-      if (users == Users::this_program) command.emplace_back("-DMISTRAL_SHOWS_C=0");
-      command.insert(command.end(), {std::string("-DMISTRAL_HALF=") + half, "-I", headers, "-c",
-                                     folder.file("model.cpp"), "-o", folder.file(half[0] == '1' ? "1.o" : "2.o")});
+    std::vector<std::vector<std::string>> commands;
+    std::vector<std::string> link{compiler};
+    for (const Unit& unit : units) {
+      if (is_kept(unit.kept)) {
+        link.push_back(unit.kept);
+        continue;
+      }
+      folder.write(unit.name + ".cpp", unit.page);
+      std::vector<std::string>& command = commands.emplace_back(1, compiler);
+      for (const auto& options : {compile_options(), unit.options}) {
+        command.insert(command.end(), options.begin(), options.end());
+      }
+      link.push_back(folder.file(unit.name + ".o"));
+      command.insert(command.end(), {"-I", headers, "-c", folder.file(unit.name + ".cpp"), "-o", link.back()});
     }
-    run(halves, folder, kept);
+    run(commands, folder, kept);
 
-    std::vector<std::string> link{compiler, folder.file("1.o"), folder.file("2.o"), "-o", folder.file("model.so")};
+    link.insert(link.end(), {"-o", folder.file("model.so")});
     const std::vector<std::string> with = link_options();
     link.insert(link.end(), with.begin(), with.end());
 #ifdef __linux__
     link.push_back("-Wl,--version-script=" + folder.file("model.map"));
     link.emplace_back("-Wl,-Bsymbolic");  // a library uses its own functions, whatever others a program has opened
 #endif
-    run({link}, folder, kept);
-
-    const std::string made = folder.file("model.so");
-    const int file = ::open(made.c_str(), O_RDONLY | O_CLOEXEC);
-    const bool good = file >= 0 && ::fsync(file) == 0 && ::fchmod(file, 0700) == 0;
-    const int reason = errno;
-    if (file >= 0) ::close(file);
-    if (!good) throw cannot(made, "write", reason);
-    if (::rename(made.c_str(), library.c_str()) != 0) throw cannot(library, "write");
-    detail::sync_folder_of(library);
+    try {
+      run({link}, folder, kept);
+    } catch (...) {  // an object that was kept may have been damaged since: the next try makes it again
+      for (const Unit& unit : units) ::unlink(unit.kept.c_str());
+      throw;
+    }
+    for (const Unit& unit : units) {
+      const std::string object = folder.file(unit.name + ".o");
+      if (!unit.kept.empty() && path_exists(object)) move_into_place(object, unit.kept, 0600);
+    }
+    move_into_place(folder.file("model.so"), library, 0700);
   }
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - begin).count();
   note("compiling for this checkpoint ... " + std::to_string(seconds) + " s\n");
+}
+
+// The units of a choice: its type and its kernels, each of which takes the compiler about as long. What is the same for
+// all models a library of the cache finds in this program (compiled_once.cpp).
+std::vector<Unit> units_of(const ModelChoice& choice, const std::string& kernels_kept) {
+  std::vector<std::string> options{"-DMISTRAL_PARTS_ELSEWHERE=1"};
+  const std::vector<std::string> all = compile_options();
+  const bool optimizes = std::find(all.begin(), all.end(), "-O3") != all.end();
+  // but for training, what takes a model's time is in the kernels
+  if (optimizes && !choice.trains) options.emplace_back("-O2");
+  return {{"model", page_of(choice), options, {}}, {"kernels", kernels_page_of(choice), {}, kernels_kept}};
 }
 
 }  // namespace
@@ -408,7 +446,9 @@ const AnyModelType& compiled_type(const ModelChoice& choice) {
     const std::string lock = path_in(folder, key + ".lock");
     const BuildLock alone(lock);
     if (!path_exists(library)) {
-      build(page, compiler, library, path_in(folder, key + ".log"), Users::this_program);
+      const std::string kernels =
+          path_in(folder, key_of(kernels_page_of(choice), compiler) + std::string(object_ending));
+      build(units_of(choice, kernels), compiler, library, path_in(folder, key + ".log"));
       AtomicFile text(path_in(folder, key + ".cpp"), "compile");
       text.write(std::as_bytes(std::span(page)));
       text.commit();
@@ -419,7 +459,9 @@ const AnyModelType& compiled_type(const ModelChoice& choice) {
 }
 
 void compile_to(const ModelChoice& choice, const std::string& out) {
-  build(page_of(choice), needed_compiler(), out, out + ".log", Users::others);
+  std::vector<Unit> units = units_of(choice, {});
+  units.push_back({"common", common_page(), {}, {}});
+  build(units, needed_compiler(), out, out + ".log");
 }
 
 std::vector<CachedModel> cached_models() {
@@ -446,7 +488,8 @@ std::size_t clear_cached_models() {
   for (const std::string& name : names_in(folder)) {
     const bool ours = name.size() > key_digits && name.find_first_not_of("0123456789abcdef") == key_digits;
     const std::string_view ending = ours ? std::string_view(name).substr(key_digits) : std::string_view();
-    if (ending != library_ending && ending != ".cpp" && ending != ".log" && ending != ".lock") continue;
+    const std::string_view endings[] = {library_ending, object_ending, ".cpp", ".log", ".lock"};
+    if (std::find(std::begin(endings), std::end(endings), ending) == std::end(endings)) continue;
     const std::string path = path_in(folder, name);
     if (::unlink(path.c_str()) != 0) throw cannot(path, "remove");
     if (ending == library_ending) ++count;

@@ -54,6 +54,12 @@ std::vector<std::string> content(const std::string& folder) {
   return names;
 }
 
+std::vector<std::string> with_ending(const std::string& folder, const std::string& ending) {
+  std::vector<std::string> names = content(folder);
+  std::erase_if(names, [&](const std::string& name) { return !name.ends_with(ending); });
+  return names;
+}
+
 // Whether a process is there, and isn't one that has ended and that nobody has asked about.
 bool runs(::pid_t process) {
   std::ifstream status("/proc/" + std::to_string(process) + "/stat");
@@ -113,17 +119,17 @@ TEST_CASE("a type is compiled once, by one of two processes that want it at the 
   struct ::stat status = {};
   REQUIRE(::stat(folder.c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0700);
-  const auto names = content(folder);
-  REQUIRE(names.size() == 2);
-  CHECK(names[0].ends_with(".cpp"));
-  CHECK(names[1].ends_with(".so"));
+  CHECK(content(folder).size() == 3);
+  REQUIRE(with_ending(folder, ".so").size() == 1);
+  CHECK(with_ending(folder, ".cpp").size() == 1);
+  CHECK(with_ending(folder, ".o").size() == 1);
+  const std::string library = folder + "/" + with_ending(folder, ".so")[0];
 
   const Run listed = run_tool({"compile", "--list"});
-  CHECK(listed.out.starts_with(folder + "/" + names[1] + ": "));
+  CHECK(listed.out.starts_with(library + ": "));
   CHECK(listed.out.find(": F32, cache in float; dim 64, 3 layers") != std::string::npos);
 
   // what others may write, or what is no such library, is not opened
-  const std::string library = folder + "/" + names[1];
   ::chmod(library.c_str(), 0770);
   const Run shared = run_tool(compile_tiny);
   CHECK(shared.exit_code == 1);
@@ -147,6 +153,36 @@ TEST_CASE("a type is compiled once, by one of two processes that want it at the 
   CHECK(open.exit_code == 1);
   CHECK(open.err.find(": take away others' right to write it (chmod go-w): expected a folder that you alone may "
                       "write, got one that others may write too\n") != std::string::npos);
+}
+
+TEST_CASE("types of one format share the kernels, which are compiled again where they are damaged or anybody's") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Scratch scratch;
+  const std::string folder = scratch.path("cache");
+  const Setting cache("MISTRAL_CACHE", folder.c_str());
+  const auto compile = [](const std::string& window) {
+    return run_tool({"compile", "--config", "tiny", "--weights", "f32", "--window", window});
+  };
+  CHECK(compile("4").exit_code == 0);
+  CHECK(compile("5").exit_code == 0);
+  CHECK(with_ending(folder, ".so").size() == 2);
+  REQUIRE(with_ending(folder, ".o").size() == 1);
+  const std::string kernels = folder + "/" + with_ending(folder, ".o")[0];
+
+  ::chmod(kernels.c_str(), 0666);
+  std::filesystem::resize_file(kernels, 0);
+  CHECK(compile("6").exit_code == 0);
+  struct ::stat status = {};
+  REQUIRE(::stat(kernels.c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777) == 0600);
+  CHECK(status.st_size > 0);
+
+  std::filesystem::resize_file(kernels, 1000);
+  const Run damaged = compile("7");
+  CHECK(damaged.exit_code == 1);
+  CHECK(damaged.err.starts_with("mistral: error: [compile] "));
+  CHECK(std::count(damaged.err.begin(), damaged.err.end(), '\n') == 1);
+  CHECK_FALSE(std::filesystem::exists(kernels));  // the next one makes it again
 }
 
 TEST_CASE("what is compiled to a file runs the checkpoint, and no other") {

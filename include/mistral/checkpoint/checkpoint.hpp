@@ -19,6 +19,7 @@
 #include <mistral/checkpoint/tensor_files.hpp>
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/once.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/tensors.hpp>
 #include <mistral/io/gguf/ggml_types.hpp>
@@ -52,24 +53,7 @@ struct CheckpointTensor {
 class Checkpoint {
  public:
   /// Throws Error where the path holds no checkpoint, or one that contradicts itself.
-  static Checkpoint open(const std::string& path) {
-    const CheckpointLayout layout = detect_layout(path);
-    if (layout == CheckpointLayout::gguf) {
-      Gguf file = Gguf::open(path);
-      CheckpointConfig config = CheckpointConfig::from_gguf(file);
-      return Checkpoint(std::move(config), path, path, std::move(file));
-    }
-    if (layout == CheckpointLayout::packed) {
-      PackedFile file = PackedFile::open(path);
-      CheckpointConfig config = CheckpointConfig::from_packed(file);
-      return Checkpoint(std::move(config), path, path, std::move(file));
-    }
-    CheckpointConfig config = CheckpointConfig::read(path);
-    const LayoutFiles names = files_of(config.layout);
-    TensorFiles files = TensorFiles::open(path, names.tensors);
-    look_at_tensors(files, config);
-    return Checkpoint(std::move(config), path, path_in(path, names.config), std::move(files));
-  }
+  static Checkpoint open(const std::string& path) { return open_path(path); }
 
   const CheckpointConfig& config() const noexcept { return config_; }
 
@@ -144,6 +128,10 @@ class Checkpoint {
         config_file_(std::move(config_file)),
         source_(std::move(source)) {}
 
+  // a template, so that a program may compile it in one unit for all
+  template <class = detail::Once>
+  static Checkpoint open_path(const std::string& path);
+
   /// Of a folder: a head of its own counts, though the config says that it is the embedding (files say so of old, and
   /// newer readers keep such a head); biases, which no model of this library has, would be left out.
   static void look_at_tensors(const TensorFiles& files, CheckpointConfig& config) {
@@ -188,6 +176,26 @@ class Checkpoint {
   std::string config_file_;
   Source source_;
 };
+
+template <class>
+Checkpoint Checkpoint::open_path(const std::string& path) {
+  const CheckpointLayout layout = detect_layout(path);
+  if (layout == CheckpointLayout::gguf) {
+    Gguf file = Gguf::open(path);
+    CheckpointConfig config = CheckpointConfig::from_gguf(file);
+    return Checkpoint(std::move(config), path, path, std::move(file));
+  }
+  if (layout == CheckpointLayout::packed) {
+    PackedFile file = PackedFile::open(path);
+    CheckpointConfig config = CheckpointConfig::from_packed(file);
+    return Checkpoint(std::move(config), path, path, std::move(file));
+  }
+  CheckpointConfig config = CheckpointConfig::read(path);
+  const LayoutFiles names = files_of(config.layout);
+  TensorFiles files = TensorFiles::open(path, names.tensors);
+  look_at_tensors(files, config);
+  return Checkpoint(std::move(config), path, path_in(path, names.config), std::move(files));
+}
 
 /// The names of all weights of a model, in the order of its forward: `tok_embeddings.weight`, ..., `output.weight`.
 inline std::vector<std::string> weight_names(const CheckpointConfig& config) {

@@ -21,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include <mistral/checkpoint/checkpoint.hpp>
 #include <mistral/checkpoint/load.hpp>
 #include <mistral/core/buffer.hpp>
 #include <mistral/core/once.hpp>
@@ -29,7 +30,10 @@
 #include <mistral/format/f32.hpp>
 #include <mistral/format/panels.hpp>
 #include <mistral/generate/continuation.hpp>
+#include <mistral/io/gguf/gguf.hpp>
+#include <mistral/io/json/parser.hpp>
 #include <mistral/io/packed/packed_file.hpp>
+#include <mistral/io/safetensors/safetensors.hpp>
 #include <mistral/kernels/head_context.hpp>
 #include <mistral/kernels/inputs.hpp>
 #include <mistral/kernels/matmul.hpp>
@@ -40,6 +44,10 @@
 /// What no model's type changes: files, tokenizers, the choice of tokens.
 #define MISTRAL_COMPILED_ONCE(EXTERN)                                                                          \
   namespace mistral { inline namespace MISTRAL_ABI {                                                           \
+  EXTERN template JsonDocument detail::JsonParser::document<detail::Once>();                                   \
+  EXTERN template void Gguf::read<detail::Once>(std::span<const std::byte>);                                   \
+  EXTERN template void Safetensors::read<detail::Once>(std::span<const std::byte>);                            \
+  EXTERN template Checkpoint Checkpoint::open_path<detail::Once>(const std::string&);                          \
   EXTERN template Checkpoint detail::open_to_load<detail::Once>(const std::string&, const detail::LoadedType&, \
                                                                 const LoadOptions&);                           \
   EXTERN template void detail::CheckpointReader::read<detail::Once>(const std::string&, Buffer<float>&);       \

@@ -36,28 +36,18 @@
 #define MISTRAL_HEADERS ""
 #endif
 
-// A page is compiled as a whole, or as two halves that two processors share (MISTRAL_HALF is 1 and 2): the second
-// instantiates the kernels of its format and what SecondHalf has.
-#ifndef MISTRAL_HALF
-#define MISTRAL_HALF 0
+// Whether a page is compiled with all that it needs (0), or leaves what no config changes to other objects (1): the
+// pages of run/page.hpp that are compiled once for many models.
+#ifndef MISTRAL_PARTS_ELSEWHERE
+#define MISTRAL_PARTS_ELSEWHERE 0
 #endif
 
-// Whether the library shows the functions of mistral/c.h. A tokenizer with its files is among what they need, and adds
-// a fifth to the time that a model takes to compile: the tool leaves them out of models that it compiles for itself.
-// They are in the first half, which reads the same files, and which the tool optimizes less.
-#ifndef MISTRAL_SHOWS_C
-#define MISTRAL_SHOWS_C 1
-#endif
-#if MISTRAL_SHOWS_C && MISTRAL_HALF != 2
-#include <mistral/run/c_interface.hpp>
-#else
+// The functions of mistral/c.h, which a library shows.
+#if MISTRAL_PARTS_ELSEWHERE
 #define MISTRAL_C_INTERFACE
+#else
+#include <mistral/run/c_interface.hpp>
 #endif
-
-#define MISTRAL_HALF_OF_MODEL(EXTERN, MODEL, KV, PURPOSE)                            \
-  MISTRAL_COMPILED_ONCE_MATMUL(EXTERN, mistral::detail::MatrixFormat<MODEL::Format>) \
-  MISTRAL_COMPILED_ONCE_ELEMENT(EXTERN, KV)                                          \
-  EXTERN template struct mistral::detail::SecondHalf<MODEL, KV, PURPOSE>;
 
 #define MISTRAL_ENTRY_OF_MODEL(MODEL, KV, PURPOSE)                                               \
   extern "C" [[gnu::visibility("default")]] const mistral::CompiledModel mistral_compiled_model; \
@@ -75,11 +65,13 @@
 
 /// Defines what a compiled library shows. `MODEL` is a Transformer, `KV` the elements of its cache, `PURPOSE` a
 /// Purpose.
-#if MISTRAL_HALF == 2
-#define MISTRAL_COMPILED_MODEL(MODEL, KV, PURPOSE) MISTRAL_HALF_OF_MODEL(, MODEL, KV, PURPOSE)
-#elif MISTRAL_HALF == 1
-#define MISTRAL_COMPILED_MODEL(MODEL, KV, PURPOSE)  \
-  MISTRAL_HALF_OF_MODEL(extern, MODEL, KV, PURPOSE) \
+#if MISTRAL_PARTS_ELSEWHERE
+#define MISTRAL_COMPILED_MODEL(MODEL, KV, PURPOSE)                                       \
+  MISTRAL_COMPILED_ONCE(extern)                                                          \
+  MISTRAL_COMPILED_ONCE_FORMAT(extern, mistral::detail::MatrixFormat<MODEL::Format>)     \
+  MISTRAL_COMPILED_ONCE_ELEMENT(extern, KV)                                              \
+  MISTRAL_COMPILED_ONCE_ADAPTERS(extern)                                                 \
+  MISTRAL_COMPILED_ONCE_TRANSPOSED(extern, mistral::detail::MatrixFormat<MODEL::Format>) \
   MISTRAL_ENTRY_OF_MODEL(MODEL, KV, PURPOSE)
 #else
 #define MISTRAL_COMPILED_MODEL(MODEL, KV, PURPOSE) MISTRAL_ENTRY_OF_MODEL(MODEL, KV, PURPOSE)

@@ -59,28 +59,8 @@ struct MatrixFormatOf<Lora<F>> {
 template <class F>
 using MatrixFormat = typename MatrixFormatOf<F>::type;
 
-/// What a session or a model does that compiles apart from the rest: a compiler takes as long for the one half as for
-/// the other, and two processors share them (run/compiled_model.hpp). Nothing here is inline, so that `extern template`
-/// is heeded.
-template <class Model, KvElement KV, Purpose P>
-struct SecondHalf {
-  static void restore(Session<Model, KV>& session, const SessionFile& file);
-  static void save(const Session<Model, KV>& session, std::span<const TokenId> tokens, const std::string& path);
-  static std::string find_not_finite(const Session<Model, KV>& session, std::span<const TokenId> tokens);
-  static std::unique_ptr<AnyRows> rows(const Model& model, std::size_t sequences);
-  static std::unique_ptr<AnyBatch> batch(const Model& model, const BatchOptions& options, const Tokenizer* tokenizer);
-  static std::unique_ptr<AnyTrainer> trainer(Model& model, const TrainerOptions& options);
-  static std::size_t add_adapter(Model& model, const AdapterOptions& options);
-  static std::size_t load_adapter(Model& model, const std::string& folder);
-  static std::optional<bool> trained_beside(const Model& model, const std::string& folder);
-  static void save_adapter(const Model& model, const std::string& folder, const SaveAdapterOptions& options);
-  static void save_checkpoint(const Model& model, const std::string& folder, const SaveCheckpointOptions& options);
-};
-
-template <class Model, KvElement KV, Purpose P>
+template <class Model, KvElement KV>
 class SessionOf final : public AnySession {
-  using Rest = SecondHalf<Model, KV, P>;
-
   struct ResidualHook {
     const std::function<void(const Residual&)>& function;
     void residual(const Residual& residual) { function(residual); }
@@ -98,9 +78,9 @@ class SessionOf final : public AnySession {
                             const std::function<void(const Residual&)>& residual) override {
     return session_.forward(tokens, ResidualHook{residual});
   }
-  void restore(const SessionFile& file) override { Rest::restore(session_, file); }
+  void restore(const SessionFile& file) override { file.restore(session_); }
   void save(std::span<const TokenId> tokens, const std::string& path) const override {
-    Rest::save(session_, tokens, path);
+    save_session(session_, tokens, path);
   }
   void assign(const AnySession& other) override {
     const auto* const same = dynamic_cast<const SessionOf*>(&other);
@@ -110,7 +90,7 @@ class SessionOf final : public AnySession {
   using AnySession::assign;
   std::unique_ptr<AnySession> fork() const override { return std::make_unique<SessionOf>(session_.fork()); }
   std::string find_not_finite(std::span<const TokenId> tokens) const override {
-    return Rest::find_not_finite(session_, tokens);
+    return mistral::find_not_finite(session_, tokens);
   }
   void stop_with(StopToken stop) noexcept override { session_.stop_with(stop); }
   void use_adapter([[maybe_unused]] std::size_t adapter) noexcept override {
@@ -201,113 +181,57 @@ class TrainerOf final : public AnyTrainer {
 }
 
 template <class Model, KvElement KV, Purpose P>
-void SecondHalf<Model, KV, P>::restore(Session<Model, KV>& session, const SessionFile& file) {
-  file.restore(session);
-}
-
-template <class Model, KvElement KV, Purpose P>
-void SecondHalf<Model, KV, P>::save(const Session<Model, KV>& session, std::span<const TokenId> tokens,
-                                    const std::string& path) {
-  save_session(session, tokens, path);
-}
-
-template <class Model, KvElement KV, Purpose P>
-std::string SecondHalf<Model, KV, P>::find_not_finite(const Session<Model, KV>& session,
-                                                      std::span<const TokenId> tokens) {
-  return mistral::find_not_finite(session, tokens);
-}
-
-template <class Model, KvElement KV, Purpose P>
-std::unique_ptr<AnyRows> SecondHalf<Model, KV, P>::rows(const Model& model, std::size_t sequences) {
-  return std::make_unique<RowsOf<Model, KV>>(model, sequences);
-}
-
-template <class Model, KvElement KV, Purpose P>
-std::unique_ptr<AnyBatch> SecondHalf<Model, KV, P>::batch(const Model& model, const BatchOptions& options,
-                                                          const Tokenizer* tokenizer) {
-  if (tokenizer == nullptr) return std::make_unique<BatchOf<Model, KV>>(model, options);
-  return std::make_unique<BatchOf<Model, KV>>(model, *tokenizer, options);
-}
-
-template <class Model, KvElement KV, Purpose P>
-std::unique_ptr<AnyTrainer> SecondHalf<Model, KV, P>::trainer([[maybe_unused]] Model& model,
-                                                              [[maybe_unused]] const TrainerOptions& options) {
-  if constexpr (P == Purpose::training) return std::make_unique<TrainerOf<Model>>(model, options);
-  throw Error("trainer", "the model", "one that is compiled for training", "one that is not");
-}
-
-template <class Model, KvElement KV, Purpose P>
-std::size_t SecondHalf<Model, KV, P>::add_adapter([[maybe_unused]] Model& model,
-                                                  [[maybe_unused]] const AdapterOptions& options) {
-  if constexpr (is_lora<typename Model::Format>) return mistral::add_adapter(model, options);
-  throw_no_adapters();
-}
-
-template <class Model, KvElement KV, Purpose P>
-std::size_t SecondHalf<Model, KV, P>::load_adapter([[maybe_unused]] Model& model,
-                                                   [[maybe_unused]] const std::string& folder) {
-  if constexpr (is_lora<typename Model::Format>) return mistral::load_adapter(model, folder);
-  throw_no_adapters();
-}
-
-template <class Model, KvElement KV, Purpose P>
-std::optional<bool> SecondHalf<Model, KV, P>::trained_beside([[maybe_unused]] const Model& model,
-                                                             [[maybe_unused]] const std::string& folder) {
-  if constexpr (is_lora<typename Model::Format>) return mistral::trained_beside(model, folder);
-  throw_no_adapters();
-}
-
-template <class Model, KvElement KV, Purpose P>
-void SecondHalf<Model, KV, P>::save_adapter([[maybe_unused]] const Model& model,
-                                            [[maybe_unused]] const std::string& folder,
-                                            [[maybe_unused]] const SaveAdapterOptions& options) {
-  if constexpr (is_lora<typename Model::Format>) return mistral::save_adapter(model, folder, options);
-  throw_no_adapters();
-}
-
-template <class Model, KvElement KV, Purpose P>
-void SecondHalf<Model, KV, P>::save_checkpoint([[maybe_unused]] const Model& model,
-                                               [[maybe_unused]] const std::string& folder,
-                                               [[maybe_unused]] const SaveCheckpointOptions& options) {
-  if constexpr (!is_lora<typename Model::Format> && P == Purpose::training) {
-    return mistral::save_checkpoint(model, folder, options);
-  }
-  throw Error("checkpoint", "a model to be saved", "one whose parameters are all trained", "another");
-}
-
-template <class Model, KvElement KV, Purpose P>
 class ModelOf final : public AnyModel {
-  using Rest = SecondHalf<Model, KV, P>;
+  static constexpr bool holds_adapters = is_lora<typename Model::Format>;
 
  public:
   explicit ModelOf(Model&& model) : model_(std::move(model)) {}
 
   std::unique_ptr<AnySession> session(std::size_t rollback) const override {
-    auto session = std::make_unique<SessionOf<Model, KV, P>>(model_, rollback);
+    auto session = std::make_unique<SessionOf<Model, KV>>(model_, rollback);
     session->use_adapter(adapter_);
     return session;
   }
-  std::unique_ptr<AnyRows> rows(std::size_t sequences) const override { return Rest::rows(model_, sequences); }
+  std::unique_ptr<AnyRows> rows(std::size_t sequences) const override {
+    return std::make_unique<RowsOf<Model, KV>>(model_, sequences);
+  }
   std::unique_ptr<AnyBatch> batch(const BatchOptions& options, const Tokenizer* tokenizer) const override {
-    return Rest::batch(model_, options, tokenizer);
+    if (tokenizer == nullptr) return std::make_unique<BatchOf<Model, KV>>(model_, options);
+    return std::make_unique<BatchOf<Model, KV>>(model_, *tokenizer, options);
   }
   void save_packed(const std::string& path, std::span<const std::byte> tokenizer,
                    ProgressHook progress) const override {
     mistral::save_packed(model_, path, tokenizer, progress);
   }
-  std::size_t add_adapter(const AdapterOptions& options) override { return Rest::add_adapter(model_, options); }
-  std::size_t load_adapter(const std::string& folder) override { return Rest::load_adapter(model_, folder); }
-  std::optional<bool> trained_beside(const std::string& folder) const override {
-    return Rest::trained_beside(model_, folder);
+  std::size_t add_adapter([[maybe_unused]] const AdapterOptions& options) override {
+    if constexpr (holds_adapters) return mistral::add_adapter(model_, options);
+    throw_no_adapters();
+  }
+  std::size_t load_adapter([[maybe_unused]] const std::string& folder) override {
+    if constexpr (holds_adapters) return mistral::load_adapter(model_, folder);
+    throw_no_adapters();
+  }
+  std::optional<bool> trained_beside([[maybe_unused]] const std::string& folder) const override {
+    if constexpr (holds_adapters) return mistral::trained_beside(model_, folder);
+    throw_no_adapters();
   }
   void use_adapter(std::size_t adapter) noexcept override { adapter_ = adapter; }
-  void save_adapter(const std::string& folder, const SaveAdapterOptions& options) const override {
-    Rest::save_adapter(model_, folder, options);
+  void save_adapter([[maybe_unused]] const std::string& folder,
+                    [[maybe_unused]] const SaveAdapterOptions& options) const override {
+    if constexpr (holds_adapters) return mistral::save_adapter(model_, folder, options);
+    throw_no_adapters();
   }
-  void save_checkpoint(const std::string& folder, const SaveCheckpointOptions& options) const override {
-    Rest::save_checkpoint(model_, folder, options);
+  void save_checkpoint([[maybe_unused]] const std::string& folder,
+                       [[maybe_unused]] const SaveCheckpointOptions& options) const override {
+    if constexpr (!holds_adapters && P == Purpose::training) {
+      return mistral::save_checkpoint(model_, folder, options);
+    }
+    throw Error("checkpoint", "a model to be saved", "one whose parameters are all trained", "another");
   }
-  std::unique_ptr<AnyTrainer> trainer(const TrainerOptions& options) override { return Rest::trainer(model_, options); }
+  std::unique_ptr<AnyTrainer> trainer([[maybe_unused]] const TrainerOptions& options) override {
+    if constexpr (P == Purpose::training) return std::make_unique<TrainerOf<Model>>(model_, options);
+    throw Error("trainer", "the model", "one that is compiled for training", "one that is not");
+  }
 
  private:
   Model model_;

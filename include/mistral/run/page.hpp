@@ -106,14 +106,32 @@ inline std::string config_definition(const ModelConfig& c, std::string_view name
   return text;
 }
 
-/// Returns how a type holds its weights: `mistral::Lora<mistral::Exact<mistral::Q4_0>>`. Throws Error for a format that
+namespace detail {
+
+/// Returns the format that the kernels multiply by: `mistral::Exact<mistral::Q4_0>`. Throws Error for a format that
 /// there isn't.
-inline std::string format_type(const ModelChoice& choice) {
+inline std::string matrix_format(const ModelChoice& choice) {
   std::string type;
   with_format(choice.weights, [&]<class F>(std::type_identity<F>) { type = "mistral::" + std::string(F::name); });
   if (type.empty()) throw Error("compile", "the weights", "one of " + std::string(format_names), choice.weights);
   // of floats nothing is rounded
-  if (choice.exact && choice.weights != "F32" && choice.weights != "F16") type = "mistral::Exact<" + type + ">";
+  const bool rounds = choice.weights != "F32" && choice.weights != "F16";
+  return choice.exact && rounds ? "mistral::Exact<" + type + ">" : type;
+}
+
+/// Returns the elements of the cache: `mistral::bf16`. Throws Error for those that there aren't.
+inline std::string cache_element(const ModelChoice& choice) {
+  const bool known = choice.kv == "float" || choice.kv == "bf16" || choice.kv == "q8";
+  if (!known) throw Error("compile", "the cache", "float, bf16 or q8", choice.kv);
+  return (choice.kv == "float" ? "" : "mistral::") + choice.kv;
+}
+
+}  // namespace detail
+
+/// Returns how a type holds its weights: `mistral::Lora<mistral::Exact<mistral::Q4_0>>`. Throws Error for a format that
+/// there isn't.
+inline std::string format_type(const ModelChoice& choice) {
+  const std::string type = detail::matrix_format(choice);
   return choice.adapters ? "mistral::Lora<" + type + ">" : type;
 }
 
@@ -130,17 +148,34 @@ inline std::string describe(const ModelChoice& choice) {
                                     : ", context " + std::to_string(c.context_len));
 }
 
-/// The page that compiles a type behind the run-time interface. Throws Error for a choice that there is no type for.
+/// Returns the page that compiles a type behind the run-time interface. Throws Error for a choice that there is no type
+/// for.
 inline std::string page_of(const ModelChoice& choice) {
-  const bool known = choice.kv == "float" || choice.kv == "bf16" || choice.kv == "q8";
-  if (!known) throw Error("compile", "the cache", "float, bf16 or q8", choice.kv);
   if (choice.trains && !choice.adapters && choice.weights != "F32") {
     throw Error("compile", "the weights, of which all are to be trained", "F32", choice.weights);
   }
   return "// " + describe(choice) + "\n#include <mistral/run/compiled_model.hpp>\n\n" +
          config_definition(choice.config, "config") + "using Model = mistral::Transformer<config, " +
-         format_type(choice) + ">;\nMISTRAL_COMPILED_MODEL(Model, " + (choice.kv == "float" ? "" : "mistral::") +
-         choice.kv + ", mistral::Purpose::" + (choice.trains ? "training" : "inference") + ")\n";
+         format_type(choice) + ">;\nMISTRAL_COMPILED_MODEL(Model, " + detail::cache_element(choice) +
+         ", mistral::Purpose::" + (choice.trains ? "training" : "inference") + ")\n";
+}
+
+/// Returns the page that compiles the kernels of a choice, which are those of all types with its format and elements:
+/// what page_of leaves out where MISTRAL_PARTS_ELSEWHERE is 1.
+inline std::string kernels_page_of(const ModelChoice& choice) {
+  const std::string format = detail::matrix_format(choice);
+  std::string page = "#include <mistral/run/compiled_model.hpp>\n\nMISTRAL_COMPILED_ONCE_FORMAT(, " + format + ")\n" +
+                     "MISTRAL_COMPILED_ONCE_ELEMENT(, " + detail::cache_element(choice) + ")\n";
+  if (choice.adapters) page += "MISTRAL_COMPILED_ONCE_ADAPTERS()\n";
+  if (choice.trains) page += "MISTRAL_COMPILED_ONCE_TRANSPOSED(, " + format + ")\n";
+  return page;
+}
+
+/// Returns the page that compiles what is the same for all models, and the functions of mistral/c.h: the rest of what
+/// page_of leaves out.
+inline std::string common_page() {
+  return "#include <mistral/run/c_interface.hpp>\n#include <mistral/generate/compiled_once.hpp>\n\n"
+         "MISTRAL_COMPILED_ONCE()\nMISTRAL_C_INTERFACE\n";
 }
 
 }}  // namespace mistral

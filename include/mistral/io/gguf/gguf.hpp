@@ -16,6 +16,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/once.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/io/file_kind.hpp>
 #include <mistral/io/gguf/ggml_types.hpp>
@@ -107,38 +108,11 @@ class Gguf {
     std::uint64_t bytes;
   };
 
-  Gguf(std::span<const std::byte> bytes, std::string file) : file_(std::move(file)), metadata_({}, "") {
-    const std::string name = printable(file_, 1000);
-    detail::GgufCursor cursor(bytes, name);
-    if (!starts_as_gguf(bytes)) {
-      refuse_foreign(bytes, FileKind::gguf, where, name, "a GGUF file");
-      const auto start = bytes.first(std::min<std::size_t>(bytes.size(), 4));
-      throw Error(where, name + ": the magic", "'GGUF'",
-                  "'" + printable({reinterpret_cast<const char*>(start.data()), start.size()}) + "'");
-    }
-    cursor.take(4, "the magic");
-    version_ = cursor.number<std::uint32_t>("the version");
-    if (version_ != 2 && version_ != 3) {
-      const bool swapped = (version_ & 0xffffu) == 0 && version_ != 0;
-      throw Error(where, name + ": the version", "2 or 3, little-endian",
-                  swapped ? "a big-endian file" : std::to_string(version_));
-    }
-    const std::uint64_t tensor_count = cursor.count(smallest_tensor, "the number of tensors");
-    const std::uint64_t entry_count = cursor.count(smallest_entry, "the number of keys");
-    std::vector<GgufEntry> entries;
-    for (std::uint64_t i = 0; i < entry_count; ++i) entries.push_back(cursor.entry());
-    metadata_ = GgufMetadata(std::move(entries), name);
-    read_alignment();
+  Gguf(std::span<const std::byte> bytes, std::string file) : file_(std::move(file)), metadata_({}, "") { read(bytes); }
 
-    std::vector<Description> descriptions;
-    for (std::uint64_t i = 0; i < tensor_count; ++i) descriptions.push_back(read_description(cursor));
-    const std::uint64_t padding = (alignment_ - cursor.position() % alignment_) % alignment_;
-    if (tensor_count > 0) {
-      cursor.take(padding, "the padding in front of the data");
-      place(std::move(descriptions), bytes.subspan(cursor.position()));
-    }
-    check_names();
-  }
+  // a template, so that a program may compile it in one unit for all
+  template <class = detail::Once>
+  void read(std::span<const std::byte> bytes);
 
   void read_alignment() {
     constexpr std::string_view key = "general.alignment";
@@ -235,5 +209,39 @@ class Gguf {
   std::vector<GgufTensor> tensors_;
   std::vector<std::size_t> by_name_;  // places in tensors_, sorted by name
 };
+
+template <class>
+void Gguf::read(std::span<const std::byte> bytes) {
+  const std::string name = printable(file_, 1000);
+  detail::GgufCursor cursor(bytes, name);
+  if (!starts_as_gguf(bytes)) {
+    refuse_foreign(bytes, FileKind::gguf, where, name, "a GGUF file");
+    const auto start = bytes.first(std::min<std::size_t>(bytes.size(), 4));
+    throw Error(where, name + ": the magic", "'GGUF'",
+                "'" + printable({reinterpret_cast<const char*>(start.data()), start.size()}) + "'");
+  }
+  cursor.take(4, "the magic");
+  version_ = cursor.number<std::uint32_t>("the version");
+  if (version_ != 2 && version_ != 3) {
+    const bool swapped = (version_ & 0xffffu) == 0 && version_ != 0;
+    throw Error(where, name + ": the version", "2 or 3, little-endian",
+                swapped ? "a big-endian file" : std::to_string(version_));
+  }
+  const std::uint64_t tensor_count = cursor.count(smallest_tensor, "the number of tensors");
+  const std::uint64_t entry_count = cursor.count(smallest_entry, "the number of keys");
+  std::vector<GgufEntry> entries;
+  for (std::uint64_t i = 0; i < entry_count; ++i) entries.push_back(cursor.entry());
+  metadata_ = GgufMetadata(std::move(entries), name);
+  read_alignment();
+
+  std::vector<Description> descriptions;
+  for (std::uint64_t i = 0; i < tensor_count; ++i) descriptions.push_back(read_description(cursor));
+  const std::uint64_t padding = (alignment_ - cursor.position() % alignment_) % alignment_;
+  if (tensor_count > 0) {
+    cursor.take(padding, "the padding in front of the data");
+    place(std::move(descriptions), bytes.subspan(cursor.position()));
+  }
+  check_names();
+}
 
 }}  // namespace mistral

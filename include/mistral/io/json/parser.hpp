@@ -13,6 +13,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/once.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/utf8.hpp>
 #include <mistral/io/json/document.hpp>
@@ -27,15 +28,9 @@ class JsonParser {
   JsonParser(std::string_view text, std::string_view where, std::string_view subject)
       : text_(text), where_(where), subject_(subject) {}
 
-  JsonDocument document() {
-    constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";  // the RFC lets a reader pass over it
-    if (text_.starts_with(byte_order_mark)) at_ = byte_order_mark.size();
-    skip_space();
-    document_.root = value();
-    skip_space();
-    if (at_ != text_.size()) refuse();
-    return std::move(document_);
-  }
+  // a template, so that a program may compile it in one unit for all
+  template <class = Once>
+  JsonDocument document();
 
  private:
   using Type = JsonValue::Type;
@@ -339,6 +334,17 @@ class JsonParser {
   std::vector<JsonValue> pending_;
   JsonDocument document_;
 };
+
+template <class>
+JsonDocument JsonParser::document() {
+  constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";  // the RFC lets a reader pass over it
+  if (text_.starts_with(byte_order_mark)) at_ = byte_order_mark.size();
+  skip_space();
+  document_.root = value();
+  skip_space();
+  if (at_ != text_.size()) refuse();
+  return std::move(document_);
+}
 
 }  // namespace detail
 

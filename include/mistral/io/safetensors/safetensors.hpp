@@ -15,6 +15,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/once.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/io/file_kind.hpp>
 #include <mistral/io/json/json.hpp>
@@ -144,32 +145,11 @@ class Safetensors {
   static constexpr std::string_view where = "safetensors";
   static constexpr std::size_t length_bytes = 8;
 
-  Safetensors(std::span<const std::byte> bytes, std::string file) : file_(std::move(file)) {
-    refuse_foreign(bytes, FileKind::safetensors, where, printable(file_, 1000), "a safetensors file");
-    if (bytes.size() < length_bytes) {
-      throw Error(where, printable(file_, 1000) + ": the file", "at least 8 bytes", std::to_string(bytes.size()));
-    }
-    std::uint64_t header_bytes = 0;
-    for (std::size_t i = length_bytes; i-- > 0;) {
-      header_bytes = header_bytes << 8 | std::to_integer<std::uint64_t>(bytes[i]);
-    }
-    bytes = bytes.subspan(length_bytes);
-    const std::uint64_t limit = (std::min<std::uint64_t>)(bytes.size(), max_header_bytes);
-    if (header_bytes > limit) {
-      throw Error(where, printable(file_, 1000) + ": the header", "at most " + std::to_string(limit) + " bytes",
-                  std::to_string(header_bytes));
-    }
-    const auto header = bytes.first(static_cast<std::size_t>(header_bytes));
-    const auto data = bytes.subspan(header.size());
-    if (header.empty() || header[0] != std::byte{'{'}) throw error("the header does not start with '{'");
-    read_header(JsonObject::parse(header, where, file_), data);
-    check_coverage(data);
+  Safetensors(std::span<const std::byte> bytes, std::string file) : file_(std::move(file)) { read(bytes); }
 
-    by_name_.resize(tensors_.size());
-    std::iota(by_name_.begin(), by_name_.end(), std::size_t{0});
-    std::sort(by_name_.begin(), by_name_.end(),
-              [this](std::size_t a, std::size_t b) { return tensors_[a].name < tensors_[b].name; });
-  }
+  // a template, so that a program may compile it in one unit for all
+  template <class = detail::Once>
+  void read(std::span<const std::byte> bytes);
 
   void read_header(const JsonObject& header, std::span<const std::byte> data) {
     for (const std::string& name : header.names()) {
@@ -235,5 +215,33 @@ class Safetensors {
   std::vector<std::size_t> by_name_;  // places in tensors_, sorted by name
   std::vector<std::pair<std::string, std::string>> metadata_;
 };
+
+template <class>
+void Safetensors::read(std::span<const std::byte> bytes) {
+  refuse_foreign(bytes, FileKind::safetensors, where, printable(file_, 1000), "a safetensors file");
+  if (bytes.size() < length_bytes) {
+    throw Error(where, printable(file_, 1000) + ": the file", "at least 8 bytes", std::to_string(bytes.size()));
+  }
+  std::uint64_t header_bytes = 0;
+  for (std::size_t i = length_bytes; i-- > 0;) {
+    header_bytes = header_bytes << 8 | std::to_integer<std::uint64_t>(bytes[i]);
+  }
+  bytes = bytes.subspan(length_bytes);
+  const std::uint64_t limit = (std::min<std::uint64_t>)(bytes.size(), max_header_bytes);
+  if (header_bytes > limit) {
+    throw Error(where, printable(file_, 1000) + ": the header", "at most " + std::to_string(limit) + " bytes",
+                std::to_string(header_bytes));
+  }
+  const auto header = bytes.first(static_cast<std::size_t>(header_bytes));
+  const auto data = bytes.subspan(header.size());
+  if (header.empty() || header[0] != std::byte{'{'}) throw error("the header does not start with '{'");
+  read_header(JsonObject::parse(header, where, file_), data);
+  check_coverage(data);
+
+  by_name_.resize(tensors_.size());
+  std::iota(by_name_.begin(), by_name_.end(), std::size_t{0});
+  std::sort(by_name_.begin(), by_name_.end(),
+            [this](std::size_t a, std::size_t b) { return tensors_[a].name < tensors_[b].name; });
+}
 
 }}  // namespace mistral
