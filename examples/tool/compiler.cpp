@@ -407,7 +407,7 @@ void build(const std::vector<Unit>& units, const std::string& compiler, const st
 }
 
 // The units of a choice: its type and its kernels, each of which takes the compiler about as long. What is the same for
-// all models a library of the cache finds in this program (compiled_once.cpp).
+// all models a library of the cache finds in this program (examples_once).
 std::vector<Unit> units_of(const ModelChoice& choice, const std::string& kernels_kept) {
   std::vector<std::string> options{"-DMISTRAL_PARTS_ELSEWHERE=1"};
   const std::vector<std::string> all = compile_options();
