@@ -124,7 +124,7 @@ void from_eigen(const Eigen::MatrixBase<Derived>& values, Panels<F>& matrix) {
   }
 }
 
-/// What an adapter adds to one matrix, scale B A, as one matrix of its own: (outputs, inputs).
+/// Returns what an adapter adds to one matrix, scale B A, as one matrix of its own: (outputs, inputs).
 inline EigenMatrix to_eigen(const LoraMatrices& adapter) {
   return adapter.scale * to_eigen(adapter.b) * to_eigen(adapter.a);
 }

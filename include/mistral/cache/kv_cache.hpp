@@ -45,7 +45,7 @@ class KvCache : public AnyKvCache {
   using Entry = KvEntry<T, C.head_dim>;
   /// The entries of one head that are held.
   using Ring = RingBuffer<Entry, C.cache_len()>;
-  /// What a layer holds, a ring for each head of keys and of values: all at one position between two forwards.
+  /// The rings of a layer, one for each head of keys and of values: all at one position between two forwards.
   struct Layer {
     std::array<Ring, C.n_kv_heads> keys;    ///< of each head, turned by RoPE
     std::array<Ring, C.n_kv_heads> values;  ///< of each head

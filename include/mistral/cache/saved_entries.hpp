@@ -10,9 +10,9 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What some tokens would overwrite in a cache, kept until it is known whether they are wanted. Taken back by it, a
-/// cache is as it was, also where they are more than KvCache::rollback can take back, and where only some of the rings
-/// have met them.
+/// A copy of the entries that some tokens would overwrite in a cache, kept until it is known whether they are wanted.
+/// Taken back by it, a cache is as it was, also where they are more than KvCache::rollback can take back, and where
+/// only some of the rings have met them.
 template <ModelConfig C, KvElement T>
 class SavedEntries {
   using Ring = typename KvCache<C, T>::Ring;

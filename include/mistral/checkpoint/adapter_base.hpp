@@ -21,7 +21,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What an adapter's folder says of the base that it was trained beside. The two sums stand in the metadata of
+/// The base that an adapter was trained beside, as far as its folder says. The two sums stand in the metadata of
 /// adapter_model.safetensors, which PEFT passes over; they are empty in a folder that PEFT wrote.
 struct AdapterBase {
   std::string name;   ///< `base_model_name_or_path`: a path, or a name on the hub; empty: not said

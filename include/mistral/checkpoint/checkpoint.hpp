@@ -57,7 +57,7 @@ class Checkpoint {
 
   const CheckpointConfig& config() const noexcept { return config_; }
 
-  /// What was opened.
+  /// Returns the path that was opened.
   const std::string& path() const noexcept { return path_; }
 
   /// The file that the configuration comes from, for messages.
@@ -119,7 +119,7 @@ class Checkpoint {
   }
 
  private:
-  /// What the tensors stand in.
+  /// The files that the tensors stand in.
   using Source = std::variant<TensorFiles, Gguf, PackedFile>;
 
   Checkpoint(CheckpointConfig config, std::string path, std::string config_file, Source source)

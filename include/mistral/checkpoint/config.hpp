@@ -26,7 +26,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What a checkpoint says of itself, checked: all sizes are positive, head_dim is even, n_heads is a multiple of
+/// The configuration of a checkpoint, checked: all sizes are positive, head_dim is even, n_heads is a multiple of
 /// n_kv_heads. Whatever this library does not compute (scaled RoPE, biases, experts, quantised weights) is refused.
 struct CheckpointConfig {
   CheckpointLayout layout = CheckpointLayout::hugging_face;

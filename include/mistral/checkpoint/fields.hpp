@@ -30,8 +30,8 @@ struct RefusedField {
   OnlyValue only;
 };
 
-/// What else Hugging Face's config.json may say of a model of its types 'mistral' and 'llama'. docs/fields.md has the
-/// whole list, with those that are read and those without effect.
+/// The other fields that Hugging Face's config.json may have for a model of its types 'mistral' and 'llama'.
+/// docs/fields.md has the whole list, with those that are read and those without effect.
 inline constexpr RefusedField hugging_face_refused[] = {
     {"quantization_config", OnlyValue::none},
     {"quantization", OnlyValue::none},  // MLX

@@ -21,7 +21,7 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// becomes infinite or NaN, since a format's scale is too narrow, or the other way round. Several threads may add rows.
 class HeldWeights {
  public:
-  /// What else is refused.
+  /// Weights that are refused besides.
   enum class Refuse {
     nothing,    ///< a NaN or an infinity passes where the format holds it
     not_finite  ///< each NaN and each infinity

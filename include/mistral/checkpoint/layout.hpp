@@ -36,7 +36,7 @@ constexpr TensorNaming naming_of(CheckpointLayout layout) noexcept {
   return layout == CheckpointLayout::gguf ? TensorNaming::gguf : TensorNaming::mistral;
 }
 
-/// What the files of a folder's layout are called; the others have no folder.
+/// The names of the files of a folder's layout; the others have no folder.
 struct LayoutFiles {
   std::string config;
   std::string tensors;  // for TensorFiles::open
@@ -50,7 +50,7 @@ inline LayoutFiles files_of(CheckpointLayout layout) {
 
 namespace detail {
 
-/// What stands at a path where no checkpoint does, and what to do about it.
+/// Returns the error for a path where no checkpoint stands: what stands there, and what to do about it.
 inline Error no_checkpoint(const std::string& path, bool exists, bool is_file) {
   std::string remedy;
   std::string found = !exists   ? "nothing at that path"
@@ -130,7 +130,7 @@ constexpr std::size_t hugging_face_row(std::size_t row, std::size_t head_dim) no
 
 }  // namespace detail
 
-/// What a layout calls a weight, from Mistral's name for it: `layers.0.attention.wq.weight` is
+/// Returns a layout's name for a weight, from Mistral's name for it: `layers.0.attention.wq.weight` is
 /// `model.layers.0.self_attn.q_proj.weight` and `blk.0.attn_q.weight`.
 inline std::string weight_name(CheckpointLayout layout, std::string_view name) {
   const TensorName found = find_tensor(TensorNaming::mistral, name);

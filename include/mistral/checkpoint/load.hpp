@@ -33,7 +33,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What `load` lets pass, and whom it tells of its progress.
+/// Options of `load`: what it lets pass, and whom it tells of its progress.
 struct LoadOptions {
   bool allow_different_window = false;  ///< the type's window counts, whatever the checkpoint says of its own
   bool allow_longer_context = false;    ///< the type's context counts, whatever the checkpoint names for its own
@@ -272,7 +272,7 @@ void CheckpointReader::read(const std::string& name, Buffer<float>& norm) {
   progress_(done_ += norm.size() * sizeof(float), total_);
 }
 
-/// What a type of model asks of a checkpoint.
+/// The demands of a type of model on a checkpoint.
 struct LoadedType {
   ModelConfig config;
   std::uint64_t bytes;       ///< of its weights

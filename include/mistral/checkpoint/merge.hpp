@@ -266,7 +266,7 @@ inline MergeLoss merge_checkpoint(const Checkpoint& source, const std::string& a
   return change.loss();
 }
 
-/// What came of merging into a GGUF file.
+/// The outcome of merging into a GGUF file.
 struct GgufMerged {
   GgufWritten written;
   MergeLoss loss;

@@ -23,7 +23,7 @@ namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 inline constexpr std::string_view adapter_config_name = "adapter_config.json";
 inline constexpr std::string_view adapter_tensors_name = "adapter_model.safetensors";
 
-/// What PEFT calls a matrix of ours, `layers.0.attention.wq`: `model.layers.0.self_attn.q_proj`, `lm_head`.
+/// Returns PEFT's name for a matrix of ours, `layers.0.attention.wq`: `model.layers.0.self_attn.q_proj`, `lm_head`.
 inline std::string peft_module(const std::string& projection) {
   return std::string(module_of(weight_name(CheckpointLayout::hugging_face, projection + ".weight")));
 }
@@ -77,7 +77,7 @@ inline constexpr const char* peft_used[] = {
     "use_rslora",
 };
 
-/// What the value of a pattern is for a module, by PEFT's rule: that of the pattern that the module's name, or its end
+/// Returns the value of a pattern for a module, by PEFT's rule: that of the pattern that the module's name, or its end
 /// behind a dot, matches; it is the first such one in the file, so that several must agree here, where the order of
 /// fields isn't known. Patterns are names; of regular expressions only `^` in front, `$` behind and `\.` are read.
 struct PeftPattern {
@@ -121,7 +121,7 @@ struct PeftPattern {
   }
 };
 
-/// What adapter_config.json says, as far as it matters here.
+/// The fields of adapter_config.json, as far as they matter here.
 struct PeftConfig {
   std::size_t rank = 0;
   float alpha = 0.0f;

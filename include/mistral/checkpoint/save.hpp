@@ -84,7 +84,7 @@ class CheckpointWriter {
  public:
   CheckpointWriter(DType type, ProgressHook progress) : type_(type), progress_(progress) {}
 
-  /// What the tensors are, once all weights were visited; from here on a visit writes them.
+  /// Returns the tensors, once all weights were visited; from here on a visit writes them.
   std::span<const SafetensorsTensor> declared() const noexcept { return tensors_; }
   CheckpointWriter& to(SafetensorsWriter& file) noexcept {
     file_ = &file;

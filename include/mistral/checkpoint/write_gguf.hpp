@@ -27,7 +27,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What came of writing a GGUF file.
+/// The outcome of writing a GGUF file.
 struct GgufWritten {
   std::uint64_t bytes = 0;               ///< of the tensors' data
   std::vector<std::string> in_f16 = {};  ///< the matrices whose rows are no whole blocks of the format
@@ -107,7 +107,7 @@ inline bool survives_quantizing(std::string_view key) noexcept {
          !key.starts_with("quantize.imatrix.") && !key.starts_with("split.");
 }
 
-/// What a file's writer may add to the rows of a checkpoint: nothing.
+/// A change to the rows of a checkpoint while they are written: none.
 struct NoChange {
   static constexpr bool changes(std::string_view) noexcept { return false; }
 };

@@ -10,8 +10,8 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What the library throws for wrong data: a file, a token, an option. The message is one line that names where the
-/// error was met, what it concerns, and what was expected and found:
+/// The exception of the library for wrong data: a file, a token, an option. The message is one line that names where
+/// the error was met, what it concerns, and what was expected and found:
 /// `[safetensors] model.safetensors: tensor 'lm_head.weight': expected [97, 64], got [64, 97]`. Whatever is quoted in
 /// it, no character of the message drives a terminal, ends the line or hides: see printable.
 class Error : public std::runtime_error {

@@ -19,7 +19,7 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// position. Half the bytes of bf16. An element is off by at most half a code: by 1/254 of the largest of its head.
 struct q8 {};
 
-/// What a cache may hold a key or a value as.
+/// A type that a cache may hold the numbers of a key or a value as.
 template <class T>
 concept KvElement = std::same_as<T, float> || std::same_as<T, bf16> || std::same_as<T, q8>;
 
@@ -32,7 +32,7 @@ struct CheckedElement {
   static constexpr bool value = true;  ///< or fails to compile
 };
 
-/// What a user may write for a KvElement: another type is told of by CheckedElement.
+/// A type that a user may write for a KvElement: another type is told of by CheckedElement.
 template <class T>
 concept NamedElement = CheckedElement<T>::value && KvElement<T>;
 
@@ -96,7 +96,7 @@ inline void write_kv_entry(std::span<const float> x, std::byte* entry) noexcept 
   }
 }
 
-/// What an entry holds, as floats: the inverse of write_kv_entry, up to its rounding.
+/// Reads what an entry holds, as floats: the inverse of write_kv_entry, up to its rounding.
 template <KvElement T>
 inline void read_kv_entry(const std::byte* entry, std::span<float> x) noexcept {
   using Code = typename KvLayout<T>::Code;

@@ -9,10 +9,10 @@
 #include <mistral/core/abi.hpp>
 
 /// \file
-/// What debug builds know of how objects are used together: whether what one points at has moved or ended, and whether
-/// two threads are in it at once. Who asks does so in assertions, and passes `asserts` where something is to be kept
-/// for them. So all classes here are the same with NDEBUG and without, and units of both kinds link into one program;
-/// with NDEBUG they hold a null pointer and a byte that nobody looks at.
+/// The knowledge of debug builds of how objects are used together: whether what one points at has moved or ended, and
+/// whether two threads are in it at once. Who asks does so in assertions, and passes `asserts` where something is to be
+/// kept for them. So all classes here are the same with NDEBUG and without, and units of both kinds link into one
+/// program; with NDEBUG they hold a null pointer and a byte that nobody looks at.
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
@@ -23,7 +23,8 @@ constexpr bool asserts = false;
 constexpr bool asserts = true;
 #endif
 
-/// What is known of an object: shared by it and by all that point at it, so that it can be asked for afterwards too.
+/// The record of an object's life: shared by it and by all that point at it, so that it can be asked for afterwards
+/// too.
 class LifeRecord {
  public:
   enum class State : std::uint8_t { alive, moved, ended };

@@ -8,7 +8,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What long work throws that was asked to stop by its StopToken. What it was to change is as it was before.
+/// The exception of long work that was asked to stop by its StopToken. What it was to change is as it was before.
 class Cancelled : public Error {
  public:
   using Error::Error;

@@ -25,7 +25,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What a model made of a question with choices.
+/// A model's answer to a question with choices.
 struct ChoiceOutcome {
   std::size_t line = 0;                 ///< of the task's file, from 1
   std::vector<double> log_likelihoods;  ///< of each choice behind the prompt, in nats
@@ -33,7 +33,7 @@ struct ChoiceOutcome {
   std::size_t chosen_per_byte = 0;      ///< the same by log-likelihood over the choice's bytes
 };
 
-/// What the questions of a task of choices came to.
+/// The figures of a task whose questions have choices.
 struct ChoiceResult {
   Proportion accuracy;                  ///< of `chosen`
   Proportion accuracy_per_byte;         ///< of `chosen_per_byte`
@@ -41,7 +41,7 @@ struct ChoiceResult {
   std::vector<ChoiceOutcome> outcomes;  ///< of each question, in the order of the file
 };
 
-/// What a model answered to a question.
+/// A model's own answer to a question.
 struct AnswerOutcome {
   std::size_t line = 0;              ///< of the task's file, from 1
   std::vector<std::string> answers;  ///< of each sample, as `answer_in` finds them
@@ -49,7 +49,7 @@ struct AnswerOutcome {
   bool right = false;                ///< the answer that most samples gave is one of the right ones
 };
 
-/// What the questions of a task of answers came to.
+/// The figures of a task whose questions are answered freely.
 struct AnswerResult {
   Proportion exact_match;               ///< of `given`, the majority's answer
   Mean sample_accuracy;                 ///< of a sample by itself: the mean over questions of the share of right ones

@@ -23,7 +23,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What a text may be found to be: acceptable, or in one of the categories of the paper's section 5.2.
+/// A judgement about a text: acceptable, or in one of the categories of the paper's section 5.2.
 enum class Verdict { acceptable, illegal, hateful, unqualified };
 
 /// Number of verdicts there are.
@@ -52,7 +52,7 @@ struct ModeratedText {
   std::string answer{};  ///< what was answered; empty: the prompt alone is judged
 };
 
-/// What the model is asked about a text: to classify it, by a letter for each verdict.
+/// Returns the question that asks a model to classify a text, by a letter for each verdict.
 inline std::string moderation_question(const ModeratedText& text) {
   const bool judges_answer = !text.answer.empty();
   std::string question = "Classify the ";
@@ -65,7 +65,7 @@ inline std::string moderation_question(const ModeratedText& text) {
   return question.append("\n\nThe letter is:");
 }
 
-/// What a model holds a text for.
+/// A model's judgement about a text.
 struct Moderation {
   std::array<double, verdict_count> log_likelihoods{};  ///< of the answers, in nats
   std::array<double, verdict_count> probabilities{};    ///< of the answers among themselves: they sum to 1

@@ -16,7 +16,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What is asked of a model by the lines of a task.
+/// The kind of question that the lines of a task ask.
 enum class TaskKind {
   choices,  ///< which of several ends of a text is the most probable
   answers,  ///< the text that follows
@@ -107,8 +107,8 @@ inline Task read_task(const std::string& path) {
   return task;
 }
 
-/// What stands before each question: the first `count` examples with their answers, an empty line behind each. Throws
-/// Error where the task has fewer.
+/// Returns the text before each question: the first `count` examples with their answers, an empty line behind each.
+/// Throws Error where the task has fewer.
 inline std::string shots_text(const Task& task, std::size_t count) {
   if (count > task.shots.size()) {
     throw Error("task", "examples", "at most the file's " + std::to_string(task.shots.size()), std::to_string(count));

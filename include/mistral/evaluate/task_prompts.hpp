@@ -44,7 +44,7 @@ class TaskPrompts {
   /// Whether questions are conversations: what follows is then a text of its own.
   bool is_chat() const noexcept { return template_.has_value(); }
 
-  /// What an answer follows.
+  /// Returns the tokens that an item's answer follows.
   std::vector<TokenId> prompt(const TaskItem& item) const {
     if (template_) return encode_chat(tokenizer_, *template_, conversation(item));
     std::vector<TokenId> ids = tokenizer_.encode(before_ + item.prompt);

@@ -16,7 +16,7 @@
   X(Q8_0) SEPARATOR() X(Q6_K) SEPARATOR() X(Q4_K) SEPARATOR() X(IQ4_NL) SEPARATOR() X(Q4_0) SEPARATOR() X(NF4)
 // clang-format on
 
-/// What stands between two formats: a comma, a comma in a literal, or nothing.
+/// A separator of two formats: a comma, a comma in a literal, or nothing.
 ///@{
 #define MISTRAL_COMMA() ,
 #define MISTRAL_COMMA_TEXT() ", "

@@ -15,7 +15,8 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// Inputs that share a scale of the activations: integer formats give their scales for as many.
 inline constexpr std::size_t scale_inputs = 32;
 
-/// What makes weights of codes, for 32 inputs of a panel: weight = scale (code - zero), each row with its own scale.
+/// The numbers that make weights of codes, for 32 inputs of a panel: weight = scale (code - zero), each row with its
+/// own scale.
 struct Scales {
   simd::Lanes scale;  ///< of each row
 
@@ -91,7 +92,7 @@ inline void halves_to_rows(const std::byte* halves, std::byte* const (&rows)[pan
 }
 ///@}
 
-/// What an integer format's block stands for: w[i] holds the weights of input i, one row a lane.
+/// Decodes the weights that an integer format's block stands for: w[i] holds the weights of input i, one row a lane.
 template <class F>
 inline void unpack_integers(const std::byte* block, simd::Lanes (&w)[F::block_inputs]) noexcept {
   typename F::Terms terms[F::block_inputs / scale_inputs];

@@ -42,7 +42,7 @@ struct CheckedFormat {
   static constexpr bool value = true;  ///< or fails to compile
 };
 
-/// What a user may write for a WeightFormat: another type is told of by CheckedFormat.
+/// A type that a user may write for a WeightFormat: another type is told of by CheckedFormat.
 template <class F>
 concept NamedFormat = CheckedFormat<F>::value && WeightFormat<F>;
 

@@ -89,8 +89,8 @@ class SessionBatch {
   /// A temporary cache would end before it is copied.
   SequenceId add(BatchRequest, const KvCache<C, KV>&&) = delete;
 
-  /// What a sequence left behind, for a session's cache to be assigned: all of its tokens but a last one that was only
-  /// chosen. Until the next step; null where it failed or was called off.
+  /// Returns the cache that a sequence left behind, for a session's cache to be assigned: all of its tokens but a last
+  /// one that was only chosen. Until the next step; null where it failed or was called off.
   const KvCache<C, KV>* cache(const BatchResult& result) const noexcept {
     return result.slot ? &caches_[*result.slot] : nullptr;
   }
@@ -164,7 +164,7 @@ class SessionBatch {
   /// Sequences that have a cache. For the thread that steps.
   std::size_t running() const noexcept { return scheduler_.running(); }
 
-  /// What was done so far. For the thread that steps.
+  /// Returns counts of the work so far. For the thread that steps.
   const BatchCounters& counters() const noexcept { return scheduler_.counters(); }
 
   /// Forgets the prefixes that ended sequences have left in their caches, such as after an adapter has changed. For the

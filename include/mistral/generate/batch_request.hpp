@@ -58,7 +58,7 @@ struct BatchRequest {
   std::function<void(const Residual&)> on_residual{};
 };
 
-/// What a sequence goes on from that the batch hasn't computed: a cache, and the number of tokens in it.
+/// A start of a sequence that the batch hasn't computed: a cache, and the number of tokens in it.
 struct BatchStart {
   const AnyKvCache* cache = nullptr;  ///< of the batch's type, or null
   std::size_t tokens = 0;             ///< that the sequence has taken; see above
@@ -76,7 +76,7 @@ struct BatchResult {
   std::uint64_t tag = 0;              ///< the request's
 };
 
-/// What a batch has done so far.
+/// Counts of a batch's work so far.
 struct BatchCounters {
   std::uint64_t forwards = 0;       ///< steps that went through the model
   std::uint64_t rows = 0;           ///< tokens that went through the model

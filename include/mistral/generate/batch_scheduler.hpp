@@ -68,7 +68,7 @@ class BatchScheduler {
     std::optional<TokenId> chosen{};  ///< ...and what was chosen from them
   };
 
-  /// What comes next: first the copies in their order, then a forward of the parts, where there are any.
+  /// The work of a step: first the copies in their order, then a forward of the parts, where there are any.
   struct Plan {
     std::vector<Copy> copies;
     std::vector<Part> parts;
@@ -113,8 +113,8 @@ class BatchScheduler {
     }
   }
 
-  /// What is to be done next. The plan is valid until the next call; done() or failed() must follow where it has parts.
-  /// Throws std::bad_alloc, with all as it was, where there is no memory for what may end until then.
+  /// Returns what is to be done next. The plan is valid until the next call; done() or failed() must follow where it
+  /// has parts. Throws std::bad_alloc, with all as it was, where there is no memory for what may end until then.
   Plan& plan() {
     // Room for all that may end before the next plan: those that run, that can't begin, and that begin now.
     queue_.drop_cancelled(results_, 3 * slots_.size());

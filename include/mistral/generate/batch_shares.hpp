@@ -10,7 +10,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
-/// What a prompt could take of a step's rows, and what it gets.
+/// A prompt's share of a step's rows: how many it could take, and how many it gets.
 struct PromptShare {
   std::size_t slot;
   std::size_t wants;

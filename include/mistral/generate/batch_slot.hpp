@@ -29,7 +29,7 @@ struct BatchRunning {
   std::size_t prompt_end() const noexcept { return start.tokens + request.prompt.size(); }
 };
 
-/// What is known of a cache of a batch, and who runs in it.
+/// A cache of a batch: what is known of it, and who runs in it.
 struct BatchSlot {
   std::int64_t position = 0;     // tokens in its cache
   std::vector<TokenId> history;  // these tokens, if they are known

@@ -38,7 +38,7 @@ class Chat {
     encode_chat(tokenizer_, template_, {{"user", ""}});
   }
 
-  /// What was said so far, the system's message first; what make_room() left out stands there too.
+  /// Returns what was said so far, the system's message first; what make_room() left out stands there too.
   const std::vector<Message>& messages() const noexcept { return messages_; }
 
   /// How many of the oldest messages of the user and the assistant the model isn't shown any more: see make_room().
@@ -62,7 +62,7 @@ class Chat {
     if (!first.content.empty()) messages_.insert(messages_.begin(), std::move(first));
   }
 
-  /// What the system said, joined by empty lines as the templates join it.
+  /// Returns what the system said, joined by empty lines as the templates join it.
   std::string system() const {
     std::string text;
     for (const Message& message : messages_) {

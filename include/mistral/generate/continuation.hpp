@@ -49,7 +49,7 @@ enum class StopReason {
   cancelled,    ///< on_text returned false, the session's token asked to stop, or the text was called off
 };
 
-/// What was made of a prompt.
+/// The text that was made of a prompt.
 struct Generated {
   std::vector<TokenId> tokens;                 ///< the tokens chosen, without one that stopped
   std::string text;                            ///< their text, up to a text that stopped
@@ -77,7 +77,7 @@ class Continuation {
   template <class = detail::Once>
   Continuation(const Tokenizer* tokenizer, const GenerateOptions& options, std::size_t vocab_size);
 
-  /// What stands before the text: ids of the vocabulary, `seen` those of options.seen.
+  /// Takes what stands before the text: ids of the vocabulary, `seen` those of options.seen.
   template <class = detail::Once>
   void begin(std::span<const TokenId> seen, std::span<const TokenId> prompt);
 
@@ -119,7 +119,7 @@ class Continuation {
   /// Ends the text here and now.
   void cancel() noexcept { made_.reason = StopReason::cancelled; }
 
-  /// What has been made so far; all of it once the text is over.
+  /// Returns what has been made so far; all of it once the text is over.
   const Generated& made() const noexcept { return made_; }
   /// The same, handed over.
   Generated take() noexcept { return std::move(made_); }

@@ -41,7 +41,7 @@ class FiniteWatch {
   std::string place_;
 };
 
-/// What check_finite throws. `place`: where it began, empty where that isn't known.
+/// Returns the error that check_finite throws. `place`: where it began, empty where that isn't known.
 inline Error not_finite(std::size_t position, float found, std::string_view place) {
   const std::string_view kind = found != found ? "NaN" : "an infinity";
   std::string text(kind);

@@ -52,7 +52,7 @@ class LookupDraft {
   std::vector<TokenId> text_;
 };
 
-/// What came of drafts.
+/// Counts of drafts and of what came of them.
 struct LookupCounts {
   std::size_t forwards = 0;  ///< of the model, each of a chosen token and its draft
   std::size_t drafted = 0;   ///< tokens that went through the model before they were chosen
@@ -152,7 +152,7 @@ class LookupDecoder {
   /// Number of tokens that the session has taken, but for drafts: where it would be without them.
   std::int64_t position() const noexcept { return session_.position() - ahead(); }
 
-  /// What was drafted and taken so far.
+  /// Returns what was drafted and taken so far.
   const LookupCounts& counts() const noexcept { return counts_; }
 
  private:

@@ -27,7 +27,8 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// Face's transformers and, for those it has, of mistral-inference: repetition penalty, temperature, top-k, top-p,
 /// min-p, each on what the one before it left.
 struct SamplingOptions {
-  /// What logits are divided by. 0: greedy, only the repetition penalty still counts, and then the largest logit wins.
+  /// The number that logits are divided by. 0: greedy, only the repetition penalty still counts, and then the largest
+  /// logit wins.
   float temperature = 0.0f;
   /// Keep the k most probable tokens, exactly k where several tie; 0: all.
   int top_k = 0;
@@ -70,7 +71,7 @@ class Sampler {
     if (options.repetition_penalty != 1.0f) last_seen_.assign(vocab_size, never);
   }
 
-  /// What it was made with.
+  /// Returns the options that it was made with.
   const SamplingOptions& options() const noexcept { return options_; }
   /// Logits that choose() takes.
   std::size_t vocab_size() const noexcept { return vocab_size_; }

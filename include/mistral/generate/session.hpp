@@ -161,21 +161,21 @@ class Session {
   /// The adapter that the next tokens go through.
   std::size_t adapter() const noexcept { return adapter_; }
 
-  /// What the calls from now on look at, before they begin and before each layer: where it asks to stop, they throw
-  /// Cancelled, and the session is as it was before the call, bit by bit. Calls of up to 16 tokens, such as decode, end
-  /// what they have begun. `generate` throws Cancelled while the prompt is taken, and later ends the text as
-  /// StopReason::cancelled; so do a Chat and whatever else is given the session. A fork begins without a token.
+  /// Has the calls from now on look at a token, before they begin and before each layer: where it asks to stop, they
+  /// throw Cancelled, and the session is as it was before the call, bit by bit. Calls of up to 16 tokens, such as
+  /// decode, end what they have begun. `generate` throws Cancelled while the prompt is taken, and later ends the text
+  /// as StopReason::cancelled; so do a Chat and whatever else is given the session. A fork begins without a token.
   void stop_with(StopToken stop) noexcept { stop_ = stop; }
 
   /// Number of tokens taken so far: the position of the next one.
   std::int64_t position() const noexcept { return cache_.position(); }
 
-  /// What the sequence has left behind: all of its state. Rings that are restored one by one must end up at one
+  /// Returns the cache, which is all of the sequence's state. Rings that are restored one by one must end up at one
   /// position.
   KvCache<C, KV>& cache() noexcept { return cache_; }
   /// The same, to be read.
   const KvCache<C, KV>& cache() const noexcept { return cache_; }
-  /// What it runs.
+  /// Returns the model that it runs.
   const Model& model() const noexcept {
     check_model();
     return *model_;

@@ -34,7 +34,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What a cache's element is called in files, and by the tool.
+/// Returns what a cache's element is called in files, and by the tool.
 template <KvElement T>
 constexpr std::string_view kv_name() noexcept {
   return std::same_as<T, float> ? "float" : std::same_as<T, bf16> ? "bf16" : "q8";
@@ -56,7 +56,7 @@ class WeightFingerprint {
     add(std::as_bytes(norm.span()));
   }
 
-  /// What an adapter adds to a matrix, where it does.
+  /// Takes in what an adapter adds to a matrix, where it does.
   void add_adapter(const std::string& name, const LoraMatrices& matrices) {
     if (matrices.rank() == 0) return;
     any_ = true;
@@ -106,7 +106,7 @@ std::string adapter_fingerprint(const Session& session) {
 
 }  // namespace detail
 
-/// What a session has behind it, in a file: its rings, with what they keep for a rollback, and its tokens. A session
+/// A file of what a session has behind it: its rings, with what they keep for a rollback, and its tokens. A session
 /// over the same model that takes it in goes on to the same bits. Little-endian:
 ///
 ///   32 bytes  what FileHead says, of the magic "MISTSES\x1a"
@@ -121,7 +121,7 @@ std::string adapter_fingerprint(const Session& session) {
 class SessionFile {
  public:
   static constexpr std::size_t preamble_bytes = FileHead::preamble_bytes;  ///< of its head, whose size isn't known yet
-  /// What such a file begins with, and the number of its layout.
+  /// The bytes that such a file begins with, and the number of its layout.
   static constexpr FileHead head{.where = "state",
                                  .magic = {"MISTSES\x1a", 8},
                                  .version = 2,

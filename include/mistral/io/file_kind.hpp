@@ -108,7 +108,7 @@ inline std::optional<FileKind> file_kind(std::span<const std::byte> bytes) noexc
   return std::nullopt;
 }
 
-/// What messages call a kind of file: "a git-lfs pointer".
+/// Returns what messages call a kind of file: "a git-lfs pointer".
 constexpr std::string_view name_of(FileKind kind) noexcept {
   constexpr std::string_view names[] = {"a GGUF file",
                                         "a safetensors file",
@@ -131,7 +131,7 @@ constexpr std::string_view name_of(FileKind kind) noexcept {
   return names[static_cast<std::size_t>(kind)];
 }
 
-/// What is to be done about a file of that kind where another was wanted; empty where the kind alone says it.
+/// Returns what is to be done about a file of that kind where another was wanted; empty where the kind alone says it.
 constexpr std::string_view remedy_of(FileKind kind) noexcept {
   switch (kind) {
     case FileKind::git_lfs_pointer:

@@ -18,7 +18,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
-/// What a layer's attention made of rows that attend to each other alone, and the gradient of its output.
+/// The results of a layer's attention over rows that attend to each other alone, and the gradient of its output.
 struct AttentionGradient {
   Rows<const float> q;         ///< (tokens, n_heads * head_dim), turned by RoPE
   Rows<const float> k;         ///< (tokens, n_kv_heads * head_dim), turned by RoPE
@@ -182,7 +182,7 @@ class AttentionBackward {
     Rows<const float> q, dout;
   };
 
-  /// What is written on the way to the gradient of a block of queries.
+  /// Room for what is written on the way to the gradient of a block of queries.
   struct QueryRoom {
     alignas(64) float turned[HeadBlock::panels * max_head_dim * simd::lanes];
     alignas(64) float columns[HeadBlock::max_width * block];

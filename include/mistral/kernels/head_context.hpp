@@ -47,7 +47,7 @@ struct HeadEntries {
   }
 };
 
-/// What the queries of one sequence that share a head of keys attend to.
+/// The keys and values that the queries of one sequence which share a head of keys attend to.
 struct HeadContext {
   HeadEntries keys;
   HeadEntries values;

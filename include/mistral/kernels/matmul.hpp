@@ -109,7 +109,7 @@ inline void unpack_panel(const PanelsView<F>& w, std::size_t panel, std::size_t 
   }
 }
 
-/// What an output's sum begins with.
+/// The number that an output's sum begins with: zero, or what stands in y.
 enum class SumFrom { zero, y };
 
 /// Multiplies inputs [k, k + depth) of all rows of x, depth <= depth_block, with panels of

@@ -153,9 +153,10 @@ inline void multiply_row(const PanelsView<F>& w, std::size_t first_panel, std::s
 /// them.
 inline constexpr std::size_t integer_rows_together = 264 / integer_tile_rows * integer_tile_rows;
 
-/// What a tile asks memory for, block by block, while it multiplies: its part of the weights that come later. Asked for
-/// all at once, they would keep the core waiting; not asked for, few rows would be done before memory answers. The
-/// activations' codes come from L2 by themselves, in time: to ask for them as well costs more than it spares.
+/// The weights that a tile asks memory for, block by block, while it multiplies: its part of the weights that come
+/// later. Asked for all at once, they would keep the core waiting; not asked for, few rows would be done before memory
+/// answers. The activations' codes come from L2 by themselves, in time: to ask for them as well costs more than it
+/// spares.
 struct TileAhead {
   const std::byte* weights;  ///< in the first panel
   std::size_t panel_bytes;   ///< from one panel to the next

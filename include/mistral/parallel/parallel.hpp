@@ -24,7 +24,7 @@ namespace detail {
 /// Parts of a region at most, each of which a thread begins with: more threads than that share them.
 inline constexpr std::size_t max_parts = 64;
 
-/// What is left of a part. In cache lines of its own, since every piece is taken from it.
+/// The rest of a part. In cache lines of its own, since every piece is taken from it.
 struct alignas(64) Part {
   std::atomic<std::size_t> next;
   std::size_t end;
@@ -66,7 +66,7 @@ class RangeFunction {
   void (*call_)(const void*, std::size_t, std::size_t);
 };
 
-/// What for_ranges does, by tasks that are spawned as TbbTasks spawns them.
+/// Does what for_ranges does, by tasks that are spawned as TbbTasks spawns them.
 template <class Tasks>
 void for_ranges_by(const Tasks& tasks, std::size_t threads, std::size_t count, std::size_t least, std::size_t most,
                    RangeFunction f) {

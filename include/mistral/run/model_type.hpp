@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// What stands behind run/any_model.hpp for one type of model: nothing but the hand-over from run-time to compile-time
-/// types.
+/// The implementation of run/any_model.hpp for one type of model: nothing but the hand-over from run-time to
+/// compile-time types.
 
 #include <cstddef>
 #include <cstdint>

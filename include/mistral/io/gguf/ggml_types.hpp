@@ -30,7 +30,7 @@ enum class GgmlType : std::uint32_t {
   bf16 = 30,
 };
 
-/// What the format calls an element type, and how a row is cut: in blocks of `block` elements, `bytes` bytes each.
+/// An element type: what the format calls it, and how a row is cut, in blocks of `block` elements, `bytes` bytes each.
 struct GgmlTypeInfo {
   std::string_view name;
   std::uint32_t block = 0;  // 0: this library doesn't read the type

@@ -68,7 +68,7 @@ class Gguf {
   /// 2 or 3.
   std::uint32_t version() const noexcept { return version_; }
 
-  /// What the offsets of the tensors' data are multiples of.
+  /// Returns the number that the offsets of the tensors' data are multiples of.
   std::uint64_t alignment() const noexcept { return alignment_; }
 
   /// All tensors in the order of their data.

@@ -23,7 +23,7 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// The types of GGUF's metadata; the numbers are the format's.
 enum class GgufType : std::uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
 
-/// What errors call a type, and the bytes of a value, 0 where they vary.
+/// A type of values: what errors call it, and the bytes of a value, 0 where they vary.
 struct GgufTypeInfo {
   std::string_view name;
   std::size_t bytes;

@@ -57,7 +57,7 @@ class GgufMetadataWriter {
     bytes_.append(reinterpret_cast<const char*>(from.bytes.data()), from.bytes.size());
   }
 
-  /// What another writer holds.
+  /// Takes over what another writer holds.
   void append(const GgufMetadataWriter& other) {
     bytes_ += other.bytes_;
     count_ += other.count_;

@@ -28,7 +28,7 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// stands there still, and the temporary file goes with this object. A link is followed: its target is replaced; it is
 /// an error where that isn't there. What a writer that was killed has left of the same target is taken away.
 ///
-/// What is no regular file (a pipe, a device), or somebody's open file (/dev/stdout), is written to directly.
+/// A target that is no regular file (a pipe, a device), or somebody's open file (/dev/stdout), is written to directly.
 class AtomicFile {
  public:
   /// Opens `path` for writing. Every Error of this object reads `[where] path: cannot write: <reason>`.

@@ -92,7 +92,7 @@ inline bool is_hub_name(const std::string& path) {
   return named && !path_exists(path) && !path_exists(path.substr(0, slash));
 }
 
-/// What is to be done about a path that reads as a hub's name; empty for any other.
+/// Returns what is to be done about a path that reads as a hub's name; empty for any other.
 inline std::string hub_remedy(const std::string& path) {
   if (!is_hub_name(path)) return {};
   return "download it first (`hf download " + printable(path, 200) + " --local-dir FOLDER`) and give the folder";

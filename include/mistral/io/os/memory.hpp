@@ -46,7 +46,8 @@ inline std::optional<std::uint64_t> number_after(std::string_view text, std::str
   return std::nullopt;
 }
 
-/// What a group of processes may still take: its limit less what it uses, save for the pages of files, which give way.
+/// Returns the bytes that a group of processes may still take: its limit less what it uses, save for the pages of
+/// files, which give way.
 inline std::optional<std::uint64_t> group_memory(const std::string& folder, std::string_view limit_file,
                                                  std::string_view usage_file) {
   const auto limit = number_after(system_file(std::string(folder).append(limit_file)), "");

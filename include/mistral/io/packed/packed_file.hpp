@@ -26,7 +26,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What is needed to tell whether panels in a file are the panels of a format in memory.
+/// The facts that tell whether panels in a file are the panels of a format in memory.
 struct PackedLayout {
   std::string format;  ///< `Q4_0`
   std::uint64_t panel_rows = 0;
@@ -114,7 +114,8 @@ class PackedFile {
     throw Error(where, what(name) + " is missing");
   }
 
-  /// What Tokenizer::from_bytes takes, a tokenizer.model or GGUF metadata; empty where the file has none.
+  /// Returns a tokenizer as Tokenizer::from_bytes takes it, a tokenizer.model or GGUF metadata; empty where the file
+  /// has none.
   std::span<const std::byte> tokenizer() const noexcept { return tokenizer_.data; }
 
   /// Keeps the mapped file's bytes alive; null for from_bytes.

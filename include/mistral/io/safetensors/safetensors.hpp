@@ -47,7 +47,7 @@ enum class DType : std::uint8_t {
   u64,
 };
 
-/// What the format calls an element type, and its size in bits.
+/// An element type: what the format calls it, and its size in bits.
 struct DTypeInfo {
   std::string_view name;
   std::uint64_t bits;
