@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// run_time_choice FILE [ROUNDS]: a program for plain x86-64 that chooses among instances when it runs, against a build
+// run_time_choice FILE [ROUNDS]: an instance that is chosen among several when the program runs, against a build
 // for this processor alone, in one process and in turns: four layers of Mistral 7B in Q4_0, mapped from FILE, which is
 // written first (0.7 GB). Prints the tokens a second of each and the ratio of each pair: median, least, largest.
 #include <algorithm>
@@ -24,12 +24,12 @@ constexpr std::size_t decoded_tokens = 16;
 
 Build chosen_build(const std::string& path) {
   struct Loaded {
-    std::unique_ptr<mistral::instances::Model> model;
-    std::unique_ptr<mistral::instances::Session> session;
+    std::unique_ptr<mistral::AnyModel> model;
+    std::unique_ptr<mistral::AnySession> session;
   };
   const auto& best = mistral::best_instance(run_time_choice_instances(), "four-layers");
   const auto loaded = std::make_shared<Loaded>();
-  loaded->model = best.load(path, "");
+  loaded->model = best.type().load(path, {});
   loaded->session = loaded->model->session();
   return {std::string("chosen: ") + best.arch, [loaded] { loaded->session->clear(); },
           [loaded](std::span<const std::int32_t> prompt) { return loaded->session->prefill(prompt); },

@@ -1,21 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // One program with a preset for several processors, and two shared objects that are built for two of them.
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 
+#include <mistral/core/stop_token.hpp>
+#include <mistral/generate/finite_logits.hpp>
+#include <mistral/generate/generate.hpp>
 #include <mistral/io/safetensors/safetensors.hpp>
 #include <mistral/run/instances.hpp>
+#include <mistral/text/tokenizer.hpp>
 
 #include "../support/golden.hpp"
 #include "../support/scratch.hpp"
+#include "../text/model_builder.hpp"
 #include "shared.hpp"
 #include "test_instances_instances.hpp"
 
@@ -40,20 +47,20 @@ struct Golden {
   }
 };
 
-bool runs(const instances::Instance& instance) { return (instance.needs & ~simd::cpu_features()) == 0; }
+bool runs(const Instance& instance) { return (instance.needs & ~simd::cpu_features()) == 0; }
 
 }  // namespace
 
 TEST_CASE("each instance that this processor runs gives the golden logits") {
   const Golden golden;
   CHECK(test_instances_instances().size() == 3);
-  for (const instances::Instance* instance : test_instances_instances()) {
+  for (const Instance* instance : test_instances_instances()) {
     CAPTURE(instance->arch);
     if (!runs(*instance)) {
       MESSAGE("SKIPPED: this processor lacks what ", instance->arch, " has");
       continue;
     }
-    const auto model = instance->load(golden.checkpoint, "");
+    const auto model = instance->type().load(golden.checkpoint, {});
     const auto session = model->session();
     for (std::size_t i = 0; i < golden.tokens.size(); ++i) {
       CHECK(test::max_error(session->decode(golden.tokens[i]), std::span(golden.logits).subspan(i * 97, 97)) <=
@@ -116,32 +123,93 @@ TEST_CASE("an emulated processor has what its manual says, and runs the instance
 }
 #endif
 
-TEST_CASE("an instance's errors are caught as std::runtime_error, whatever it is compiled for") {
-  for (const instances::Instance* instance : test_instances_instances()) {
+TEST_CASE("an instance's errors are the program's own, whatever it is compiled for") {
+  for (const Instance* instance : test_instances_instances()) {
     if (!runs(*instance)) continue;
-    const auto model = instance->random(1);
+    CAPTURE(instance->arch);
+    const auto model = instance->type().random(1);
     const auto session = model->session(4);
-    std::string said;
-    try {
-      session->decode(97);
-    } catch (const std::runtime_error& error) {
-      said = error.what();
-    }
-    CHECK(said == "[session] token 0: expected an id of 0 ... 96, got 97");
-    CHECK_THROWS_AS(instance->load("/nowhere", ""), std::runtime_error);
-    CHECK_THROWS_AS(session->generate({}, {}, [](std::string_view) { return true; }), std::runtime_error);
-    const std::vector<std::int32_t> text{1, 2, 3, 4, 5};
+    CHECK(test::error_of([&] { session->decode(97); }) == "[session] token 0: expected an id of 0 ... 96, got 97");
+    CHECK_THROWS_AS(instance->type().load("/nowhere", {}), Error);
+    CHECK_THROWS_AS(model->load_adapter("/nowhere"), Error);
+    CHECK_THROWS_AS(model->trainer({}), Error);
+    const std::vector<TokenId> text{1, 2, 3, 4, 5};
     const auto after = session->prefill(text);
     const std::vector<float> want(after.begin(), after.end());
+    const std::atomic<bool> enough = true;
+    session->stop_with(enough);
+    CHECK_THROWS_AS(session->decode(5), Cancelled);
+    session->stop_with({});
     session->rollback(1);
     CHECK(test::max_error(session->decode(5), want) == 0.0f);
+    // and the other way round: what the program throws in an instance's forward
+    const auto refuse = [](const Residual&) { throw Error("test", "a hook"); };
+    CHECK(test::error_of([&] { session->forward(text, refuse); }) == "[test] a hook");
+  }
+}
+
+TEST_CASE("an instance gives all that a model gives whose type is known") {
+  const test::Scratch scratch;
+  const Tokenizer tokenizer(test::small_model({"a", "b", "c", "d", "ab", "bc"}), "small");
+  for (const Instance* instance : test_instances_instances()) {
+    if (!runs(*instance)) continue;
+    CAPTURE(instance->arch);
+    const AnyModelType& type = instance->type();
+    CHECK(type.info().config.vocab_size == 97);
+    CHECK(type.info().weights == "F32");
+    CHECK(type.info().kv == "float");
+    const auto model = type.random(1);
+    const auto session = model->session();
+    const std::vector<TokenId> prompt{1, 2, 3, 4, 5};
+
+    GenerateOptions options;
+    options.max_tokens = 6;
+    const Generated alone = generate(*session, tokenizer, prompt, options);
+    CHECK(alone.tokens.size() == 6);
+    const auto batch = model->batch({}, &tokenizer);
+    std::string told;
+    batch->add({.prompt = prompt, .options = options, .tag = 7, .on_text = [&](std::string_view text) {
+                  told += text;
+                  return true;
+                }});
+    std::vector<BatchResult> results;
+    while (!batch->empty()) {
+      for (BatchResult& result : batch->step()) results.push_back(std::move(result));
+    }
+    REQUIRE(results.size() == 1);
+    CHECK(results[0].tag == 7);
+    CHECK(results[0].made.tokens == alone.tokens);
+    CHECK(results[0].made.text == alone.text);
+    CHECK(told == alone.text);
+
+    const std::string path = scratch.path("session"), packed = scratch.path("packed");
+    session->save({}, path);
+    const auto other = model->session();
+    other->restore(SessionFile::open(path));
+    const auto fork = session->fork();
+    const auto assigned = model->session();
+    assigned->assign(*fork);
+    const auto after = session->decode(9);
+    CHECK(test::max_error(other->decode(9), after) == 0.0f);
+    CHECK(test::max_error(fork->decode(9), after) == 0.0f);
+    CHECK(test::max_error(assigned->decode(9), after) == 0.0f);
+    CHECK_NOTHROW(check_finite(*session, after, prompt));
+
+    std::size_t layers = 0;
+    session->forward(prompt, [&](const Residual&) { ++layers; });
+    CHECK(layers == type.info().config.n_layers + 1);
+
+    // a file that one instance writes is another's too
+    model->save_packed(packed, {}, {});
+    const auto loaded = test_instances_instances()[0]->type().load(packed, {});
+    CHECK(test::max_error(loaded->session()->prefill(prompt), model->session()->prefill(prompt)) <= tolerance);
   }
 }
 
 TEST_CASE("two shared objects built for two processors give the golden logits in one program") {
   const Golden golden;
   struct Shared {
-    const instances::Instance* instance;  // what it is built for
+    const Instance* instance;  // what it is built for
     decltype(&logits_second) logits_of;
   };
   for (const Shared& shared :

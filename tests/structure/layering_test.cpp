@@ -86,12 +86,8 @@ std::vector<std::string> faults_of(const std::string& path, const std::string& c
     const auto skip_blanks = [&] { text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size())); };
 
     skip_blanks();
-    // what units for several instruction sets hand to each other has one name in all of them
-    const bool shared =
-        path == "run/instances.hpp" &&
-        text.starts_with("namespace mistral { namespace instances { inline namespace MISTRAL_VERSION_NAME");
     if (text.starts_with("namespace mistral") &&
-        !text.starts_with("namespace mistral { inline namespace MISTRAL_ABI {") && !shared) {
+        !text.starts_with("namespace mistral { inline namespace MISTRAL_ABI {")) {
       fault(at + "opens a namespace other than mistral { inline namespace MISTRAL_ABI");
     }
     if (folder != "simd" && text.substr(0, text.find("//")).find("_mm") != std::string_view::npos &&
@@ -190,9 +186,6 @@ TEST_CASE("a header that is not a header of this library is caught") {
   CHECK(faults_of("core/a.hpp", "namespace mistral { inline namespace MISTRAL_ABI {\n}}\n").size() == 1);
   CHECK(faults_of("core/a.hpp", "", "namespace mistral {\n}\n").size() == 1);
   CHECK(faults_of("core/a.hpp", "", "namespace mistral::inline MISTRAL_ABI {\n}\n").size() == 1);
-  const std::string shared = "namespace mistral { namespace instances { inline namespace MISTRAL_VERSION_NAME {\n}}}\n";
-  CHECK(faults_of("run/instances.hpp", "", shared).empty());
-  CHECK(faults_of("generate/session.hpp", "", shared).size() == 1);
   CHECK(faults_of("core/a.hpp", "", "#include \"b.hpp\"\n").size() == 1);
 }
 

@@ -47,7 +47,7 @@
 #define MISTRAL_IF_JOINED(value, word) MISTRAL_SECOND_OF(MISTRAL_COMMA_AFTER_##value word, , )
 #define MISTRAL_IF(macro, word) MISTRAL_IF_JOINED(macro, word)
 
-// the same for all instruction sets: of what is handed from a unit of one to a unit of another (run/instances.hpp)
+// the same for all instruction sets
 #define MISTRAL_VERSION_NAME \
   MISTRAL_JOIN(v, MISTRAL_VERSION_MAJOR, _, MISTRAL_VERSION_MINOR, _, MISTRAL_VERSION_PATCH, , , , )
 
@@ -128,7 +128,7 @@
 #endif
 
 // A build that keeps its units' symbols apart by other means may give the name itself, so that units of different
-// instruction sets share their types: run/compiled_model.hpp.
+// instruction sets share their types: run/compiled_model.hpp, run/instances.hpp.
 #ifndef MISTRAL_ABI
 #define MISTRAL_ABI MISTRAL_JOIN(MISTRAL_VERSION_NAME, _, MISTRAL_ABI_LETTERS, , , , , , , )
 #endif

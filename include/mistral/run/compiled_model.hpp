@@ -57,10 +57,7 @@
       MISTRAL_TEXT(MISTRAL_ABI),                                                                 \
       MISTRAL_HEADERS,                                                                           \
       mistral::simd::compiled_features(),                                                        \
-      []() -> const mistral::AnyModelType& {                                                     \
-        static const mistral::ModelTypeOf<MODEL, KV, PURPOSE> type;                              \
-        return type;                                                                             \
-      }};                                                                                        \
+      []() -> const mistral::AnyModelType& { return mistral::model_type<MODEL, KV, PURPOSE>; }}; \
   MISTRAL_C_INTERFACE
 
 /// Defines what a compiled library shows. `MODEL` is a Transformer, `KV` the elements of its cache, `PURPOSE` a

@@ -250,6 +250,9 @@ class ModelTypeOf final : public AnyModelType {
   const ModelInfo& info() const noexcept override { return info_; }
 
   std::unique_ptr<AnyModel> load(const std::string& checkpoint, const LoadOptions& options) const override {
+  constexpr ModelTypeOf() = default;
+  constexpr ~ModelTypeOf() override = default;  // said here, for gcc 12 to have it where it makes a constant
+
     return std::make_unique<Of>(mistral::load<Model>(checkpoint, options));
   }
 
@@ -275,3 +278,8 @@ class ModelTypeOf final : public AnyModelType {
 };
 
 }}  // namespace mistral
+/// The type behind the interface: a constant, so that a library or an object that holds it runs nothing before it is
+/// asked for it, and has no variable.
+template <class Model, KvElement KV, Purpose P>
+inline constexpr ModelTypeOf<Model, KV, P> model_type{};
+
