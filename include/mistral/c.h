@@ -12,11 +12,12 @@
 ///   mistral_error_message(), a line for people, which names the file or the argument. No exception leaves a function.
 /// - Where a function fails, it writes to none of its results, and a session is as it was, unless it says otherwise.
 /// - Handles are made by functions that end in `_load`, `_new` or `_fork`, and given back by those that end in `_free`,
-///   which take a null pointer too. They may be given back in any order: a session keeps its model alive.
+///   which take a null pointer too. They may be given back in any order: a session or a batch keeps its model alive.
 /// - One thread at a time uses a session. A tokenizer, and a model that no adapter is being added to, are for any
-///   number of threads.
+///   number of threads. One thread waits for the results of a batch, and any number submit to it.
 /// - A struct that may grow begins with `size`, which the caller sets to sizeof of what it was compiled with. Later
 ///   versions add members at the end and take the shorter structs of earlier ones.
+/// - What was added to the first version says since which it is there.
 /// - Texts are UTF-8, and tokens are 0 ... vocab_size - 1.
 
 #include <stddef.h>
@@ -27,7 +28,7 @@ extern "C" {
 #endif
 
 /// The version of this interface. A library of a greater version serves programs that were compiled with a smaller one.
-#define MISTRAL_C_VERSION 1
+#define MISTRAL_C_VERSION 2
 
 /// Marks a function that a compiled model shows.
 #ifdef __GNUC__
@@ -59,6 +60,8 @@ typedef struct mistral_model mistral_model;
 typedef struct mistral_session mistral_session;
 /// A tokenizer.
 typedef struct mistral_tokenizer mistral_tokenizer;
+/// Sequences that go through a model together (since version 2).
+typedef struct mistral_batch mistral_batch;
 
 /// Returns the version of the interface that the library was compiled with, a MISTRAL_C_VERSION. A program that needs
 /// functions or members of version N refuses a library that returns less.
@@ -108,7 +111,8 @@ typedef struct mistral_load_options {
   uint64_t session_bytes;          ///< bytes that must fit beside the weights, for sessions to come (default 0)
   /// Is told that `done` of `total` bytes are loaded; null: nobody is told (default). It returns 0 to stop.
   int32_t (*progress)(void* user, uint64_t done, uint64_t total);
-  void* user;  ///< handed to `progress`
+  void* user;      ///< handed to `progress`
+  size_t threads;  ///< as mistral_model_set_threads takes it, from the loading on (default 0; since version 2)
 } mistral_load_options;
 
 /// Sets all members to their defaults. `options` and `size`: a struct and its sizeof.
@@ -126,6 +130,11 @@ MISTRAL_C_API void mistral_model_free(mistral_model* model);
 ///   adapter  is set to its number, from 0
 /// Fails where the library takes no adapters (mistral_info::adapters).
 MISTRAL_C_API mistral_status mistral_model_load_adapter(mistral_model* model, const char* folder, size_t* adapter);
+
+/// Limits the threads that each call of the model's sessions and batches may use, the calling one among them (since
+/// version 2). Results don't depend on it. It counts for calls that begin later, and may be called at any time.
+///   threads  0 for all processors
+MISTRAL_C_API mistral_status mistral_model_set_threads(mistral_model* model, size_t threads);
 
 /// Loads a tokenizer: a tokenizer.model, or that of a checkpoint's folder, a .gguf or a packed file.
 MISTRAL_C_API mistral_status mistral_tokenizer_load(const char* path, mistral_tokenizer** tokenizer);
@@ -269,7 +278,7 @@ enum mistral_stop_reason {
   MISTRAL_STOP_ID = 1,          ///< a token that ends a text
   MISTRAL_STOP_STRING = 2,      ///< one of stop_strings
   MISTRAL_STOP_CONTEXT = 3,     ///< a model without a window has come to the end of its context
-  MISTRAL_STOP_CALLBACK = 4     ///< the callback ended it
+  MISTRAL_STOP_CALLBACK = 4     ///< the callback ended it, or mistral_batch_cancel did
 };
 
 /// The text that continues a prompt.
@@ -294,6 +303,84 @@ MISTRAL_C_API mistral_status mistral_session_generate(mistral_session* session, 
                                                       const int32_t* prompt, size_t count,
                                                       const mistral_generate_options* options, mistral_on_text on_text,
                                                       void* user, mistral_generated* generated);
+
+/// How many sequences a batch runs and keeps (since version 2). mistral_batch_options_init gives the defaults.
+typedef struct mistral_batch_options {
+  size_t size;                ///< sizeof(mistral_batch_options)
+  size_t max_sequences;       ///< sequences that run at once, each with a cache, at most 2^16 (default 16)
+  size_t token_budget;        ///< tokens of one forward, max_sequences ... 2^20 (default 64)
+  size_t max_waiting;         ///< sequences that wait for a cache, at most (default 1024)
+  size_t max_waiting_tokens;  ///< tokens of the prompts of those that wait, at most (default 2^20)
+  size_t max_prompt_tokens;   ///< tokens of one prompt, at most; 0: any number (default 0)
+  size_t worth_waiting;    ///< tokens to save for which a sequence waits until another has computed them (default 16)
+  int32_t share_prefixes;  ///< 0: compute anew what another sequence has computed of the same first tokens (default 1)
+  int32_t reserved;        ///< 0
+} mistral_batch_options;
+
+/// Sets all members to their defaults. `options` and `size`: a struct and its sizeof. Since version 2.
+MISTRAL_C_API mistral_status mistral_batch_options_init(mistral_batch_options* options, size_t size);
+
+/// Makes a batch without sequences (since version 2). Each sequence gets the tokens, bit by bit, that
+/// mistral_session_generate would give it alone.
+///   tokenizer  null where tokens suffice: results then have no text, only stop_ids end it, and there are no
+///              stop_strings. It may be given back before the batch.
+///   options    null for the defaults
+MISTRAL_C_API mistral_status mistral_batch_new(const mistral_model* model, const mistral_tokenizer* tokenizer,
+                                               const mistral_batch_options* options, mistral_batch** batch);
+/// Gives a batch back, with its sequences and results (since version 2). No call of it may be running.
+MISTRAL_C_API void mistral_batch_free(mistral_batch* batch);
+
+/// A text that is to be continued beside others (since version 2). Members that are zero have their defaults.
+typedef struct mistral_batch_request {
+  size_t size;                              ///< sizeof(mistral_batch_request)
+  const int32_t* prompt;                    ///< tokens, at least one
+  size_t prompt_size;                       ///< number of tokens
+  const mistral_generate_options* options;  ///< null for the defaults; `lookup` counts for nothing
+  size_t adapter;                           ///< number of the adapter, or MISTRAL_NO_ADAPTER; 0: the first, if any
+  uint64_t tag;                             ///< the caller's own, which the result brings back
+  mistral_on_text on_text;  ///< is told of the text on the way; null: nobody. It is called in the thread
+                            ///< that waits, and may submit and cancel
+  void* user;               ///< handed to on_text
+} mistral_batch_request;
+
+/// Has a sequence join, from any thread (since version 2). The request is copied, but for what `user` points to.
+///   id  is set to what names the sequence; may be null
+MISTRAL_C_API mistral_status mistral_batch_submit(mistral_batch* batch, const mistral_batch_request* request,
+                                                  uint64_t* id);
+
+/// Has a sequence leave, from any thread (since version 2). Its result says what it has made.
+///   cancelled  is set to 1, or to 0 where it has ended already; may be null
+MISTRAL_C_API mistral_status mistral_batch_cancel(mistral_batch* batch, uint64_t id, int32_t* cancelled);
+
+/// Has no more sequences join, from any thread (since version 2). Those that have joined go on.
+MISTRAL_C_API mistral_status mistral_batch_close(mistral_batch* batch);
+
+/// How a sequence of a batch ended (since version 2).
+typedef struct mistral_batch_result {
+  size_t size;            ///< sizeof(mistral_batch_result)
+  uint64_t id;            ///< the sequence
+  uint64_t tag;           ///< the request's
+  const char* text;       ///< the text, which ends with a zero, valid until the next mistral_batch_wait
+  size_t text_size;       ///< bytes of the text without the zero
+  const int32_t* tokens;  ///< the tokens chosen, without one that stopped, valid until the next mistral_batch_wait
+  size_t token_count;     ///< number of tokens
+  int32_t reason;         ///< why the text ended: a mistral_stop_reason
+  mistral_status status;  ///< MISTRAL_OK, or why the sequence failed; what it had made until then is there all the same
+  const char* message;    ///< what went wrong; empty where nothing did; valid until the next mistral_batch_wait
+} mistral_batch_result;
+
+/// Flags of mistral_batch_wait (since version 2).
+enum mistral_wait_flags {
+  MISTRAL_WAIT_UNTIL_CLOSED = 1  ///< wait for more requests too, until mistral_batch_close
+};
+
+/// Runs all sequences together until one has ended (since version 2). One thread at a time calls it, and no callback.
+///   flags   0, or flags of mistral_wait_flags
+///   result  is set to how it ended, its `size` set by the caller
+///   ended   is set to 1; to 0 where no sequence is left, and with MISTRAL_WAIT_UNTIL_CLOSED the batch is closed
+/// Where memory is short, it may be called again.
+MISTRAL_C_API mistral_status mistral_batch_wait(mistral_batch* batch, uint32_t flags, mistral_batch_result* result,
+                                                int32_t* ended);
 
 #ifdef __cplusplus
 }

@@ -8,12 +8,14 @@ the rest of the interface through ctypes, are held against `mistral logits`, bit
 import ctypes
 import importlib.util
 import json
+import os
 import re
 import struct
 import subprocess
 import sys
 import tempfile
-from ctypes import POINTER, byref, c_char_p, c_float, c_int32, c_size_t, c_uint64, c_void_p
+import threading
+from ctypes import POINTER, byref, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
 ROOT, CC, CXX = Path(sys.argv[1]).resolve(), sys.argv[2], sys.argv[3]
@@ -61,7 +63,7 @@ def logits_of_tool(folder, library, tokens, *options):
 class LoadOptions(ctypes.Structure):
     _fields_ = [("size", c_size_t), ("allow_different_window", c_int32), ("allow_longer_context", c_int32),
                 ("check_memory", c_int32), ("refuse_not_finite", c_int32), ("max_memory", c_uint64),
-                ("session_bytes", c_uint64), ("progress", c_void_p), ("user", c_void_p)]
+                ("session_bytes", c_uint64), ("progress", c_void_p), ("user", c_void_p), ("threads", c_size_t)]
 
 
 class GenerateOptions(ctypes.Structure):
@@ -87,6 +89,25 @@ class TokenizerInfo(ctypes.Structure):
 
 
 OnText = ctypes.CFUNCTYPE(c_int32, c_void_p, POINTER(ctypes.c_char), c_size_t)
+
+
+class BatchOptions(ctypes.Structure):
+    _fields_ = [*((name, c_size_t) for name in ("size", "max_sequences", "token_budget", "max_waiting", "max_waiting_tokens",
+                                                "max_prompt_tokens", "worth_waiting")),
+                ("share_prefixes", c_int32), ("reserved", c_int32)]
+
+
+class BatchRequest(ctypes.Structure):
+    _fields_ = [("size", c_size_t), ("prompt", POINTER(c_int32)), ("prompt_size", c_size_t), ("options", POINTER(GenerateOptions)),
+                ("adapter", c_size_t), ("tag", c_uint64), ("on_text", OnText), ("user", c_void_p)]
+
+
+class BatchResult(ctypes.Structure):
+    _fields_ = [("size", c_size_t), ("id", c_uint64), ("tag", c_uint64), ("text", c_char_p), ("text_size", c_size_t),
+                ("tokens", POINTER(c_int32)), ("token_count", c_size_t), ("reason", c_int32), ("status", c_int32),
+                ("message", c_char_p)]
+
+
 Progress = ctypes.CFUNCTYPE(c_int32, c_void_p, c_uint64, c_uint64)
 
 
@@ -261,6 +282,194 @@ class Checks:
         options.temperature = -1.0
         generate(options=options, status=DATA)
 
+    def request(self, prompt, tag=0, on_text=None, adapter=0, **options):
+        """A request of a batch, which keeps what it points to."""
+        how = GenerateOptions()
+        self.model.call("generate_options_init", byref(how), c_size_t(ctypes.sizeof(how)))
+        for name, value in options.items():
+            setattr(how, name, value)
+        request = BatchRequest(size=ctypes.sizeof(BatchRequest), prompt=(c_int32 * len(prompt))(*prompt), prompt_size=len(prompt),
+                               options=ctypes.pointer(how), adapter=adapter, tag=tag)
+        if on_text is not None:
+            request.on_text = on_text
+        return request
+
+    def batch(self, tokenizer=True, **options):
+        how, batch = BatchOptions(), c_void_p()
+        self.model.call("batch_options_init", byref(how), c_size_t(ctypes.sizeof(how)))
+        for name, value in options.items():
+            setattr(how, name, value)
+        self.model.call("batch_new", self.model.model, self.model.tokenizer if tokenizer else None, byref(how), byref(batch))
+        return batch
+
+    def submit(self, batch, request):
+        number = c_uint64()
+        self.model.call("batch_submit", batch, byref(request), byref(number))
+        return number.value
+
+    def wait(self, batch, flags=0):
+        """The next result, as (tag, tokens, text, reason, status, message), or None."""
+        result, ended = BatchResult(size=ctypes.sizeof(BatchResult)), c_int32()
+        self.model.call("batch_wait", batch, c_uint32(flags), byref(result), byref(ended))
+        if ended.value == 0:
+            return None
+        return (result.tag, result.tokens[:result.token_count], ctypes.string_at(result.text, result.text_size).decode(),
+                result.reason, result.status, result.message.decode())
+
+    def alone(self, prompt, **options):
+        """What mistral_session_generate makes of a prompt: tokens, text, reason."""
+        session, made, request = self.session(), Generated(size=ctypes.sizeof(Generated)), self.request(prompt, **options)
+        self.model.call("session_generate", session, self.model.tokenizer, request.prompt, c_size_t(len(prompt)), request.options,
+                        None, None, byref(made))
+        result = made.tokens[:made.token_count], ctypes.string_at(made.text, made.text_size).decode(), made.reason
+        self.c.mistral_session_free(session)
+        return result
+
+    def batches(self):
+        """Sequences of a batch get what each gets alone, whoever is beside them."""
+        defaults = BatchOptions()
+        self.model.call("batch_options_init", byref(defaults), c_size_t(ctypes.sizeof(defaults)))
+        expect("defaults of a batch", (16, 64, 1024, 1),
+               (defaults.max_sequences, defaults.token_budget, defaults.max_waiting, defaults.share_prefixes))
+        prompts = [self.tokens[:1 + i % len(self.tokens)] for i in range(12)]
+        ways = [dict(max_tokens=5 + i, temperature=0.9 if i % 2 else 0.0, seed=i, stop_at_eos=0) for i in range(12)]
+        wanted = {i: self.alone(prompt, **how) for i, (prompt, how) in enumerate(zip(prompts, ways))}
+        for options in ({}, {"max_sequences": 3, "token_budget": 4, "share_prefixes": 0}):
+            batch, told = self.batch(**options), {}
+
+            @OnText
+            def on_text(user, text, size):
+                told[user] = told.get(user, b"") + ctypes.string_at(text, size)
+                return 1
+
+            for i, (prompt, how) in enumerate(zip(prompts, ways)):
+                request = self.request(prompt, i, on_text, **how)
+                request.user = i + 1
+                self.submit(batch, request)
+            results = {}
+            while (result := self.wait(batch)) is not None:
+                results[result[0]] = result[1:4]
+                expect("the status of a sequence", (OK, ""), result[4:])
+            expect(f"the results of a batch {options}", wanted, results)
+            expect("what the callbacks were told", [wanted[i][1] for i in range(12)], [told[i + 1].decode() for i in range(12)])
+            self.c.mistral_batch_free(batch)
+
+        batch = self.batch(tokenizer=False)
+        self.submit(batch, self.request(prompts[3], 3, **ways[3]))
+        expect("a batch without a tokenizer", (3, wanted[3][0], "", 0, OK, ""), self.wait(batch))
+        self.fails(DATA, "stop", "batch_submit", batch,
+                   byref(self.request(prompts[0], stop_strings=(c_char_p * 1)(b"a"), stop_string_count=1)), None)
+        self.c.mistral_batch_free(batch)
+        self.meddling(prompts, ways, wanted)
+
+    def meddling(self, prompts, ways, wanted):
+        """A callback may cancel and submit, and may not wait; a thread waits for the requests of others until the batch is
+        closed."""
+        batch, numbers, statuses = self.batch(), [], []
+
+        @OnText
+        def meddle(*_):
+            if len(numbers) == 2:
+                cancelled, result, ended = c_int32(-1), BatchResult(size=ctypes.sizeof(BatchResult)), c_int32(7)
+                statuses.append(self.status("batch_cancel", batch, c_uint64(numbers[1]), byref(cancelled)))
+                statuses.append(cancelled.value)
+                statuses.append(self.status("batch_wait", batch, c_uint32(0), byref(result), byref(ended)))
+                statuses.append(ended.value)
+                numbers.append(self.submit(batch, self.request(prompts[5], 5, **ways[5])))
+            return 1
+
+        numbers.append(self.submit(batch, self.request(prompts[4], 4, meddle, **ways[4])))
+        numbers.append(self.submit(batch, self.request(prompts[1], 1, max_tokens=100000, stop_at_eos=0)))
+        results = {result[0]: result[1:] for result in iter(lambda: self.wait(batch), None)}
+        expect("calls of a callback", [OK, 1, ARGUMENT, 7], statuses)
+        expect("the sequence that cancelled another", wanted[4], results[4][:3])
+        expect("the sequence that was cancelled", (4, OK), results[1][2:4])
+        expect("the sequence that a callback submitted", wanted[5], results[5][:3])
+        late = c_int32(-1)
+        self.model.call("batch_cancel", batch, c_uint64(numbers[0]), byref(late))
+        expect("cancelling what has ended", 0, late.value)
+
+        served = []
+        thread = threading.Thread(target=lambda: served.extend(iter(lambda: self.wait(batch, 1), None)))
+        thread.start()
+        for i in (6, 7):
+            self.submit(batch, self.request(prompts[i], i, **ways[i]))
+        self.model.call("batch_close", batch)
+        thread.join(60)
+        expect("whether the thread has ended", False, thread.is_alive())
+        expect("what was served", {6: wanted[6], 7: wanted[7]}, {result[0]: result[1:4] for result in served})
+        self.fails(DATA, "closed", "batch_submit", batch, byref(self.request(prompts[0])), None)
+        self.c.mistral_batch_free(batch)
+
+    def batch_errors(self):
+        """Wrong calls of a batch are errors, which change nothing."""
+        batch, number, how = self.batch(max_prompt_tokens=4), c_uint64(77), BatchOptions()
+        self.model.call("batch_options_init", byref(how), c_size_t(ctypes.sizeof(how)))
+        for field, value, status in (("max_sequences", 0, DATA), ("max_sequences", 2**60, DATA), ("token_budget", 1, DATA),
+                                     ("token_budget", 2**63, DATA), ("worth_waiting", 0, DATA), ("size", 3, ARGUMENT)):
+            wrong, out = BatchOptions.from_buffer_copy(how), c_void_p(1234)
+            setattr(wrong, field, value)
+            self.fails(status, field, "batch_new", self.model.model, None, byref(wrong), byref(out))
+            expect("a batch that a failure has not made", 1234, out.value)
+        self.fails(ARGUMENT, "model", "batch_new", None, None, None, byref(c_void_p()))
+        self.fails(ARGUMENT, "batch", "batch_new", self.model.model, None, None, None)
+        self.fails(ARGUMENT, "batch", "batch_submit", None, byref(self.request([1])), byref(number))
+        self.fails(ARGUMENT, "request", "batch_submit", batch, None, byref(number))
+        self.fails(ARGUMENT, "request->size", "batch_submit", batch, byref(BatchRequest(size=5)), byref(number))
+        no_prompt = BatchRequest(size=ctypes.sizeof(BatchRequest), prompt_size=1)
+        self.fails(ARGUMENT, "request->prompt", "batch_submit", batch, byref(no_prompt), byref(number))
+        for prompt, words in (([], "prompt"), ([1] * 5, "prompt"), ([1, 2048], "2048"), ([-1], "-1")):
+            self.fails(DATA, words, "batch_submit", batch, byref(self.request(prompt)), byref(number))
+        self.fails(DATA, "adapter", "batch_submit", batch, byref(self.request([1], adapter=1)), byref(number))
+        self.fails(DATA, "temperature", "batch_submit", batch, byref(self.request([1], temperature=-1.0)), byref(number))
+        expect("the number of a sequence that hasn't joined", 77, number.value)
+        self.fails(ARGUMENT, "batch", "batch_cancel", None, c_uint64(1), None)
+        self.fails(ARGUMENT, "batch", "batch_close", None)
+        result, ended = BatchResult(size=ctypes.sizeof(BatchResult)), c_int32()
+        self.fails(ARGUMENT, "batch", "batch_wait", None, c_uint32(0), byref(result), byref(ended))
+        self.fails(ARGUMENT, "result", "batch_wait", batch, c_uint32(0), None, byref(ended))
+        self.fails(ARGUMENT, "result->size", "batch_wait", batch, c_uint32(0), byref(BatchResult(size=1)), byref(ended))
+        self.fails(ARGUMENT, "ended", "batch_wait", batch, c_uint32(0), byref(result), None)
+        self.fails(ARGUMENT, "flags", "batch_wait", batch, c_uint32(2), byref(result), byref(ended))
+        expect("a batch that nobody has submitted to", None, self.wait(batch))
+        self.c.mistral_batch_free(batch)
+
+    def threads(self, library):
+        """A limit of the threads changes no bit, and is kept to: in a process of its own, which has no other threads."""
+        self.fails(ARGUMENT, "model", "model_set_threads", None, c_size_t(1))
+        for threads in (1, 2, 1000, 2**63, 0):
+            self.model.call("model_set_threads", self.model.model, c_size_t(threads))
+            session = self.session()
+            expect(f"logits by {threads} threads", self.rows[-1], self.row_after(session, self.tokens))
+            self.c.mistral_session_free(session)
+        if not Path("/proc/self/status").exists():
+            return
+        program = self.folder / "threads.py"
+        program.write_text(f"""
+import ctypes, re, sys
+c = ctypes.CDLL({library!r})
+options, model, session = (ctypes.c_uint64 * 16)(), ctypes.c_void_p(), ctypes.c_void_p()
+assert c.mistral_load_options_init(options, ctypes.c_size_t({ctypes.sizeof(LoadOptions)})) == 0
+options[{LoadOptions.threads.offset // 8}] = int(sys.argv[1])
+assert c.mistral_model_load({BREEZE!r}.encode(), options, ctypes.byref(model)) == 0
+assert c.mistral_session_new(model, ctypes.c_size_t(0), ctypes.byref(session)) == 0
+assert c.mistral_session_prefill(session, (ctypes.c_int32 * 512)(*[7] * 512), ctypes.c_size_t(512), None) == 0
+print(re.search(r"Threads:\s*(\d+)", open("/proc/self/status").read())[1])
+""")
+        expect("threads of a process whose model has one", "1", run(sys.executable, program, 1).stdout.strip())
+        if len(os.sched_getaffinity(0)) > 1:
+            expect("whether a model without a limit has several", True, int(run(sys.executable, program, 0).stdout) > 1)
+
+    def first_version(self):
+        """A program that was compiled with version 1 has shorter structs."""
+        expect("the version", 2, self.c.mistral_c_version())
+        size, old, model = LoadOptions.threads.offset, LoadOptions(threads=1234567), c_void_p()
+        self.model.call("load_options_init", byref(old), c_size_t(size))
+        expect("the options of version 1", (size, 1, 1234567), (old.size, old.check_memory, old.threads))
+        self.model.call("model_load", BREEZE.encode(), byref(old), byref(model))
+        self.c.mistral_model_free(model)
+        self.fails(ARGUMENT, "size", "load_options_init", byref(old), c_size_t(size - 8))
+
     def adapters(self, library):
         """An adapter changes the logits as the tool has it, and the base goes without."""
         data, adapter = self.folder / "data.jsonl", self.folder / "adapter"
@@ -282,6 +491,16 @@ class Checks:
         expect("through none", self.rows[-1], self.row_after(session, self.tokens))
         self.fails(DATA, "adapter", "session_use_adapter", session, c_size_t(1))
         self.c.mistral_session_free(session)
+        batch, ways = self.batch(), {"max_tokens": 12, "stop_at_eos": 0}
+        through = self.alone(self.tokens, **ways)
+        self.model = before
+        base = self.alone(self.tokens, **ways)
+        self.model = model
+        for tag, chosen in enumerate((0, 2**64 - 1)):
+            self.submit(batch, self.request(self.tokens, tag, adapter=chosen, **ways))
+        results = {result[0]: result[1:4] for result in iter(lambda: self.wait(batch), None)}
+        expect("a batch through an adapter and through none", {0: through, 1: base}, results)
+        self.c.mistral_batch_free(batch)
         self.model = before
 
     def errors(self):
@@ -356,7 +575,7 @@ class Checks:
         self.model = kept
         for handle in (late, session):
             self.c.mistral_session_free(handle)
-        for name in ("model", "tokenizer", "session"):
+        for name in ("model", "tokenizer", "session", "batch"):
             getattr(self.c, f"mistral_{name}_free")(None)
 
 
@@ -394,6 +613,10 @@ def main():
         checks.residual()
         checks.states()
         checks.generate()
+        checks.batches()
+        checks.batch_errors()
+        checks.threads(library)
+        checks.first_version()
         checks.adapters(library)
         checks.errors()
 

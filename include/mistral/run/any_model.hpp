@@ -152,6 +152,12 @@ class AnyBatch {
   virtual SequenceId add(BatchRequest request) = 0;
   /// A sequence leaves.
   virtual bool cancel(SequenceId id) = 0;
+  /// All sequences leave.
+  virtual std::size_t cancel_all() = 0;
+  /// No more sequences join.
+  virtual void close() = 0;
+  /// Blocks until step() has something to do; returns false where it never will.
+  virtual bool wait() const = 0;
   /// Runs one forward. Returns the sequences that have ended since the last step.
   virtual std::vector<BatchResult> step() = 0;
   /// Whether there is nothing to do.

@@ -142,6 +142,9 @@ class BatchOf final : public AnyBatch {
       : batch_(model, tokenizer, options) {}
   SequenceId add(BatchRequest request) override { return batch_.add(std::move(request)); }
   bool cancel(SequenceId id) override { return batch_.cancel(id); }
+  std::size_t cancel_all() override { return batch_.cancel_all(); }
+  void close() override { batch_.close(); }
+  bool wait() const override { return batch_.wait(); }
   std::vector<BatchResult> step() override { return batch_.step(); }
   bool empty() const override { return batch_.empty(); }
   std::size_t waiting() const override { return batch_.waiting(); }
@@ -247,12 +250,12 @@ class ModelTypeOf final : public AnyModelType {
   using Of = detail::ModelOf<Model, KV, P>;
 
  public:
-  const ModelInfo& info() const noexcept override { return info_; }
-
-  std::unique_ptr<AnyModel> load(const std::string& checkpoint, const LoadOptions& options) const override {
   constexpr ModelTypeOf() = default;
   constexpr ~ModelTypeOf() override = default;  // said here, for gcc 12 to have it where it makes a constant
 
+  const ModelInfo& info() const noexcept override { return info_; }
+
+  std::unique_ptr<AnyModel> load(const std::string& checkpoint, const LoadOptions& options) const override {
     return std::make_unique<Of>(mistral::load<Model>(checkpoint, options));
   }
 
@@ -277,9 +280,9 @@ class ModelTypeOf final : public AnyModelType {
                   .workspace_bytes = Session<Model, KV>::workspace_bytes};
 };
 
-}}  // namespace mistral
 /// The type behind the interface: a constant, so that a library or an object that holds it runs nothing before it is
 /// asked for it, and has no variable.
 template <class Model, KvElement KV, Purpose P>
 inline constexpr ModelTypeOf<Model, KV, P> model_type{};
 
+}}  // namespace mistral
