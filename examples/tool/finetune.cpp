@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include <mistral/core/number_text.hpp>
+#include <mistral/core/tensors.hpp>
 #include <mistral/train/dataset.hpp>
 #include <mistral/train/fit.hpp>
 
@@ -25,6 +26,7 @@
 #include "generation.hpp"
 #include "load.hpp"
 #include "model_files.hpp"
+#include "options.hpp"
 #include "run_folder.hpp"
 #include "run_trainer.hpp"
 #include "suggest.hpp"
@@ -116,33 +118,27 @@ std::size_t sequence_of(const FinetuneArguments& a, const ModelInfo& info) {
 }
 
 LoraTargets targets_of(const std::vector<std::string>& names) {
-  if (names.empty()) return {};
-  LoraTargets targets{false, false, false, false, false, false, false, false};
-  struct Name {
-    const char* mistral;
-    const char* peft;
-    bool& target;
-  };
-  const Name known[] = {{"wq", "q_proj", targets.wq},    {"wk", "k_proj", targets.wk},
-                        {"wv", "v_proj", targets.wv},    {"wo", "o_proj", targets.wo},
-                        {"w1", "gate_proj", targets.w1}, {"w2", "down_proj", targets.w2},
-                        {"w3", "up_proj", targets.w3},   {"output", "lm_head", targets.output}};
+  LoraTargets targets;
+  if (names.empty()) return targets;
+  for (const LoraTarget& target : lora_targets) targets.*target.chosen = false;
   for (const std::string& name : names) {
-    const auto found = std::find_if(std::begin(known), std::end(known),
-                                    [&](const Name& n) { return name == n.mistral || name == n.peft; });
-    if (found == std::end(known)) {
-      throw UsageError("--targets: expected some of wq, wk, wv, wo, w1, w2, w3, output (or q_proj, ...), got '" +
+    const auto found = std::find_if(std::begin(lora_targets), std::end(lora_targets), [&](const LoraTarget& t) {
+      return name == t.name() || name == t.name(TensorNaming::hugging_face);
+    });
+    if (found == std::end(lora_targets)) {
+      throw UsageError("--targets: expected some of " + lora_target_names() + " (or " +
+                       std::string(lora_targets[0].name(TensorNaming::hugging_face)) + ", ...), got '" +
                        printable(name, 40) + "'");
     }
-    found->target = true;
+    targets.*found->chosen = true;
   }
   return targets;
 }
 
-std::string targets_text(const LoraTargets& t) {
+std::string targets_text(const LoraTargets& targets) {
   std::string text;
-  for (const char* const name : {"wq", "wk", "wv", "wo", "w1", "w2", "w3", "output"}) {
-    if (t.holds(name)) text.append(text.empty() ? "" : ",").append(name);
+  for (const LoraTarget& target : lora_targets) {
+    if (targets.*target.chosen) text.append(text.empty() ? "" : ",").append(target.name());
   }
   return text;
 }

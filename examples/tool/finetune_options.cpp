@@ -44,9 +44,9 @@ Command add_finetune(CLI::App& parent) {
   add_number(*app, "--alpha", a.alpha, "what the adapter adds is scaled by alpha / rank (default: 16)");
   add_number_in(*app, "--dropout", a.dropout, 0.0f, 0.99f, "of the adapter's inputs (default: 0.1)");
   app->add_flag("--rslora", a.rslora, "scale by alpha / sqrt(rank)");
-  app->add_option("--targets", a.targets,
-                  "the matrices that it stands beside, with commas between them: wq, wk, wv, wo, w1, w2, w3, output; "
-                  "all unless said")
+  app->add_option(
+         "--targets", a.targets,
+         "the matrices that it stands beside, with commas between them: " + lora_target_names() + "; all unless said")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("NAME[,NAME...]");
@@ -102,8 +102,8 @@ Command add_merge(CLI::App& parent) {
       "of folders")
       ->required();
   add_name(*app, "--weights", a.weights,
-           "f32 or bf16 for a folder; f32, f16, bf16, q8_0, q6_k, q4_k, iq4_nl or q4_0 for GGUF. The "
-           "checkpoint's own unless said, where the output can have it, or else f32")
+           "f32 or bf16 for a folder; one of " + option_formats(FormatsOf::gguf) +
+               " for GGUF. The checkpoint's own unless said, where the output can have it, or else f32")
       ->type_name("FORMAT");
   CLI::Option* const tokenizer =
       add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");

@@ -263,8 +263,9 @@ Command add_quantize(CLI::App& parent) {
   const auto arguments = std::make_shared<QuantizeArguments>();
   QuantizeArguments& a = *arguments;
   add_path(*app, "model,-m,--model", a.folder, "the checkpoint: a folder, or a .gguf file")->required();
-  app->add_option("--weights", a.weights,
-                  "the format: f32, f16, bf16, q8_0, q6_k, q4_k, iq4_nl, q4_0, and, packed, nf4")
+  app->add_option(
+         "--weights", a.weights,
+         "the format: " + option_formats(FormatsOf::gguf) + ", and, packed, " + option_formats(FormatsOf::packed_alone))
       ->required()
       ->type_name("FORMAT");
   add_path(*app, "-o,--out", a.out, "the file to write, - for standard output")->required();

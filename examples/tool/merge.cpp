@@ -2,7 +2,6 @@
 // mistral merge: a checkpoint and an adapter in, a checkpoint out.
 
 #include <algorithm>
-#include <cctype>
 #include <cstdio>
 #include <map>
 #include <optional>
@@ -12,11 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include <mistral/checkpoint/merge.hpp>
-#include <mistral/format/iq4_nl.hpp>
-#include <mistral/format/q4_0.hpp>
-#include <mistral/format/q4_k.hpp>
-#include <mistral/format/q6_k.hpp>
-#include <mistral/format/q8_0.hpp>
+#include <mistral/format/formats.hpp>
 #include <mistral/io/os/folders.hpp>
 
 #include "commands.hpp"
@@ -46,34 +41,30 @@ struct Format {
                       const GgufMetadataWriter&, ProgressHook);
 };
 
-template <class F>
-constexpr Format format{F::name, std::is_same_v<F, F32> || std::is_same_v<F, BF16>, &merge_gguf<F>};
-
-constexpr Format formats[] = {format<F32>,  format<F16>,  format<BF16>,   format<Q8_0>,
-                              format<Q6_K>, format<Q4_K>, format<IQ4_NL>, format<Q4_0>};
-
-const Format* find_format(std::string name) {
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
-  const auto found =
-      std::find_if(std::begin(formats), std::end(formats), [&](const Format& f) { return f.name == name; });
-  return found == std::end(formats) ? nullptr : found;
+// The format of that name; none where it isn't one of a file that is merged.
+std::optional<Format> find_format(std::string_view name) {
+  std::optional<Format> found;
+  with_format(name, [&]<class F>(std::type_identity<F>) {
+    if constexpr (GgufFormat<F>) {
+      found = {F::name, std::is_same_v<F, F32> || std::is_same_v<F, BF16>, &merge_gguf<F>};
+    }
+  });
+  return found;
 }
 
 // The format asked for, or the checkpoint's own where the file can have it, or else F32, which loses nothing.
-const Format& format_of(const MergeArguments& a, const Checkpoint& checkpoint) {
+Format format_of(const MergeArguments& a, const Checkpoint& checkpoint) {
   if (!a.weights.empty()) {
-    if (const Format* const found = find_format(a.weights)) return *found;
-    std::string list;
+    if (const auto found = find_format(a.weights)) return *found;
     std::vector<std::string> names;
-    for (const Format& f : formats) {
-      list.append(list.empty() ? "" : ", ").append(f.name);
-      names.emplace_back(f.name);
-    }
-    throw UsageError("--weights: expected one of " + list + ", got '" + printable(a.weights, 40) + "'" +
+    for_each_format([&]<class F>(std::type_identity<F>) {
+      if constexpr (GgufFormat<F>) names.emplace_back(F::name);
+    });
+    throw UsageError("--weights: expected one of " + gguf_format_names() + ", got '" + printable(a.weights, 40) + "'" +
                      did_you_mean(a.weights, names));
   }
-  const Format* const own = find_format(main_type(checkpoint));
-  return own != nullptr && (own->in_folders || a.out.ends_with(".gguf")) ? *own : formats[0];
+  const auto own = find_format(main_type(checkpoint));
+  return own && (own->in_folders || a.out.ends_with(".gguf")) ? *own : *find_format(F32::name);
 }
 
 }  // namespace
@@ -81,7 +72,7 @@ const Format& format_of(const MergeArguments& a, const Checkpoint& checkpoint) {
 void run_merge(const MergeArguments& a) {
   const Threads threads(a.threads);
   const Checkpoint checkpoint = Checkpoint::open(a.folder);
-  const Format& format = format_of(a, checkpoint);
+  const Format format = format_of(a, checkpoint);
   const bool to_file = !format.in_folders || a.out.ends_with(".gguf");
   const std::vector<std::string> sources{a.folder, a.adapter, a.tokenizer};
   check_output("--out", a.out, sources);

@@ -12,6 +12,8 @@
 
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
+#include <mistral/core/tensors.hpp>
+#include <mistral/format/formats.hpp>
 
 #include "suggest.hpp"
 
@@ -182,6 +184,22 @@ CLI::Option* add_name(CLI::App& app, const std::string& name, std::string& value
   return app.add_option(name, value, help)->check(CLI::Validator(some, ""))->type_name("NAME");
 }
 
+std::string option_formats(FormatsOf which) {
+  std::string names;
+  for_each_format([&]<class F>(std::type_identity<F>) {
+    if (which == FormatsOf::any || (which == FormatsOf::gguf) == GgufFormat<F>) {
+      names.append(names.empty() ? "" : ", ").append(CLI::detail::to_lower(std::string(F::name)));
+    }
+  });
+  return names;
+}
+
+std::string lora_target_names() {
+  std::string names;
+  for (const LoraTarget& target : lora_targets) names.append(names.empty() ? "" : ", ").append(target.name());
+  return names;
+}
+
 CLI::Validator one_of(std::vector<std::string> names) {
   std::string list;
   for (const std::string& name : names) list.append(list.empty() ? "{" : ",").append(name);
@@ -304,8 +322,7 @@ void add_model(CLI::App& app, ModelArguments& arguments) {
 
 void add_model_type(CLI::App& app, ModelArguments& arguments) {
   add_name(app, "--weights", arguments.weights,
-           "the format to hold the weights in: f32, f16, bf16, q8_0, q6_k, q4_k, iq4_nl, q4_0, nf4 (default: the "
-           "checkpoint's own)")
+           "the format to hold the weights in: " + option_formats(FormatsOf::any) + " (default: the checkpoint's own)")
       ->type_name("FORMAT");
   app.add_option("--kv", arguments.kv, "the elements of the cache: float, bf16, q8 (default: float for f32, else bf16)")
       ->transform(one_of({"float", "bf16", "q8"}))

@@ -33,6 +33,19 @@ CLI::Option* add_name(CLI::App& app, const std::string& name, std::string& value
 /// One of some names, in small or large letters: for Option::transform, which makes it that name.
 CLI::Validator one_of(std::vector<std::string> names);
 
+/// Which weight formats a help text names.
+enum class FormatsOf {
+  any,           ///< all
+  gguf,          ///< those that GGUF files have
+  packed_alone,  ///< those that they don't have
+};
+
+/// The names of weight formats as command lines have them, `f32, f16, bf16`.
+std::string option_formats(FormatsOf which);
+
+/// The names of the matrices that an adapter may stand beside, `wq, wk, wv`.
+std::string lora_target_names();
+
 /// Why `text` is no whole number in [least, most]; empty where it is one.
 std::string why_not_whole(const std::string& text, std::uint64_t least, std::uint64_t most);
 

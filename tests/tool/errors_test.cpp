@@ -13,7 +13,7 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
-#include <mistral/simd/cpu.hpp>
+#include <mistral/format/format_names.hpp>
 
 #include "tool.hpp"
 
@@ -120,25 +120,21 @@ TEST_CASE("what is misspelt is named before what is missing, with what was proba
   check({"generate", "checkpoint", "-p", "x"}, unknown + "checkpoint; a checkpoint is given by --model");
   check({"generate", "-m=checkpoint", "-p", "x"}, unknown + "-m=checkpoint; the value of -m stands behind a space");
   check({"tokenize", "-m", "m", "-p", "x"}, unknown + "-p; did you mean --text?");
-  check({"quantize", "m", "--weights", "q8", "--out", "o"},
-        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'q8'; did you mean Q8_0?");
+  const std::string formats = "--weights: expected one of " MISTRAL_FORMAT_NAMES;
+  check({"quantize", "m", "--weights", "q8", "--out", "o"}, formats + ", got 'q8'; did you mean Q8_0?");
   check({"chat", "-m", "m", "--template="}, "--template: expected one of {v1,v3}, got nothing");
   check({"chat", "--prompt", "hi"}, unknown + "--prompt");
   check({"finetune", "--lr", "1e-4"}, unknown + "--lr; did you mean --learning-rate?");
   check({"finetune", "--lora_r", "8"}, unknown + "--lora_r; did you mean --rank?");
   check({"quantize", "m", "--outfile", "o"}, unknown + "--outfile; did you mean --out?");
-  check({"quantize", "m", "--weights", "q4_O", "--out", "o"},
-        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'q4_O'; did you mean Q4_K "
-        "or Q4_0?");
+  check({"quantize", "m", "--weights", "q4_O", "--out", "o"}, formats + ", got 'q4_O'; did you mean Q4_K or Q4_0?");
   check({"quantize", "m", "--weights", "q4_0", "--out", "o", "--to", "ggfu"},
         "--to: ggfu not in {gguf,packed}; did you mean gguf?");
   check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--weights", "nf5"},
-        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'nf5'; did you mean NF4?");
+        formats + ", got 'nf5'; did you mean NF4?");
   check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--schedule", "cosin"},
         "--schedule: cosin not in {constant,linear,cosine}; did you mean cosine?");
-  check({"generate", "-m", "m", "-p", "x", "--weights", "q4-0"},
-        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4, got 'q4-0'; did you mean "
-        "Q4_0?");
+  check({"generate", "-m", "m", "-p", "x", "--weights", "q4-0"}, formats + ", got 'q4-0'; did you mean Q4_0?");
   check({"generate", "-m", "m", "-p", "x", "--weights", ""}, "--weights: expected a name, got nothing");
   check({"finetune", "-m", "m", "--data", "d", "--out", "o", "--weights="}, "--weights: expected a name, got nothing");
   check({"generate", "-m", "m", "-p", "x", "--max-tokens", "64.0"},

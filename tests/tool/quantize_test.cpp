@@ -6,6 +6,8 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
+#include <mistral/format/format_names.hpp>
+
 #include "tool.hpp"
 
 using namespace mistral;
@@ -99,8 +101,7 @@ TEST_CASE("what cannot be quantized or packed ends in one line, and leaves nothi
     CHECK(run.err.substr(0, line.size() + 16) == "mistral: error: " + line);
     CHECK(run.out == "");
   };
-  check({folder, "--weights", "q9", "--out", out}, 2,
-        "--weights: expected one of F32, F16, BF16, Q8_0, Q6_K, Q4_K, IQ4_NL, Q4_0, NF4");
+  check({folder, "--weights", "q9", "--out", out}, 2, "--weights: expected one of " MISTRAL_FORMAT_NAMES);
   check({folder, "--weights", "nf4", "--out", out}, 2,
         "--weights NF4: expected --to packed with it, for GGUF has no such type, got --to gguf");
   check({folder, "--weights", "f32", "--out", out, "--to", "tar"}, 2, "--to: tar not in {gguf,packed}");

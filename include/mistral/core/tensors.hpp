@@ -151,6 +151,9 @@ struct LoraTargets {
 struct LoraTarget {
   TensorRole role;            ///< of the matrix
   bool LoraTargets::*chosen;  ///< whether an adapter stands beside it
+
+  /// Returns what the matrix is called in a layout: `wq`, `q_proj`, `attn_q`.
+  constexpr std::string_view name(TensorNaming naming = TensorNaming::mistral) const noexcept;
 };
 
 /// The fields of LoraTargets: one for each row of the table that may carry an adapter.
@@ -235,9 +238,13 @@ static_assert(detail::names_differ(), "core/tensors.hpp: two rows of the table h
 static_assert(detail::lora_targets_are_all() && sizeof(LoraTargets) == std::size(lora_targets) * sizeof(bool),
               "core/tensors.hpp: LoraTargets and lora_targets have one field for each row that may carry an adapter");
 
+constexpr std::string_view LoraTarget::name(TensorNaming naming) const noexcept {
+  return last_part(module_of(row_of(role).name(naming)));
+}
+
 constexpr bool LoraTargets::holds(std::string_view name) const noexcept {
   for (const LoraTarget& target : lora_targets) {
-    if (last_part(name) == last_part(module_of(row_of(target.role).mistral))) return this->*target.chosen;
+    if (last_part(name) == target.name()) return this->*target.chosen;
   }
   return false;
 }

@@ -15,15 +15,7 @@
 /// else that a library holds is hidden (-fvisibility=hidden).
 
 #include <mistral/core/abi.hpp>
-#include <mistral/format/bf16.hpp>
-#include <mistral/format/f16.hpp>
-#include <mistral/format/f32.hpp>
-#include <mistral/format/iq4_nl.hpp>
-#include <mistral/format/nf4.hpp>
-#include <mistral/format/q4_0.hpp>
-#include <mistral/format/q4_k.hpp>
-#include <mistral/format/q6_k.hpp>
-#include <mistral/format/q8_0.hpp>
+#include <mistral/format/formats.hpp>
 #include <mistral/generate/compiled_once.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/run/compiled_entry.hpp>
