@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
+#include <mistral/checkpoint/adapter_base.hpp>
 #include <mistral/core/number_text.hpp>
 #include <mistral/format/formats.hpp>
 #include <mistral/model.hpp>
@@ -61,22 +63,35 @@ std::string_view format_for(std::string_view type) {
   return {};
 }
 
+CheckpointFacts read_facts(const std::string& path) {
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  CheckpointFacts facts{checkpoint.config(), {}};
+  for (std::size_t i = 0; i < checkpoint.size(); ++i) {
+    const CheckpointTensor tensor = checkpoint[i];
+    if (tensor.shape.size() != 2) continue;
+    const auto known = std::find_if(facts.types.begin(), facts.types.end(),
+                                    [&](const MatrixType& type) { return type.name == tensor.type_name; });
+    if (known != facts.types.end()) {
+      ++known->matrices;
+    } else {
+      facts.types.push_back({std::string(tensor.type_name), 1, std::string(tensor.name)});
+    }
+  }
+  return facts;
+}
+
 // What the weights of a checkpoint are held in where the command line doesn't say: their own format, where all matrices
 // have one; else the narrowest that none of them loses much in, and F32, in which none loses anything, where the run is
 // to be exact. Throws Error where a matrix is of a type that isn't read.
 std::string own_format(const std::string& path, bool exact) {
-  if (is_packed_file(path)) return PackedFile::open(path).layout().format;
-  const Checkpoint checkpoint = Checkpoint::open(path);
-  std::string found;  // the types, each once
+  const CheckpointFacts& facts = facts_of(path);
+  if (facts.config.layout == CheckpointLayout::packed) return facts.types.empty() ? "F32" : facts.types[0].name;
   std::string widest;
-  for (std::size_t i = 0; i < checkpoint.size(); ++i) {
-    const CheckpointTensor tensor = checkpoint[i];
-    if (tensor.shape.size() != 2 || found == tensor.type_name) continue;
-    found = found.empty() ? std::string(tensor.type_name) : "several";
-    const std::string_view format = format_for(tensor.type_name);
+  for (const MatrixType& type : facts.types) {
+    const std::string_view format = format_for(type.name);
     if (format.empty()) {
-      throw Error("checkpoint", printable(path, 1000) + ": tensor '" + printable(tensor.name, 200) + "'",
-                  "a type of weights that this program reads", printable(tensor.type_name, 40));
+      throw Error("checkpoint", printable(path, 1000) + ": tensor '" + printable(type.first, 200) + "'",
+                  "a type of weights that this program reads", printable(type.name, 40));
     }
     if (widest.empty() || widest == format) {
       widest = format;
@@ -92,11 +107,18 @@ std::string own_format(const std::string& path, bool exact) {
       widest = wider;
     }
   }
-  if (exact && found != widest) return "F32";
+  const bool its_own = facts.types.size() == 1 && facts.types[0].name == widest;
+  if (exact && !its_own) return "F32";
   return widest.empty() ? "F32" : widest;
 }
 
 }  // namespace
+
+const CheckpointFacts& facts_of(const std::string& path) {
+  static std::map<std::string, CheckpointFacts> known;  // a command reads few
+  const auto found = known.find(path);
+  return found != known.end() ? found->second : known.emplace(path, read_facts(path)).first->second;
+}
 
 Fields fields_of(const ModelConfig& c) {
   return named({text(c.dim), text(c.n_layers), text(c.head_dim), text(c.hidden_dim), text(c.n_heads),
@@ -130,8 +152,7 @@ ModelChoice choice_of(const ModelArguments& arguments, Use use) {
     }
     choice.weights = "F32";
   }
-  const CheckpointConfig file = CheckpointConfig::read(arguments.folder);
-  choice.config = config_of(file, printable(arguments.folder, 1000));
+  choice.config = config_of(facts_of(arguments.folder).config, printable(arguments.folder, 1000));
   if (arguments.window) choice.config.window_size = *arguments.window;
   if (arguments.context) choice.config.context_len = *arguments.context;
   if (arguments.weights.empty() && use != Use::train_all)
@@ -157,6 +178,7 @@ const AnyModelType& model_type(const ModelArguments& arguments, Use use) {
 const AnyModelType& model_type(const ModelArguments& arguments) {
   if (arguments.adapters.empty()) return model_type(arguments, Use::inference);
   chosen_adapter(arguments);
+  for (const std::string& adapter : arguments.adapters) (void)adapter_base(adapter);  // before anything is compiled
   return model_type(arguments, Use::adapters);
 }
 

@@ -34,6 +34,22 @@ using Fields = std::vector<std::pair<std::string_view, std::string>>;
 Fields fields_of(const ModelConfig& config);
 Fields fields_of(const CheckpointConfig& config);
 
+/// A type that matrices of a checkpoint have.
+struct MatrixType {
+  std::string name;      ///< as its file calls it: `Q4_K`
+  std::size_t matrices;  ///< number of matrices that have it
+  std::string first;     ///< the name of the first of these
+};
+
+/// The facts about a checkpoint by which a type of model is chosen.
+struct CheckpointFacts {
+  CheckpointConfig config;
+  std::vector<MatrixType> types;  ///< those that its matrices have
+};
+
+/// Reads the facts about a checkpoint, once for each path. Throws Error as Checkpoint::open does.
+const CheckpointFacts& facts_of(const std::string& path);
+
 /// The name of a weight format as the library has it, from what a command line says: `q4_0` is Q4_0. Throws UsageError
 /// `option: ...` for another.
 std::string format_named(const std::string& name, std::string_view option);
@@ -46,7 +62,7 @@ ModelChoice choice_of(const ModelArguments& arguments, Use use);
 const AnyModelType& model_type(const ModelArguments& arguments, Use use);
 
 /// The type for what the arguments ask for without training: one that holds adapters where they name some. Throws
-/// UsageError for an adapter to be used that isn't there.
+/// UsageError for an adapter to be used that isn't there, and Error for a path that is no adapter.
 const AnyModelType& model_type(const ModelArguments& arguments);
 
 /// `Q4_0, cache in bf16`

@@ -135,21 +135,20 @@ void say_base(std::optional<bool> same, const std::string& adapter, const std::s
 }
 
 void say_context(const std::string& folder, const ModelInfo& info) {
-  const std::optional<std::int64_t> said = CheckpointConfig::read(folder).context_len;
+  const std::optional<std::int64_t> said = facts_of(folder).config.context_len;
   if (!said || static_cast<std::size_t>(*said) >= info.config.context_len) return;
   note("mistral: note: " + printable(folder, 1000) + " names a context of " + std::to_string(*said) +
        " tokens; the model goes on to " + std::to_string(info.config.context_len) + "\n");
 }
 
 void say_reencoded(const ModelArguments& arguments, const ModelInfo& info) {
-  if (!arguments.weights.empty() || is_packed_file(arguments.folder)) return;
-  const Checkpoint checkpoint = Checkpoint::open(arguments.folder);
+  if (!arguments.weights.empty()) return;
+  const CheckpointFacts& facts = facts_of(arguments.folder);
+  if (facts.config.layout == CheckpointLayout::packed) return;
   std::size_t matrices = 0, others = 0;
-  for (std::size_t i = 0; i < checkpoint.size(); ++i) {
-    const CheckpointTensor tensor = checkpoint[i];
-    if (tensor.shape.size() != 2) continue;
-    ++matrices;
-    if (tensor.type_name != info.weights) ++others;
+  for (const MatrixType& type : facts.types) {
+    matrices += type.matrices;
+    if (type.name != info.weights) others += type.matrices;
   }
   if (others == 0) return;
   note("mistral: note: " + std::to_string(others) + " of " + std::to_string(matrices) + " matrices of " +

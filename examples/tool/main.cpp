@@ -20,7 +20,6 @@
 #include <mistral/core/printable.hpp>
 #include <mistral/io/os/huge_pages.hpp>
 #include <mistral/parallel/parallel.hpp>
-#include <mistral/simd/cpu.hpp>
 
 #include "commands.hpp"
 #include "configs.hpp"
@@ -451,10 +450,6 @@ int run(int argc, const char* const* argv) {
       if (!unknown.empty()) throw UsageError(not_expected(*chosen, unknown));
     }
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // as CLI11 takes them: in reverse
-    if (const std::string unused = simd::unused_instructions(); !unused.empty()) {
-      std::fprintf(stderr, "built without %s, which this processor has (see: docs/instruction_sets.md)\n",
-                   unused.c_str());
-    }
     for (const Command& command : commands) {
       if (command.app->parsed()) command.run();
     }

@@ -6,8 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
-#include <cstdlib>
+#include <string_view>
 #include <system_error>
 
 #include <nlohmann/json.hpp>
@@ -15,6 +16,7 @@
 #include <mistral/checkpoint/tensor_files.hpp>
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
+#include <mistral/io/json/writer.hpp>
 #include <mistral/io/os/atomic_file.hpp>
 #include <mistral/io/os/line_reader.hpp>
 #include <mistral/io/os/temporaries.hpp>
@@ -29,11 +31,11 @@ Error cannot_write(const std::string& path, int reason) {
   return Error("finetune", printable(path, 1000) + ": cannot write: " + std::generic_category().message(reason));
 }
 
-// With six digits: more are noise to a reader.
-double shown(double x) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.6g", x);
-  return std::strtod(text, nullptr);
+// With the digits of a float: more are noise to a reader.
+void add_number(JsonWriter& row, std::string_view name, double x) {
+  row.name(name);
+  const float narrow = static_cast<float>(x);
+  std::isfinite(narrow) ? row.value(narrow) : row.value(nullptr);
 }
 
 }  // namespace
@@ -104,23 +106,25 @@ void Metrics::resumed(std::uint64_t step) {
 }
 
 void Metrics::add(const FitStep& step) {
-  const nlohmann::ordered_json row = {{"step", step.step},
-                                      {"epoch", shown(step.epoch)},
-                                      {"loss", shown(static_cast<double>(step.loss))},
-                                      {"learning_rate", shown(static_cast<double>(step.learning_rate))},
-                                      {"gradient_norm", shown(step.gradient_norm)},
-                                      {"tokens", step.tokens},
-                                      {"seconds", shown(step.seconds)}};
-  write(row.dump() + "\n");
+  JsonWriter row;
+  row.begin_object().field("step", step.step);
+  add_number(row, "epoch", step.epoch);
+  add_number(row, "loss", static_cast<double>(step.loss));
+  add_number(row, "learning_rate", static_cast<double>(step.learning_rate));
+  add_number(row, "gradient_norm", step.gradient_norm);
+  row.field("tokens", step.tokens);
+  add_number(row, "seconds", step.seconds);
+  write(row.end_object().text() + "\n");
   training_.emplace_back(step.step, static_cast<double>(step.loss));
 }
 
 void Metrics::add(const FitEvaluation& evaluation) {
-  const nlohmann::ordered_json row = {{"step", evaluation.step},
-                                      {"validation_loss", shown(evaluation.loss)},
-                                      {"best", evaluation.best},
-                                      {"seconds", shown(evaluation.seconds)}};
-  write(row.dump() + "\n");
+  JsonWriter row;
+  row.begin_object().field("step", evaluation.step);
+  add_number(row, "validation_loss", evaluation.loss);
+  row.field("best", evaluation.best);
+  add_number(row, "seconds", evaluation.seconds);
+  write(row.end_object().text() + "\n");
   validation_.emplace_back(evaluation.step, evaluation.loss);
 }
 

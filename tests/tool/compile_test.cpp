@@ -259,6 +259,20 @@ TEST_CASE("a compiler that is missing, fails or has no room for what it writes e
         {".log", ".lock"});
 }
 
+TEST_CASE("a path that is no adapter is found out before a model is compiled for it") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Scratch scratch;
+  const std::string folder = scratch.path("cache");
+  const Setting cache("MISTRAL_CACHE", folder.c_str());
+  const std::string model = std::string(MISTRAL_SOURCE_DIR) + "/examples/own_model/breeze";
+  for (const std::string& path : {scratch.path("nowhere"), scratch.write("file", "x"), model}) {
+    const Run run = run_tool({"generate", "--model", model, "--adapter", path, "--prompt", "a"});
+    CHECK(run.exit_code == 1);
+    CHECK(run.err.starts_with("mistral: error: [adapter] " + path + ": expected a folder with adapter_config.json"));
+    CHECK(content(folder).empty());
+  }
+}
+
 TEST_CASE("a signal while the compiler runs ends both, and leaves no half of a model") {
   if (mistral::test::tool_path() == nullptr) return;
   const Scratch scratch;

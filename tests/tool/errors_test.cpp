@@ -400,13 +400,3 @@ TEST_CASE("the short names of options are those that others have, and mean the l
       run_tool({"generate", "-m" + stories, "-f", scratch.write("p", "Once upon\n"), "--temp=0.5", "-n7", "-t1", "-s3"})
           .out == wanted.out);
 }
-
-TEST_CASE("the tool says once what it leaves unused of this processor, and nothing where it uses all") {
-  if (mistral::test::tool_path() == nullptr) return;
-  const std::string unused = mistral::simd::unused_instructions();  // of this unit, compiled for the same processor
-  const Run run = run_tool({"compile", "--config", "tiny", "--print"});
-  CHECK(run.exit_code == 0);
-  CHECK(run.err == (unused.empty()
-                        ? ""
-                        : "built without " + unused + ", which this processor has (see: docs/instruction_sets.md)\n"));
-}
