@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(sys.argv[1])
 INCLUDE = ROOT / "include"
 FLAGS = sys.argv[3:]
-OTHERS = [name for names in (("clang++-14", "clang++"), ("g++",)) for name in names if shutil.which(name)][:2]
+OTHERS = [found for names in (("clang++-14", "clang++"), ("g++",)) if (found := next(filter(shutil.which, names), None))]
 is_clang = lambda compiler: "clang" in Path(compiler).name or Path(compiler).name == "c++" and "clang" in subprocess.run(
     [compiler, "--version"], capture_output=True, text=True).stdout
 COMPILERS = [sys.argv[2], *[other for other in OTHERS if is_clang(other) != is_clang(sys.argv[2])][:1]]

@@ -23,7 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT, CMAKE, LIBRARIES = Path(sys.argv[1]), sys.argv[2], sys.argv[3].split()
+ROOT, CMAKE, LIBRARIES = Path(sys.argv[1]).resolve(), sys.argv[2], sys.argv[3].split()
 COMPILER = sys.argv[4:]
 FENCE = re.compile(r"^```(cpp|cmake)\n(.*?)^```$|^<!-- (cpp|cmake)\b(.*?)-->$", re.MULTILINE | re.DOTALL)
 
