@@ -112,9 +112,9 @@ TEST_CASE("words are shifted by any number of bits, to the right with their sign
   for (int n = 0; n < 32; ++n) {
     std::uint32_t left[simd::BitsBatch::size], right[simd::BitsBatch::size];
     std::int32_t with_sign[simd::BitsBatch::size];
-    simd::shifted_left(bits, n).store_unaligned(left);
-    simd::shifted_right(bits, n).store_unaligned(right);
-    simd::shifted_right(numbers, n).store_unaligned(with_sign);
+    simd::Instructions::shifted_left(bits, n).store_unaligned(left);
+    simd::Instructions::shifted_right(bits, n).store_unaligned(right);
+    simd::Instructions::shifted_right(numbers, n).store_unaligned(with_sign);
     for (std::size_t i = 0; i < simd::BitsBatch::size; ++i) {
       CHECK(left[i] == words[i] << n);
       CHECK(right[i] == words[i] >> n);

@@ -41,7 +41,7 @@ struct ScalesOfHalves {
 
   /// The weights of which (code - zero) is given, of one of the 32 inputs.
   simd::Lanes weight(const simd::Lanes& code, std::size_t input) const noexcept {
-    return code * (scale * simd::ScaledDot<Zero>::to_lanes(halves[input / simd::ScaledDot<Zero>::inputs]));
+    return code * (scale * simd::scales_as_lanes(halves[input / simd::ScaledDot<Zero>::inputs]));
   }
 };
 

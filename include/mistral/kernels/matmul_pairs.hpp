@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <mistral/simd/pairs.hpp>
-
-#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
-
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -14,6 +10,7 @@
 #include <mistral/kernels/inputs.hpp>
 #include <mistral/kernels/panel_walk.hpp>
 #include <mistral/kernels/tile.hpp>
+#include <mistral/simd/pairs.hpp>
 
 /// \file
 /// Matrices whose blocks the machine multiplies as they lie: pairs of bfloat16. Tiles are those of kernels/tile.hpp, in
@@ -102,5 +99,3 @@ inline void multiply_rows(const PanelsView<F>& w, std::size_t first_panel, std::
 }
 
 }}}  // namespace mistral::kernels
-
-#endif

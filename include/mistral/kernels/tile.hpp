@@ -8,19 +8,12 @@
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace kernels {
 
-// A tile is what stays in registers: tile_rows x tile_panels accumulators of 16 lanes, the weights of one input for
-// tile_panels panels, and one broadcast activation.
-//   AVX-512, 32 registers, 1 a panel:  12 x 2 accumulators + 2 weights + 1 broadcast = 27
-//   AVX2,    16 registers, 2 a panel:   6 x 1 (12 registers)  + 2 weights + 1 broadcast = 15
-//   NEON,    32 registers, 4 a panel:   6 x 1 (24 registers)  + 4 weights + 1 broadcast = 29
-//   SSE2,    16 registers, 4 a panel:   3 x 1 (12 registers)  + 1 broadcast, weights from memory = 13
-#if defined(__aarch64__)
-inline constexpr std::size_t tile_rows = 6;
-inline constexpr std::size_t tile_panels = 1;
-#else
-inline constexpr std::size_t tile_rows = simd::registers == 1 ? 12 : simd::registers == 2 ? 6 : 3;
-inline constexpr std::size_t tile_panels = simd::registers == 1 ? 2 : 1;
-#endif
+/// A tile is what stays in registers: tile_rows x tile_panels accumulators of 16 lanes, the weights of one input for
+/// tile_panels panels, and one broadcast activation. Each instruction set says which it has room for.
+///@{
+inline constexpr std::size_t tile_rows = simd::Instructions::tile_rows;
+inline constexpr std::size_t tile_panels = simd::Instructions::tile_panels;
+///@}
 
 /// Panels that are walked together, unless there are many rows (panels_together). With one row they belong to as many
 /// streams, read side by side to hide the latency of memory. With many rows of floats they are unpacked together, and a
@@ -60,24 +53,12 @@ inline void with_rows(std::size_t rows, const F& f) noexcept {
   }
 }
 
-/// A tile of integer sums, R rows x P panels. With AVX-512 the floats that blocks are added to stay in registers beside
+/// A tile of integer sums, rows x panels. With AVX-512 the floats that blocks are added to stay in registers beside
 /// them: a store of 64 bytes takes both pipes that multiply for a cycle. Elsewhere floats rest in memory.
-///   VNNI      6 x 2 sums + 12 floats      + 2 weights + 1 broadcast               = 27 of 32
-///   AVX-512  12 x 1 sums + 12 floats      + 1 weights + 1 broadcast + 1 product   = 27 of 32
-///   AVX2      4 x 1 (8 registers)         + 2 weights + 1 broadcast + 1 product   = 12 of 16
-///   i8mm      6 x 1 (24)                  + 4 weights + 1 broadcast               = 29 of 32
-///   dotprod   5 x 1 (25)                  + 4 weights + 1 broadcast + 1 constant  = 31 of 32
-///   NEON      2 x 1 (18)                  + 4 weights + 1 broadcast + 2 products  = 25 of 32
-#if defined(__aarch64__)
-inline constexpr std::size_t integer_tile_rows = 26 / simd::dot_registers;
-inline constexpr std::size_t integer_tile_panels = 1;
-#elif defined(__AVX512VNNI__)
-inline constexpr std::size_t integer_tile_rows = 6;
-inline constexpr std::size_t integer_tile_panels = 2;
-#else
-inline constexpr std::size_t integer_tile_rows = simd::registers == 1 ? 12 : simd::registers == 2 ? 4 : 2;
-inline constexpr std::size_t integer_tile_panels = 1;
-#endif
+///@{
+inline constexpr std::size_t integer_tile_rows = simd::Instructions::integer_tile_rows;
+inline constexpr std::size_t integer_tile_panels = simd::Instructions::integer_tile_panels;
+///@}
 
 /// Rows that lie together.
 struct IntegerTile {

@@ -48,25 +48,7 @@ template <std::size_t N>
 inline Quads count_not_above(const Quads& values, const std::uint8_t (&thresholds)[N]) noexcept {
   std::byte bytes[Quads::bytes];
   values.store(bytes);
-#if defined(__AVX2__)
-  for (std::size_t i = 0; i < Quads::bytes; i += 32) {
-    auto* const at = reinterpret_cast<__m256i*>(bytes + i);
-    // bytes are compared as signed ones: lowered by 128
-    const __m256i value = _mm256_xor_si256(_mm256_loadu_si256(at), _mm256_set1_epi8(-128));
-    __m256i count = _mm256_set1_epi8(static_cast<char>(N));
-    for (const std::uint8_t threshold : thresholds) {
-      const __m256i limit = _mm256_set1_epi8(static_cast<char>(threshold ^ 128));
-      count = _mm256_add_epi8(count, _mm256_cmpgt_epi8(limit, value));  // -1 for each that is above
-    }
-    _mm256_storeu_si256(at, count);
-  }
-#else
-  for (std::byte& value : bytes) {
-    unsigned count = 0;
-    for (const std::uint8_t threshold : thresholds) count += std::to_integer<unsigned>(value) >= threshold ? 1u : 0u;
-    value = static_cast<std::byte>(count);
-  }
-#endif
+  Instructions::count_not_above(bytes, thresholds);
   return Quads::load(bytes);
 }
 

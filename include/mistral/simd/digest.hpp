@@ -15,25 +15,6 @@ namespace detail {
 
 using WideBatch = xsimd::batch<std::uint64_t>;
 
-/// The product of the two halves of each 64 bits.
-inline WideBatch product_of_halves(const WideBatch& x) noexcept {
-#if defined(__AVX512F__)
-  return WideBatch(_mm512_mul_epu32(x, _mm512_srli_epi64(x, 32)));
-#elif defined(__AVX2__)
-  return WideBatch(_mm256_mul_epu32(x, _mm256_srli_epi64(x, 32)));
-#elif defined(__x86_64__)
-  return WideBatch(_mm_mul_epu32(x, _mm_srli_epi64(x, 32)));
-#elif defined(__aarch64__)
-  const uint64x2_t both = x;
-  return WideBatch(vmull_u32(vmovn_u64(both), vshrn_n_u64(both, 32)));
-#else
-  std::uint64_t words[WideBatch::size];
-  x.store_unaligned(words);
-  for (std::uint64_t& word : words) word = (word & 0xffffffffu) * (word >> 32);
-  return WideBatch::load_unaligned(words);
-#endif
-}
-
 /// Eight words of 64 bits that belong to eight places.
 struct DigestKeys {
   std::uint64_t key[8];
@@ -69,7 +50,7 @@ inline std::uint64_t digest(std::span<const std::byte> bytes) noexcept {
     for (std::size_t i = 0; i < count; ++i) {
       const Batch words = Batch::load_unaligned(reinterpret_cast<const std::uint64_t*>(p + i * sizeof(Batch)));
       sums[i] = sums[i] + words;
-      products[i] = products[i] + detail::product_of_halves(words ^ key[i]);
+      products[i] = products[i] + Batch(Instructions::product_of_halves(words ^ key[i]));
       key[i] = key[i] + step;
     }
   };

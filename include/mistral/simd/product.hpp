@@ -17,25 +17,14 @@ namespace mistral { inline namespace MISTRAL_ABI { namespace simd {
 
 /// a * b, rounded, whatever is done with it.
 ///
-/// The empty instruction takes the product in a register and gives it back, for all that the compiler knows changed. It
+/// An empty instruction takes the product in a register and gives it back, for all that the compiler knows changed. It
 /// costs nothing. A flag that keeps products from being fused would have to be asked of every program that includes
 /// this header, and g++ knows no pragma for it.
 inline Lanes product(const Lanes& a, const Lanes& b) noexcept {
   Lanes out;
   for (std::size_t i = 0; i < registers; ++i) {
-    auto rounded = static_cast<FloatBatch::register_type>(a.part[i] * b.part[i]);
-#if defined(MISTRAL_EMULATED)  // a register is an object in memory
-    __asm__("" : "+m"(rounded));
-#elif defined(__AVX512F__)
-    __asm__("" : "+v"(rounded));
-#elif defined(__x86_64__)
-    __asm__("" : "+x"(rounded));
-#elif defined(__aarch64__)
-    __asm__("" : "+w"(rounded));
-#else
-    __asm__("" : "+m"(rounded));
-#endif
-    out.part[i] = FloatBatch(rounded);
+    const auto exact = static_cast<FloatBatch::register_type>(a.part[i] * b.part[i]);
+    out.part[i] = FloatBatch(Instructions::rounded(exact));
   }
   return out;
 }

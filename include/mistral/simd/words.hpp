@@ -46,7 +46,7 @@ struct Words {
   Words bits(int shift, int count) const noexcept {
     Words out;
     const xsimd::batch<std::int32_t> mask((1 << count) - 1);
-    for (std::size_t i = 0; i < registers; ++i) out.part[i] = shifted_right(part[i], shift) & mask;
+    for (std::size_t i = 0; i < registers; ++i) out.part[i] = Instructions::shifted_right(part[i], shift) & mask;
     return out;
   }
 
@@ -72,7 +72,7 @@ struct Words {
 
   /// Sets bits from `shift` on to the codes, which are small enough and fit there.
   void put(const Words& codes, int shift) noexcept {
-    for (std::size_t i = 0; i < registers; ++i) part[i] = part[i] | shifted_left(codes.part[i], shift);
+    for (std::size_t i = 0; i < registers; ++i) part[i] = part[i] | Instructions::shifted_left(codes.part[i], shift);
   }
 
   void store(std::byte* p) const noexcept { std::memcpy(p, part, sizeof part); }
