@@ -37,8 +37,9 @@ const std::vector<Dependency>& dependencies() {
       {{"xsimd/"}, {"simd"}},
       // intrinsics
       {{"immintrin.h", "x86intrin.h", "arm_neon.h", "arm_sve.h", "arm_acle.h", "emmintrin.h", "xmmintrin.h",
-        "pmmintrin.h", "tmmintrin.h", "smmintrin.h", "nmmintrin.h", "wmmintrin.h", "avxintrin.h", "cpuid.h"},
-       {"simd"}},
+        "pmmintrin.h", "tmmintrin.h", "smmintrin.h", "nmmintrin.h", "wmmintrin.h", "avxintrin.h"},
+       {"simd/sets"}},
+      {{"cpuid.h"}, {"simd"}},
       {{"tbb/", "oneapi/"}, {"parallel"}},
       {{"nlohmann/"}, {}},  // docs/decisions/0001-json.md
       {{"Eigen/", "unsupported/Eigen/"}, {"eigen.hpp", "train"}},
@@ -63,6 +64,16 @@ std::size_t io_rank_of(std::string_view folder) {
   return static_cast<std::size_t>(std::find(io_folders.begin(), io_folders.end(), folder) - io_folders.begin());
 }
 
+// The only headers in simd/ with conditions: the one that chooses the instruction set, and the detection of processors.
+constexpr std::array conditional{"simd/instructions.hpp", "simd/cpu.hpp"};
+// What compilers define for instructions, and the headers that may ask for it: those, and the names of the ABI.
+constexpr std::array instruction_macros{"__AVX",  "__SSE",       "__SSSE",     "__FMA__",  "__F16C__",        "__BMI",
+                                        "__ARM_", "__aarch64__", "__x86_64__", "__i386__", "MISTRAL_EMULATED"};
+
+bool asks_for_instructions(std::string_view path) {
+  return path == "core/abi.hpp" || std::find(conditional.begin(), conditional.end(), path) != conditional.end();
+}
+
 /// What is wrong with the header at `path` (relative to include/mistral) that holds `content`: a line a fault.
 std::vector<std::string> faults_of(const std::string& path, const std::string& content) {
   std::vector<std::string> faults;
@@ -71,6 +82,7 @@ std::vector<std::string> faults_of(const std::string& path, const std::string& c
   const bool umbrella = std::find(umbrellas.begin(), umbrellas.end(), path) != umbrellas.end();
   const std::string folder = path.find('/') == std::string::npos ? path : path.substr(0, path.find('/'));
   if (!umbrella && rank_of(folder) == folders.size()) fault("stands in no folder of DESIGN section 2");
+  const bool instruction_set = path.starts_with("simd/sets/");
   const std::string io_folder = io_folder_of(path);
   if (!io_folder.empty() && io_rank_of(io_folder) == io_folders.size()) fault("stands in no folder of io/");
   if (content.find("#pragma once\n") == std::string::npos) fault("lacks #pragma once");
@@ -90,14 +102,22 @@ std::vector<std::string> faults_of(const std::string& path, const std::string& c
         !text.starts_with("namespace mistral { inline namespace MISTRAL_ABI {")) {
       fault(at + "opens a namespace other than mistral { inline namespace MISTRAL_ABI");
     }
-    if (folder != "simd" && text.substr(0, text.find("//")).find("_mm") != std::string_view::npos &&
-        starts_with_any(text.substr(text.find("_mm")), {"_mm_", "_mm256_", "_mm512_"})) {
-      fault(at + "an intrinsic outside simd/");
+    const std::string_view code = text.substr(0, text.find("//"));
+    if (!instruction_set && code.find("_mm") != std::string_view::npos &&
+        starts_with_any(code.substr(code.find("_mm")), {"_mm_", "_mm256_", "_mm512_"})) {
+      fault(at + "an intrinsic outside simd/sets/");
+    }
+    for (const std::string_view macro : instruction_macros) {
+      if (code.find(macro) == std::string_view::npos || asks_for_instructions(path)) continue;
+      fault(at + std::string(macro) + ": the instruction set is chosen in simd/instructions.hpp");
     }
 
     if (!text.starts_with('#')) continue;
     text.remove_prefix(1);
     skip_blanks();
+    if (folder == "simd" && !asks_for_instructions(path) && starts_with_any(text, {"if", "elif", "else"})) {
+      fault(at + "a condition in simd/ outside simd/instructions.hpp and simd/cpu.hpp");
+    }
     if (!text.starts_with("include")) continue;
     text.remove_prefix(7);
     skip_blanks();
@@ -122,6 +142,7 @@ std::vector<std::string> faults_of(const std::string& path, const std::string& c
     }
     for (const Dependency& dependency : dependencies()) {
       if (!starts_with_any(header, dependency.prefixes)) continue;
+      if (instruction_set && starts_with_any("simd/sets", dependency.homes)) continue;
       if (std::find(dependency.homes.begin(), dependency.homes.end(), folder) == dependency.homes.end() &&
           std::find(dependency.homes.begin(), dependency.homes.end(), "io/" + io_folder) == dependency.homes.end()) {
         fault(at + "<" + header + "> is for " +
@@ -149,7 +170,8 @@ TEST_CASE("a header that keeps the rules has no faults") {
   CHECK(faults_of("kernels/matmul.hpp", "",
                   "#include <cstddef>\n#include <mistral/kernels/a.hpp>\n#include <mistral/core/b.hpp>\n")
             .empty());
-  CHECK(faults_of("simd/dot.hpp", "", "#include <immintrin.h>\n# include <xsimd/xsimd.hpp>\n").empty());
+  CHECK(faults_of("simd/sets/a.hpp", "", "#include <immintrin.h>\n# include <xsimd/xsimd.hpp>\n  _mm_pause();\n")
+            .empty());
   CHECK(faults_of("io/os/mapped_file.hpp", "", "#include <sys/mman.h>\n").empty());
   CHECK(faults_of("run/a.hpp", "", "#include <mistral/c.h>\n").empty());
   CHECK(faults_of("model.hpp", "", "#include <mistral/generate/session.hpp>\n#include <mistral/core/a.hpp>\n").empty());
@@ -180,6 +202,21 @@ TEST_CASE("a dependency outside the folder that it belongs to is caught") {
   CHECK(faults_of("core/a.hpp", "", "#include <unistd.h>\n").size() == 2);
   CHECK(faults_of("checkpoint/a.hpp", "", "#include <fcntl.h>\n").size() == 1);
   CHECK(faults_of("io/json/a.hpp", "", "#include <fcntl.h>\n").size() == 1);
+}
+
+TEST_CASE("an instruction set that is asked for outside the header that chooses it is caught") {
+  const std::string condition = "#if defined(__AVX2__)\n#endif\n";
+  CHECK(faults_of("simd/instructions.hpp", "", condition).empty());
+  CHECK(faults_of("simd/cpu.hpp", "", condition + "#include <cpuid.h>\n").empty());
+  CHECK(faults_of("core/abi.hpp", "", condition).empty());
+  CHECK(faults_of("kernels/a.hpp", "", condition).size() == 1);
+  CHECK(faults_of("nn/a.hpp", "", "#ifdef __ARM_FEATURE_DOTPROD\n#endif\n").size() == 1);
+  CHECK(faults_of("io/os/a.hpp", "", "#if defined(__linux__)\n#else\n#endif\n").empty());
+  CHECK(faults_of("simd/a.hpp", "", "# ifndef NDEBUG\n# endif\n").size() == 1);
+  CHECK(faults_of("simd/sets/a.hpp", "", "#if 1\n#elif 0\n#else\n#endif\n").size() == 3);
+  CHECK(faults_of("simd/a.hpp", "", "#include <immintrin.h>\n").size() == 1);
+  CHECK(faults_of("simd/cpu.hpp", "", "#include <arm_neon.h>\n").size() == 1);
+  CHECK(faults_of("simd/a.hpp", "", "  const auto v = _mm256_setzero_ps();\n").size() == 1);
 }
 
 TEST_CASE("a header that is not a header of this library is caught") {
