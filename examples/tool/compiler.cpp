@@ -406,15 +406,21 @@ void build(const std::vector<Unit>& units, const std::string& compiler, const st
   note("compiling for this checkpoint ... " + std::to_string(seconds) + " s\n");
 }
 
+// Where the object of a page is kept that more than one library needs; empty without a folder.
+std::string kept_object(const std::string& page, const std::string& compiler, const std::string& folder) {
+  return folder.empty() ? std::string() : path_in(folder, key_of(page, compiler) + std::string(object_ending));
+}
+
 // The units of a choice: its type and its kernels, each of which takes the compiler about as long. What is the same for
 // all models a library of the cache finds in this program (examples_once).
-std::vector<Unit> units_of(const ModelChoice& choice, const std::string& kernels_kept) {
+std::vector<Unit> units_of(const ModelChoice& choice, const std::string& compiler, const std::string& folder) {
   std::vector<std::string> options{"-DMISTRAL_PARTS_ELSEWHERE=1"};
   const std::vector<std::string> all = compile_options();
   const bool optimizes = std::find(all.begin(), all.end(), "-O3") != all.end();
   // but for training, what takes a model's time is in the kernels
   if (optimizes && !choice.trains) options.emplace_back("-O2");
-  return {{"model", page_of(choice), options, {}}, {"kernels", kernels_page_of(choice), {}, kernels_kept}};
+  return {{"model", page_of(choice), options, {}},
+          {"kernels", kernels_page_of(choice), {}, kept_object(kernels_page_of(choice), compiler, folder)}};
 }
 
 }  // namespace
@@ -446,9 +452,7 @@ const AnyModelType& compiled_type(const ModelChoice& choice) {
     const std::string lock = path_in(folder, key + ".lock");
     const BuildLock alone(lock);
     if (!path_exists(library)) {
-      const std::string kernels =
-          path_in(folder, key_of(kernels_page_of(choice), compiler) + std::string(object_ending));
-      build(units_of(choice, kernels), compiler, library, path_in(folder, key + ".log"));
+      build(units_of(choice, compiler, folder), compiler, library, path_in(folder, key + ".log"));
       AtomicFile text(path_in(folder, key + ".cpp"), "compile");
       text.write(std::as_bytes(std::span(page)));
       text.commit();
@@ -459,9 +463,17 @@ const AnyModelType& compiled_type(const ModelChoice& choice) {
 }
 
 void compile_to(const ModelChoice& choice, const std::string& out) {
-  std::vector<Unit> units = units_of(choice, {});
-  units.push_back({"common", common_page(), {}, {}});
-  build(units, needed_compiler(), out, out + ".log");
+  const std::string compiler = needed_compiler();
+  std::string folder;
+  try {
+    folder = cache_folder();
+    make_cache_folder(folder);
+  } catch (const Error&) {  // all is compiled again then
+    folder.clear();
+  }
+  std::vector<Unit> units = units_of(choice, compiler, folder);
+  units.push_back({"common", common_page(), {}, kept_object(common_page(), compiler, folder)});
+  build(units, compiler, out, out + ".log");
 }
 
 std::vector<CachedModel> cached_models() {
