@@ -346,15 +346,25 @@ bool is_kept(const std::string& path) {
          status.st_uid == ::geteuid() && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
-// Makes `made`, in a folder beside it, readable for its owner alone and durable before it has its name.
-void move_into_place(const std::string& made, const std::string& name, ::mode_t mode) {
+// Puts an object where the next library finds it. The folder may be of another file system than the compilation's.
+void keep_object(const std::string& made, const std::string& kept) {
+  std::ifstream in(made, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  AtomicFile out(kept, "compile");
+  out.write(std::as_bytes(std::span(bytes)));
+  out.commit();
+  if (::chmod(kept.c_str(), 0600) != 0) throw cannot(kept, "write");  // whatever the user's mask lets others do
+}
+
+// Gives a library its name, when all of it is on the disk.
+void move_into_place(const std::string& made, const std::string& library) {
   const int file = ::open(made.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool good = file >= 0 && ::fsync(file) == 0 && ::fchmod(file, mode) == 0;
+  const bool good = file >= 0 && ::fsync(file) == 0 && ::fchmod(file, 0700) == 0;
   const int reason = errno;
   if (file >= 0) ::close(file);
   if (!good) throw cannot(made, "write", reason);
-  if (::rename(made.c_str(), name.c_str()) != 0) throw cannot(name, "write");
-  detail::sync_folder_of(name);
+  if (::rename(made.c_str(), library.c_str()) != 0) throw cannot(library, "write");
+  detail::sync_folder_of(library);
 }
 
 // Makes `library` of units, which are compiled at the same time, in a folder of its own beside it.
@@ -398,9 +408,9 @@ void build(const std::vector<Unit>& units, const std::string& compiler, const st
     }
     for (const Unit& unit : units) {
       const std::string object = folder.file(unit.name + ".o");
-      if (!unit.kept.empty() && path_exists(object)) move_into_place(object, unit.kept, 0600);
+      if (!unit.kept.empty() && path_exists(object)) keep_object(object, unit.kept);
     }
-    move_into_place(folder.file("model.so"), library, 0700);
+    move_into_place(folder.file("model.so"), library);
   }
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - begin).count();
   note("compiling for this checkpoint ... " + std::to_string(seconds) + " s\n");
