@@ -268,7 +268,8 @@ TEST_CASE("a path that is no adapter is found out before a model is compiled for
   for (const std::string& path : {scratch.path("nowhere"), scratch.write("file", "x"), model}) {
     const Run run = run_tool({"generate", "--model", model, "--adapter", path, "--prompt", "a"});
     CHECK(run.exit_code == 1);
-    CHECK(run.err.starts_with("mistral: error: [adapter] " + path + ": expected a folder with adapter_config.json"));
+    CHECK(run.err.starts_with("mistral: error: [adapter] " + path + ": "));
+    CHECK(run.err.find(": expected a folder with adapter_config.json") != std::string::npos);
     CHECK(content(folder).empty());
   }
 }
