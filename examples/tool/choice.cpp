@@ -120,6 +120,12 @@ const CheckpointFacts& facts_of(const std::string& path) {
   return found != known.end() ? found->second : known.emplace(path, read_facts(path)).first->second;
 }
 
+const CheckpointConfig& checkpoint_config(const std::string& path) {
+  static std::map<std::string, CheckpointConfig> known;
+  const auto found = known.find(path);
+  return found != known.end() ? found->second : known.emplace(path, CheckpointConfig::read(path)).first->second;
+}
+
 Fields fields_of(const ModelConfig& c) {
   return named({text(c.dim), text(c.n_layers), text(c.head_dim), text(c.hidden_dim), text(c.n_heads),
                 text(c.n_kv_heads), text(c.window_size), text(c.context_len), text(c.vocab_size), text(c.rope_theta),
@@ -152,11 +158,14 @@ ModelChoice choice_of(const ModelArguments& arguments, Use use) {
     }
     choice.weights = "F32";
   }
-  choice.config = config_of(facts_of(arguments.folder).config, printable(arguments.folder, 1000));
+  // of a checkpoint whose format doesn't matter, the weights needn't be there
+  const bool in_own_format = arguments.weights.empty() && use != Use::train_all;
+  const CheckpointConfig& file =
+      in_own_format ? facts_of(arguments.folder).config : checkpoint_config(arguments.folder);
+  choice.config = config_of(file, printable(arguments.folder, 1000));
   if (arguments.window) choice.config.window_size = *arguments.window;
   if (arguments.context) choice.config.context_len = *arguments.context;
-  if (arguments.weights.empty() && use != Use::train_all)
-    choice.weights = own_format(arguments.folder, arguments.exact);
+  if (in_own_format) choice.weights = own_format(arguments.folder, arguments.exact);
   choice.exact = arguments.exact;
   choice.kv = !arguments.kv.empty() ? arguments.kv : arguments.exact || choice.weights == "F32" ? "float" : "bf16";
   return choice;

@@ -50,6 +50,9 @@ struct CheckpointFacts {
 /// Reads the facts about a checkpoint, once for each path. Throws Error as Checkpoint::open does.
 const CheckpointFacts& facts_of(const std::string& path);
 
+/// Reads the configuration of a checkpoint, whose weights needn't be there, once for each path.
+const CheckpointConfig& checkpoint_config(const std::string& path);
+
 /// The name of a weight format as the library has it, from what a command line says: `q4_0` is Q4_0. Throws UsageError
 /// `option: ...` for another.
 std::string format_named(const std::string& name, std::string_view option);

@@ -262,7 +262,7 @@ std::string result_json(const Outcome& o, const RunFolder& folder, const std::ve
 }
 
 std::unique_ptr<AnyModel> load_trained(const FinetuneArguments& a, const AnyModelType& type) {
-  say_context(a.model.folder, type.info());
+  say_context(a.model, type.info());
   say_reencoded(a.model, type.info());
   Progress progress("loading " + bytes_text(type.info().weight_bytes) + " of weights", 1);
   return type.load(a.model.folder, load_options(a.model, type.info(), progress.hook()));

@@ -134,8 +134,11 @@ void say_base(std::optional<bool> same, const std::string& adapter, const std::s
   }
 }
 
-void say_context(const std::string& folder, const ModelInfo& info) {
-  const std::optional<std::int64_t> said = facts_of(folder).config.context_len;
+void say_context(const ModelArguments& arguments, const ModelInfo& info) {
+  const std::string& folder = arguments.folder;
+  const bool in_own_format = arguments.weights.empty();  // and its tensors have been looked at
+  const std::optional<std::int64_t> said =
+      (in_own_format ? facts_of(folder).config : checkpoint_config(folder)).context_len;
   if (!said || static_cast<std::size_t>(*said) >= info.config.context_len) return;
   note("mistral: note: " + printable(folder, 1000) + " names a context of " + std::to_string(*said) +
        " tokens; the model goes on to " + std::to_string(info.config.context_len) + "\n");
@@ -167,7 +170,7 @@ LoadOptions load_options(const ModelArguments& arguments, const ModelInfo& info,
 
 std::unique_ptr<AnyModel> load_model(const ModelArguments& arguments, const AnyModelType& type) {
   const ModelInfo& info = type.info();
-  say_context(arguments.folder, info);
+  say_context(arguments, info);
   say_reencoded(arguments, info);
   Progress progress("loading " + bytes_text(info.weight_bytes) + " of weights", info.weight_bytes);
   try {

@@ -91,7 +91,7 @@ std::size_t chosen_adapter(const ModelArguments& arguments);
 void say_base(std::optional<bool> same, const std::string& adapter, const std::string& folder);
 
 /// Says a line where a model's context is longer than the checkpoint's.
-void say_context(const std::string& folder, const ModelInfo& info);
+void say_context(const ModelArguments& arguments, const ModelInfo& info);
 
 /// Says a line where tensors are encoded again when they are loaded, though the command line asks for no format.
 void say_reencoded(const ModelArguments& arguments, const ModelInfo& info);
