@@ -259,6 +259,19 @@ TEST_CASE("a compiler that is missing, fails or has no room for what it writes e
         {".log", ".lock"});
 }
 
+TEST_CASE("where the format is named, a checkpoint's config suffices to compile for it") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Scratch scratch;
+  const std::string model = scratch.path("model");
+  std::filesystem::create_directory(model);
+  std::filesystem::copy_file(std::string(MISTRAL_SOURCE_DIR) + "/examples/own_model/breeze/config.json",
+                             model + "/config.json");
+  const Run named = run_tool({"compile", model, "--weights", "q4_0", "--print"});
+  CHECK(named.exit_code == 0);
+  CHECK(named.out.find("mistral::Transformer<config, mistral::Q4_0>") != std::string::npos);
+  CHECK(run_tool({"compile", model, "--print"}).exit_code == 1);
+}
+
 TEST_CASE("a path that is no adapter is found out before a model is compiled for it") {
   if (mistral::test::tool_path() == nullptr) return;
   const Scratch scratch;
