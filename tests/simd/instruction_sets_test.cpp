@@ -264,9 +264,16 @@ TEST_CASE("products of pairs of small whole numbers are exact, with an instructi
         .store(found.data());
     for (std::size_t i = 0; i < simd::lanes; ++i) {
       REQUIRE(found[i] == acc[i] + w[2 * i] * x[0] + w[2 * i + 1] * x[1]);
-      const simd::FloatBatch plain = Scalar::add_products(Scalar::load_pairs(weights), Scalar::broadcast_pair(input),
-                                                          simd::FloatBatch::load_unaligned(acc.data()));
-      if (i < simd::FloatBatch::size) REQUIRE(plain.get(i) == found[i]);
+    }
+    Scalar::PairGroup plain_weights, plain_input;
+    Scalar::load_pairs(weights, plain_weights);
+    Scalar::broadcast_pair(input, plain_input);
+    for (std::size_t i = 0; i < simd::registers; ++i) {
+      const auto sums = simd::FloatBatch::load_unaligned(acc.data() + i * simd::FloatBatch::size);
+      const simd::FloatBatch plain = Scalar::add_products(plain_weights[i], plain_input[i], sums);
+      for (std::size_t k = 0; k < simd::FloatBatch::size; ++k) {
+        REQUIRE(plain.get(k) == found[i * simd::FloatBatch::size + k]);
+      }
     }
   }
 }

@@ -40,15 +40,14 @@ struct Pairs {
   /// From sixteen pairs at any address.
   static Pairs load(const std::byte* p) noexcept {
     Pairs out;
-    for (std::size_t i = 0; i < registers; ++i) out.part[i] = Instructions::load_pairs(p + i * sizeof out.part[i]);
+    Instructions::load_pairs(p, out.part);
     return out;
   }
 
   /// The pair at p in every lane.
   static Pairs broadcast(const std::byte* p) noexcept {
-    const auto pair = Instructions::broadcast_pair(p);
     Pairs out;
-    for (auto& part : out.part) part = pair;
+    Instructions::broadcast_pair(p, out.part);
     return out;
   }
 };

@@ -20,11 +20,11 @@ struct Avx512Bf16 : Set {
 
   static constexpr bool multiplies_pairs = true;
 
-  static Pairs load_pairs(const std::byte* p) noexcept { return _mm512_loadu_si512(p); }
-  static Pairs broadcast_pair(const std::byte* p) noexcept {
+  static void load_pairs(const std::byte* p, PairGroup& out) noexcept { out[0] = _mm512_loadu_si512(p); }
+  static void broadcast_pair(const std::byte* p, PairGroup& out) noexcept {
     std::int32_t pair;
     std::memcpy(&pair, p, sizeof pair);
-    return _mm512_set1_epi32(pair);
+    out[0] = _mm512_set1_epi32(pair);
   }
   static __m512 add_products(const Pairs& w, const Pairs& x, __m512 acc) noexcept {
     __m512bh a;

@@ -61,7 +61,7 @@ static_assert(lanes % FloatBatch::size == 0 && FloatBatch::size <= lanes);
 ///   widen(p, floats)           16 consecutive bfloat16, halves or signed bytes at any address, as floats
 ///   rounded(x)                 x, of which the compiler no longer knows that it is a product: simd/product.hpp
 ///   quantize(x, codes, sum)    simd/quantize.hpp
-///   load_pairs(p), broadcast_pair(p)
+///   load_pairs(p, pairs), broadcast_pair(p, pairs)
 ///                              pairs at any address, and one pair in all lanes: simd/pairs.hpp
 ///
 /// Operations on integers and bytes, of a register where they don't take a group:
@@ -83,10 +83,10 @@ template <class S>
 concept InstructionSet = requires(typename S::Floats floats, typename S::Ints ints, typename S::Bytes bytes,
                                   typename S::Pairs pairs, typename S::FloatGroup& all_floats,
                                   typename S::FloatGroup (&four)[quad], typename S::ByteGroup& all_bytes,
-                                  typename S::IntGroup& all_ints, const bf16* bfloats, const f16* halves,
-                                  const std::int8_t* numbers, const float* x, std::int8_t* codes, std::int32_t& sum,
-                                  const std::byte* p, std::byte* out, const std::uint8_t (&table)[16],
-                                  const std::uint8_t (&tables)[4][16],
+                                  typename S::IntGroup& all_ints, typename S::PairGroup& all_pairs, const bf16* bfloats,
+                                  const f16* halves, const std::int8_t* numbers, const float* x, std::int8_t* codes,
+                                  std::int32_t& sum, const std::byte* p, std::byte* out,
+                                  const std::uint8_t (&table)[16], const std::uint8_t (&tables)[4][16],
                                   const std::byte* (&row)(std::size_t, std::size_t)) {
   typename S::Plainer;
   typename S::template Dot<S, 15>;
@@ -95,15 +95,15 @@ concept InstructionSet = requires(typename S::Floats floats, typename S::Ints in
   requires(S::tile_rows > 0 && S::tile_panels > 0 && S::integer_tile_rows > 0 && S::integer_tile_panels > 0);
   requires(S::transposed_words > 0);
   requires sizeof(all_floats) == word_bytes && sizeof(all_ints) == word_bytes && sizeof(all_bytes) == word_bytes;
-  requires sizeof(typename S::PairGroup) == word_bytes;
+  requires sizeof(all_pairs) == word_bytes;
   requires std::is_same_v<decltype(S::multiplies_pairs), const bool>;
   S::widen(bfloats, all_floats);
   S::widen(halves, all_floats);
   S::widen(numbers, all_floats);
   S::rounded(floats);
   S::pinned(bytes);
-  S::load_pairs(p);
-  S::broadcast_pair(p);
+  S::load_pairs(p, all_pairs);
+  S::broadcast_pair(p, all_pairs);
   S::quantize(x, codes, sum);
   S::to_floats(S::add_ints(ints, S::broadcast(sum)));
   S::load_bytes(p, all_bytes);

@@ -69,13 +69,15 @@ struct Scalar {
     return x;
   }
 
-  static Pairs load_pairs(const std::byte* p) noexcept {
-    return Pairs::load_unaligned(reinterpret_cast<const std::uint32_t*>(p));
+  static void load_pairs(const std::byte* p, PairGroup& out) noexcept {
+    for (std::size_t i = 0; i < registers; ++i) {
+      out[i] = Pairs::load_unaligned(reinterpret_cast<const std::uint32_t*>(p) + i * Pairs::size);
+    }
   }
-  static Pairs broadcast_pair(const std::byte* p) noexcept {
+  static void broadcast_pair(const std::byte* p, PairGroup& out) noexcept {
     std::uint32_t pair;
     std::memcpy(&pair, p, sizeof pair);
-    return Pairs(pair);
+    for (std::size_t i = 0; i < registers; ++i) out[i] = Pairs(pair);
   }
   /// The odd input's product is added, then the even one's.
   static FloatBatch add_products(const Pairs& w, const Pairs& x, const FloatBatch& acc) noexcept {
