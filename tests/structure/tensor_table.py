@@ -30,6 +30,7 @@ using Model = Transformer<tiny, F32>;
 TABLE = "#include <mistral/core/tensors.hpp>\n"
 LAYERS = f"#include <mistral/format/f32.hpp>\n#include <mistral/nn/transformer.hpp>\n{CONFIG}Model model;\n"
 STEPS = "#include <mistral/train/backward.hpp>\n"
+WAYS_BACK = f"{STEPS}{CONFIG}double run(Backward<Model>& b, Model& m, Gradients<Model>& g) {{ return b.run(m, g, {{}}, {{}}, {{}}, {{}}); }}\n"
 ALL = f"""
 #include <mistral/train.hpp>
 #include <mistral/checkpoint/merge.hpp>
@@ -69,7 +70,11 @@ MODEL_MEMBER = ("nn/transformer.hpp", "  RmsNorm<C.dim> norm;", "  RmsNorm<C.dim
 PLACE = ("nn/tensors.hpp", "  } else if constexpr (R == TensorRole::norm) {",
          "  } else if constexpr (R == TensorRole::w4) {\n    return owner.feed_forward.w4;\n"
          "  } else if constexpr (R == TensorRole::norm) {")
-STEP = ("train/backward.hpp", "TensorRole::w2,", "TensorRole::w2, TensorRole::w4,")
+STEP = ("train/backward_steps.hpp", "TensorRole::w2,", "TensorRole::w2, TensorRole::w4,")
+WAY_BACK = ("train/backward.hpp", "    } else if constexpr (R == TensorRole::w3) {",
+            "    } else if constexpr (R == TensorRole::w4) {\n"
+            "      product(at, pass, work_.branch.view(), dhidden_.view(), dbranch_.view(), SumFrom::y);\n"
+            "    } else if constexpr (R == TensorRole::w3) {")
 
 # With all of it, the rest follows: names in files, adapters, memory.
 FOLLOWS = """
@@ -92,9 +97,11 @@ CASES = [
      ["a member has another shape or kind than its row", "TensorRole::w4"]),
     ("all but its step back", [ROLE, ROW, FIELD, TARGET, MEMBER, PLACE], STEPS,
      ["Backward has no step back", "TensorRole::w4"]),
+    ("all but its way back", [ROLE, ROW, FIELD, TARGET, MEMBER, PLACE, STEP], WAYS_BACK,
+     ["a role of backward_steps has no step in Backward::back", "TensorRole::w4"]),
     ("a layer's member alone", [MEMBER], LAYERS, ["a layer has a member that the table of tensors"]),
     ("a model's member alone", [MODEL_MEMBER], LAYERS, ["a model has a member that the table of tensors"]),
-    ("all of it", [ROLE, ROW, FIELD, TARGET, MEMBER, PLACE, STEP], ALL + FOLLOWS, []),
+    ("all of it", [ROLE, ROW, FIELD, TARGET, MEMBER, PLACE, STEP, WAY_BACK], ALL + FOLLOWS, []),
 ]
 
 

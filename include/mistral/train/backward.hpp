@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <iterator>
 #include <span>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include <mistral/kernels/elementwise_backward.hpp>
 #include <mistral/nn/tape.hpp>
 #include <mistral/nn/tensors.hpp>
+#include <mistral/train/backward_steps.hpp>
 #include <mistral/train/gradients.hpp>
 #include <mistral/train/linear_backward.hpp>
 
@@ -23,49 +23,13 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// Rows whose logits stand in memory at one time.
 inline constexpr std::size_t loss_rows = 128;
 
-namespace detail {
-
-/// The tensors that Backward has a step back for, in the order of the steps.
-inline constexpr TensorRole backward_steps[] = {TensorRole::output,
-                                                TensorRole::norm,
-                                                TensorRole::w2,
-                                                TensorRole::w1,
-                                                TensorRole::w3,
-                                                TensorRole::ffn_norm,
-                                                TensorRole::wo,
-                                                TensorRole::wq,
-                                                TensorRole::wk,
-                                                TensorRole::wv,
-                                                TensorRole::attention_norm,
-                                                TensorRole::tok_embeddings};
-
-constexpr bool is_backward_step(TensorRole role) noexcept {
-  return std::find(std::begin(backward_steps), std::end(backward_steps), role) != std::end(backward_steps);
-}
-
-template <TensorRole R>
-struct CheckedStep {
-  static_assert(is_backward_step(R) || !row_of(R).trained,
-                "train/backward.hpp: Backward has no step back for a row of the table of tensors that is trained");
-  static constexpr bool value = true;
-};
-
-/// Fails to compile where a tensor that is trained has no step; the compiler names its role.
-constexpr bool all_steps_are_there() noexcept {
-  bool all = true;
-  for_rows<0, tensor_row_count>([&]<TensorRole R>(TensorAt<R>) { all = all && CheckedStep<R>::value; });
-  return all;
-}
-static_assert(all_steps_are_there());
-
-}  // namespace detail
-
 /// A forward and a backward over rows of any number of sequences, up to `capacity` rows together. Memory grows by one
 /// residual row a layer and row, whatever the sequences' lengths; or by all that a block's backward needs, where a
 /// block's forward isn't to be taken again.
 template <class Model>
 class Backward {
   using F = typename Model::Format;
+  using Block = detail::BlockOf<Model>;
   static constexpr ModelConfig C = Model::config;
 
  public:
@@ -114,9 +78,8 @@ class Backward {
     drop(row_keys);
     for (std::size_t layer = C.n_layers; layer-- > 0;) block(model, gradients, layer);
     drop({});
-    if constexpr (Gradients<Model>::all) {
-      kernels::embedding_gradient(tokens, dx_.view(), gradient_of<TensorRole::tok_embeddings>(gradients).weight.span());
-    }
+    detail::for_steps<detail::BackwardPart::embedding>(
+        [&]<TensorRole R>(TensorAt<R> at) { back(at, gradients, tokens); });
     return loss;
   }
 
@@ -132,7 +95,6 @@ class Backward {
 
   template <TensorRole R>
   static auto& gradient_of(Gradients<Model>& gradients, std::size_t layer = 0) noexcept {
-    static_assert(detail::is_backward_step(R), "train/backward.hpp: a step isn't in the list of backward_steps");
     return gradients.of(TensorAt<R>{layer});
   }
 
@@ -247,16 +209,9 @@ class Backward {
       for (const double loss : losses) total += loss;
       if (gradients == nullptr) continue;
       dbranch_.resize(some.size());
-      backward(model.output, gradient_of<TensorRole::output>(*gradients), gradients->adapter, work_.branch.view(),
-               logits_.view(), dbranch_.view(), SumFrom::zero, scratch_);
-      if constexpr (Gradients<Model>::all) {
-        kernels::rms_norm_gradient(head_rows_.view(), C.norm_eps, dbranch_.view(),
-                                   gradient_of<TensorRole::norm>(*gradients).weight.span());
-      }
       dhead_.resize(some.size());
       std::fill_n(dhead_.view().data(), some.size() * C.dim, 0.0f);
-      kernels::rms_norm_backward(head_rows_.view(), model.norm.weight.span(), C.norm_eps, dbranch_.view(),
-                                 dhead_.view());
+      detail::for_steps<detail::BackwardPart::head>([&]<TensorRole R>(TensorAt<R> at) { back(at, model, *gradients); });
       for (std::size_t i = 0; i < some.size(); ++i) {
         std::memcpy(dx_.row(some[i].row).data(), dhead_.row(i).data(), C.dim * sizeof(float));
       }
@@ -266,7 +221,7 @@ class Backward {
 
   /// The block's forward again, from its input on, as far as w2's product. Leaves what w2 takes in work_.gate, and what
   /// w1 and w3 take in work_.branch.
-  Activations take_again(const Block<C, F>& block, std::size_t layer) noexcept {
+  Activations take_again(const Block& block, std::size_t layer) noexcept {
     keep(tape_.block_input(layer), work_.x);
     SecondTape tape{gate_};
     block.forward(layer, std::span<const Sequence<C, float>>(sequences_), work_, tape);
@@ -275,7 +230,7 @@ class Backward {
   }
 
   /// The same where they were kept.
-  Activations from_kept(const Block<C, F>& block, std::size_t layer) noexcept {
+  Activations from_kept(const Block& block, std::size_t layer) noexcept {
     KeptActivations& kept = kept_[layer];
     keep(kept.gate.view(), work_.gate);
     kernels::swiglu(work_.gate.view(), kept.up.view());
@@ -284,50 +239,109 @@ class Backward {
             kept.between.view(), kept.gate.view(), kept.up.view()};
   }
 
+  /// What the steps back through a block need.
+  struct BlockPass {
+    const Block& block;
+    Gradients<Model>& gradients;
+    std::size_t layer;
+    Rows<const float> input;
+    Activations a;
+  };
+
   /// The backward of one block, each step of its forward back. dx_ goes in and comes out.
   void block(const Model& model, Gradients<Model>& gradients, std::size_t layer) noexcept {
-    const Block<C, F>& block = model.layers[layer];
+    const Block& block = model.layers[layer];
     const Rows<const float> input = tape_.block_input(layer);
-    const std::size_t rows = input.rows();
     const Activations a = kept_.empty() ? take_again(block, layer) : from_kept(block, layer);
-
-    const auto back = [&]<TensorRole R>(TensorAt<R>, Rows<const float> x, Rows<const float> dy, Rows<float> dx,
-                                        SumFrom from) {
-      backward(tensor_of<R>(block), gradient_of<R>(gradients, layer), gradients.adapter, x, dy, dx, from, scratch_);
-    };
-    dbranch_.resize(rows);
-    dhidden_.resize(rows);
-    back(TensorAt<TensorRole::w2>{}, work_.gate.view(), dx_.view(), dhidden_.view(), SumFrom::zero);
-    kernels::swiglu_backward(a.gate, a.up, dhidden_.view());
-    back(TensorAt<TensorRole::w1>{}, work_.branch.view(), dhidden_.view(), dbranch_.view(), SumFrom::zero);
-    back(TensorAt<TensorRole::w3>{}, work_.branch.view(), a.up, dbranch_.view(), SumFrom::y);
-    norm(block.ffn_norm, gradient_of<TensorRole::ffn_norm>(gradients, layer), a.between);
-
-    dattended_.resize(rows);
-    dq_.resize(rows);
-    dk_.resize(rows);
-    dv_.resize(rows);
-    statistics_.resize(rows);
-    back(TensorAt<TensorRole::wo>{}, a.attended, dx_.view(), dattended_.view(), SumFrom::zero);
-    kernels::attention_backward(
-        {.head_dim = C.head_dim, .n_heads = C.n_heads, .n_kv_heads = C.n_kv_heads, .window = C.window_size},
-        {a.q, a.k, a.v, a.attended, dattended_.view(), dq_.view(), dk_.view(), dv_.view(), statistics_.view()},
-        spans_.size(), [&](std::size_t i) { return spans_[i]; });
-    kernels::rope_backward(dq_.view(), work_.turns.view());
-    kernels::rope_backward(dk_.view(), work_.turns.view());
-    kernels::rms_norm(input, block.attention_norm.weight.span(), C.norm_eps, work_.branch.view());
-    back(TensorAt<TensorRole::wq>{}, work_.branch.view(), dq_.view(), dbranch_.view(), SumFrom::zero);
-    back(TensorAt<TensorRole::wk>{}, work_.branch.view(), dk_.view(), dbranch_.view(), SumFrom::y);
-    back(TensorAt<TensorRole::wv>{}, work_.branch.view(), dv_.view(), dbranch_.view(), SumFrom::y);
-    norm(block.attention_norm, gradient_of<TensorRole::attention_norm>(gradients, layer), input);
+    const BlockPass pass{block, gradients, layer, input, a};
+    dbranch_.resize(input.rows());
+    dhidden_.resize(input.rows());
+    dattended_.resize(input.rows());
+    dq_.resize(input.rows());
+    dk_.resize(input.rows());
+    dv_.resize(input.rows());
+    statistics_.resize(input.rows());
+    detail::for_steps<detail::BackwardPart::layers>([&]<TensorRole R>(TensorAt<R> at) { back(at, pass); });
   }
 
+  /// The step back through a tensor of a block, and through what stands between it and the tensor of the next step.
+  template <TensorRole R>
+  void back(TensorAt<R> at, const BlockPass& pass) noexcept {
+    const Activations& a = pass.a;
+    if constexpr (R == TensorRole::w2) {
+      product(at, pass, work_.gate.view(), dx_.view(), dhidden_.view(), SumFrom::zero);
+      kernels::swiglu_backward(a.gate, a.up, dhidden_.view());
+    } else if constexpr (R == TensorRole::w1) {
+      product(at, pass, work_.branch.view(), dhidden_.view(), dbranch_.view(), SumFrom::zero);
+    } else if constexpr (R == TensorRole::w3) {
+      product(at, pass, work_.branch.view(), a.up, dbranch_.view(), SumFrom::y);
+    } else if constexpr (R == TensorRole::ffn_norm) {
+      norm(at, pass, a.between);
+    } else if constexpr (R == TensorRole::wo) {
+      product(at, pass, a.attended, dx_.view(), dattended_.view(), SumFrom::zero);
+      kernels::attention_backward(
+          {.head_dim = C.head_dim, .n_heads = C.n_heads, .n_kv_heads = C.n_kv_heads, .window = C.window_size},
+          {a.q, a.k, a.v, a.attended, dattended_.view(), dq_.view(), dk_.view(), dv_.view(), statistics_.view()},
+          spans_.size(), [&](std::size_t i) { return spans_[i]; });
+      kernels::rope_backward(dq_.view(), work_.turns.view());
+      kernels::rope_backward(dk_.view(), work_.turns.view());
+      kernels::rms_norm(pass.input, pass.block.attention_norm.weight.span(), C.norm_eps, work_.branch.view());
+    } else if constexpr (R == TensorRole::wq) {
+      product(at, pass, work_.branch.view(), dq_.view(), dbranch_.view(), SumFrom::zero);
+    } else if constexpr (R == TensorRole::wk) {
+      product(at, pass, work_.branch.view(), dk_.view(), dbranch_.view(), SumFrom::y);
+    } else if constexpr (R == TensorRole::wv) {
+      product(at, pass, work_.branch.view(), dv_.view(), dbranch_.view(), SumFrom::y);
+    } else if constexpr (R == TensorRole::attention_norm) {
+      norm(at, pass, pass.input);
+    } else {
+      static_assert(detail::WrittenStep<R>::value);
+    }
+  }
+
+  /// The step back through the head or its norm, of the rows that head() looks at: from logits_ to dhead_.
+  template <TensorRole R>
+  void back(TensorAt<R>, const Model& model, Gradients<Model>& gradients) noexcept {
+    if constexpr (R == TensorRole::output) {
+      backward(model.output, gradient_of<R>(gradients), gradients.adapter, work_.branch.view(), logits_.view(),
+               dbranch_.view(), SumFrom::zero, scratch_);
+    } else if constexpr (R == TensorRole::norm) {
+      norm(model.norm, gradient_of<R>(gradients), head_rows_.view(), dhead_.view());
+    } else {
+      static_assert(detail::WrittenStep<R>::value);
+    }
+  }
+
+  /// The step back through the embedding, from dx_.
+  template <TensorRole R>
+  void back(TensorAt<R>, Gradients<Model>& gradients, std::span<const TokenId> tokens) noexcept {
+    if constexpr (R != TensorRole::tok_embeddings) {
+      static_assert(detail::WrittenStep<R>::value);
+    } else if constexpr (Gradients<Model>::all) {
+      kernels::embedding_gradient(tokens, dx_.view(), gradient_of<R>(gradients).weight.span());
+    }
+  }
+
+  template <TensorRole R>
+  void product(TensorAt<R>, const BlockPass& pass, Rows<const float> x, Rows<const float> dy, Rows<float> dx,
+               SumFrom from) noexcept {
+    backward(tensor_of<R>(pass.block), gradient_of<R>(pass.gradients, pass.layer), pass.gradients.adapter, x, dy, dx,
+             from, scratch_);
+  }
+
+  template <TensorRole R>
+  void norm(TensorAt<R>, const BlockPass& pass, Rows<const float> x) noexcept {
+    norm(tensor_of<R>(pass.block), gradient_of<R>(pass.gradients, pass.layer), x, dx_.view());
+  }
+
+  /// Adds to dx, of the rows x, what comes back through a norm of them: from dbranch_.
   template <class Gradient>
-  void norm(const RmsNorm<C.dim>& layer, [[maybe_unused]] Gradient& gradient, Rows<const float> x) noexcept {
+  void norm(const RmsNorm<C.dim>& layer, [[maybe_unused]] Gradient& gradient, Rows<const float> x,
+            Rows<float> dx) noexcept {
     if constexpr (Gradients<Model>::all) {
       kernels::rms_norm_gradient(x, C.norm_eps, dbranch_.view(), gradient.weight.span());
     }
-    kernels::rms_norm_backward(x, layer.weight.span(), C.norm_eps, dbranch_.view(), dx_.view());
+    kernels::rms_norm_backward(x, layer.weight.span(), C.norm_eps, dbranch_.view(), dx);
   }
 
   Workspace<C, F, float> work_;
