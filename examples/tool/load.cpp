@@ -7,7 +7,7 @@
 #include <vector>
 
 #include <mistral/checkpoint/adapter_base.hpp>
-#include <mistral/nn/adapter_rows.hpp>
+#include <mistral/nn/adapter_choice.hpp>
 #include <mistral/text/markup.hpp>
 #include <mistral/text/text_fields.hpp>
 

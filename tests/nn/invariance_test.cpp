@@ -171,9 +171,9 @@ TEST_CASE_TEMPLATE("rows of several sequences in one forward get the bits that t
       who.push_back(s);
     }
     if (!rows.empty()) {
-      model.forward(tokens, std::span<const Sequence<config, KV>>(rows), work);
+      const auto context = model.forward(tokens, std::span<const Sequence<config, KV>>(rows), work);
       logits.resize(tokens.size());
-      model.logits(work, 0, logits.view());
+      model.logits(context, work, 0, logits.view());
       std::size_t row = 0;
       for (std::size_t i = 0; i < rows.size(); ++i) {
         for (std::size_t t = 0; t < rows[i].rows; ++t, ++row, ++done[who[i]]) {

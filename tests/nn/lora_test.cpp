@@ -231,24 +231,35 @@ TEST_CASE_TEMPLATE("each sequence of a forward may go through an adapter of its 
     CHECK(same_bits(fork.prefill(std::span(texts[i]).subspan(5)), last));
   }
 
-  const std::vector<AdapterRows> choice{{length, 0}, {length, no_adapter}, {length, 1}, {length, 0}};
+  const std::size_t choice[] = {0, no_adapter, 1, 0};
   Workspace<config, typename Tuned::Format, float> work(4 * length);
-  work.inputs.choose(choice);
   std::vector<KvCache<config, float>> caches(4);
   std::vector<Sequence<config, float>> sequences;
   std::vector<TokenId> tokens;
   for (std::size_t i = 0; i < 4; ++i) {
-    sequences.push_back({&caches[i], length});
+    sequences.push_back({&caches[i], length, choice[i]});
     tokens.insert(tokens.end(), texts[i].begin(), texts[i].end());
   }
-  model.forward(tokens, std::span<const Sequence<config, float>>(sequences), work);
+  const auto context = model.forward(tokens, std::span<const Sequence<config, float>>(sequences), work);
+  const auto row_of_all = [&](std::size_t row) {
+    return std::span<const float>(expected[row / length]).subspan(row % length * config.vocab_size, config.vocab_size);
+  };
   Batch<config.vocab_size> logits(1);
   logits.resize(1);
   for (std::size_t row = 0; row < 4 * length; ++row) {
     CAPTURE(row);
-    model.logits(work, row, logits.view());
-    CHECK(same_bits(logits.row(0),
-                    std::span(expected[row / length]).subspan(row % length * config.vocab_size, config.vocab_size)));
+    model.logits(context, work, row, logits.view());
+    CHECK(same_bits(logits.row(0), row_of_all(row)));
+  }
+  // Some rows, in any order, are those of their own adapters.
+  std::vector<std::size_t> some(17);
+  for (std::size_t& row : some) row = test::uniform(random, 0, 4 * length - 1);
+  Batch<config.vocab_size> logits_of_some(some.size());
+  logits_of_some.resize(some.size());
+  model.logits(context, work, std::span<const std::size_t>(some), logits_of_some.view());
+  for (std::size_t i = 0; i < some.size(); ++i) {
+    CAPTURE(some[i]);
+    CHECK(same_bits(logits_of_some.row(i), row_of_all(some[i])));
   }
 }
 

@@ -16,7 +16,7 @@
 #include <mistral/generate/batch_request.hpp>
 #include <mistral/generate/batch_scheduler.hpp>
 #include <mistral/io/os/small_pages.hpp>
-#include <mistral/nn/adapter_rows.hpp>
+#include <mistral/nn/context.hpp>
 #include <mistral/nn/transformer.hpp>
 #include <mistral/text/tokenizer.hpp>
 
@@ -196,7 +196,6 @@ class SessionBatch {
     tokens_.reserve(options.token_budget);
     sequences_.reserve(options.max_sequences);
     rows_.reserve(options.max_sequences);
-    adapters_.reserve(options.max_sequences);
     caches_.reserve(options.max_sequences);
     const bool small_pages = memory == std::pmr::get_default_resource();
     while (caches_.size() < options.max_sequences) {
@@ -211,31 +210,13 @@ class SessionBatch {
     rows_.clear();
     for (const BatchScheduler::Part& part : parts) {
       tokens_.insert(tokens_.end(), part.tokens.begin(), part.tokens.end());
-      sequences_.push_back({&caches_[part.slot], part.tokens.size()});
+      sequences_.push_back({&caches_[part.slot], part.tokens.size(), part.request->adapter});
       if (part.logits) rows_.push_back(tokens_.size() - 1);
     }
-    choose_adapters(parts, [](const BatchScheduler::Part& part) { return part.tokens.size(); });
-    model_->forward(tokens_, std::span<const Sequence<C, KV>>(sequences_), work_, Hooks{parts});
+    const ForwardContext<C, KV> context =
+        model_->forward(tokens_, std::span<const Sequence<C, KV>>(sequences_), work_, Hooks{parts});
     logits_.resize(rows_.size());
-    if (rows_.empty()) return;
-    choose_adapters(parts, [](const BatchScheduler::Part& part) { return part.logits ? 1u : 0u; });
-    model_->logits(work_, std::span<const std::size_t>(rows_), logits_.view());
-  }
-
-  template <class RowsOf>
-  void choose_adapters(std::span<const BatchScheduler::Part> parts, const RowsOf& rows) {
-    if constexpr (requires { work_.inputs.choose(std::span<const AdapterRows>{}); }) {
-      adapters_.clear();
-      for (const BatchScheduler::Part& part : parts) {
-        const AdapterRows next{rows(part), part.request->adapter};
-        if (!adapters_.empty() && adapters_.back().adapter == next.adapter) {
-          adapters_.back().rows += next.rows;  // one product for all of them
-        } else {
-          adapters_.push_back(next);
-        }
-      }
-      work_.inputs.choose(std::span<const AdapterRows>(adapters_));
-    }
+    if (!rows_.empty()) model_->logits(context, work_, std::span<const std::size_t>(rows_), logits_.view());
   }
 
   const Model* model_;
@@ -250,7 +231,6 @@ class SessionBatch {
   std::vector<TokenId> tokens_;
   std::vector<Sequence<C, KV>> sequences_;
   std::vector<std::size_t> rows_;  // that choose
-  std::vector<AdapterRows> adapters_;
 };
 
 /// A batch over a model: `SessionBatch batch{model, tokenizer}`, or without a tokenizer.

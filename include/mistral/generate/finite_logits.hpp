@@ -14,6 +14,7 @@
 #include <mistral/core/rows.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/session.hpp>
+#include <mistral/nn/adapter_choice.hpp>
 #include <mistral/nn/hooks.hpp>
 
 /// \file
@@ -58,7 +59,7 @@ template <class Model, KvElement KV, std::size_t Chunk>
 std::string find_not_finite(const Session<Model, KV, Chunk>& session, std::span<const TokenId> tokens) {
   try {
     Session<Model, KV, Chunk> again(session.model());
-    if constexpr (requires { again.use_adapter(session.adapter()); }) again.use_adapter(session.adapter());
+    if constexpr (HoldsAdapters<typename Model::Format>) again.use_adapter(session.adapter());
     detail::FiniteWatch watch;
     while (!tokens.empty() && watch.place().empty()) {
       const std::size_t count = (std::min)(Chunk, tokens.size());

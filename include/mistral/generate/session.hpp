@@ -17,6 +17,8 @@
 #include <mistral/core/stop_token.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/io/os/small_pages.hpp>
+#include <mistral/nn/adapter_choice.hpp>
+#include <mistral/nn/context.hpp>
 #include <mistral/nn/transformer.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
@@ -112,7 +114,7 @@ class Session {
     assert(!other.in_use_.used() && "session: another thread uses the session that is copied");
     assert(model_ == other.model_ && "session: the other session is over another model");
     cache_.assign(other.cache_);
-    if constexpr (requires { use_adapter(other.adapter_); }) use_adapter(other.adapter_);
+    adapter_ = other.adapter_;
   }
 
   /// Takes a prompt, in chunks. Returns the logits after its last token: (vocab_size), until the next call.
@@ -123,8 +125,8 @@ class Session {
   std::span<const float> prefill(std::span<const TokenId> prompt, Tape&& tape = {}) {
     const auto alone = enter();
     check(prompt);
-    run(prompt, tape, [&](std::size_t done, std::size_t rows) {
-      if (done + rows == prompt.size()) model_->logits(work_, rows - 1, last_.view());
+    run(prompt, tape, [&](const Context& context, std::size_t done, std::size_t rows) {
+      if (done + rows == prompt.size()) model_->logits(context, work_, rows - 1, last_.view());
     });
     return last_.row(0);
   }
@@ -143,20 +145,15 @@ class Session {
     check(tokens);
     if (all_.capacity() < tokens.size()) all_ = Batch<C.vocab_size>(tokens.size());
     all_.resize(tokens.size());
-    run(tokens, tape,
-        [&](std::size_t done, std::size_t rows) { model_->logits(work_, 0, all_.view().slice(done, rows)); });
+    run(tokens, tape, [&](const Context& context, std::size_t done, std::size_t rows) {
+      model_->logits(context, work_, 0, all_.view().slice(done, rows));
+    });
     return all_.view();
   }
 
   /// The adapter of the model that the next tokens go through: 0 if nothing is said, no_adapter for the base alone. For
   /// models that hold adapters (nn/lora.hpp); one that the model hasn't got counts as none.
-  void use_adapter(std::size_t adapter) noexcept requires requires(Workspace<C, typename Model::Format, KV> work) {
-    work.inputs.choose(adapter);
-  }
-  {
-    adapter_ = adapter;
-    work_.inputs.choose(adapter);
-  }
+  void use_adapter(std::size_t adapter) noexcept requires HoldsAdapters<typename Model::Format> { adapter_ = adapter; }
 
   /// The adapter that the next tokens go through.
   std::size_t adapter() const noexcept { return adapter_; }
@@ -205,6 +202,8 @@ class Session {
   }
 
  private:
+  using Context = ForwardContext<C, KV>;
+
   // What changes the sequence begins with this.
   detail::InUse::Scope enter() noexcept {
     detail::InUse::Scope use(in_use_, detail::asserts);
@@ -249,9 +248,10 @@ class Session {
     try {
       for (std::size_t done = 0; done < tokens.size(); done += Chunk) {
         const std::size_t rows = (std::min)(Chunk, tokens.size() - done);
-        const Sequence<C, KV> sequence{&cache_, rows};
-        model_->forward(tokens.subspan(done, rows), std::span<const Sequence<C, KV>>(&sequence, 1), work_, tape, stop);
-        after_chunk(done, rows);
+        const Sequence<C, KV> sequence{&cache_, rows, adapter_};
+        const Context context = model_->forward(tokens.subspan(done, rows),
+                                                std::span<const Sequence<C, KV>>(&sequence, 1), work_, tape, stop);
+        after_chunk(context, done, rows);
       }
     } catch (const Cancelled&) {
       before ? before->put_back(cache_) : cache_.clear();

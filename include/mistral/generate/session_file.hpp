@@ -29,6 +29,7 @@
 #include <mistral/io/os/atomic_file.hpp>
 #include <mistral/io/os/mapped_file.hpp>
 #include <mistral/io/packed/file_head.hpp>
+#include <mistral/nn/adapter_choice.hpp>
 #include <mistral/nn/lora.hpp>
 #include <mistral/nn/weights.hpp>
 
@@ -94,7 +95,7 @@ std::string model_fingerprint(const Model& model) {
 template <class Session>
 std::string adapter_fingerprint(const Session& session) {
   WeightFingerprint fingerprint;
-  if constexpr (requires { session.model().output.adapters; }) {
+  if constexpr (HoldsAdapters<typename std::remove_cvref_t<decltype(session.model())>::Format>) {
     visit_projections(session.model(), [&](const std::string& name, const auto& linear, std::size_t) {
       if (session.adapter() < linear.adapters.size()) {
         fingerprint.add_adapter(name, linear.adapters[session.adapter()]);

@@ -78,12 +78,8 @@ class InputBuffer {
   InputBuffer(std::size_t, std::size_t) noexcept {}
   static constexpr std::size_t bytes(std::size_t, std::size_t) noexcept { return 0; }
 
-  /// Activations (tokens, cols), ready to be multiplied with any number of matrices of the format. They are those of
-  /// the rows from `first_row` on of a forward: what holds weights that differ from row to row needs to know.
-  Inputs<F> prepare(Rows<const float> x, std::size_t first_row = 0) noexcept {
-    (void)first_row;
-    return {x};
-  }
+  /// Activations (tokens, cols), ready to be multiplied with any number of matrices of the format.
+  Inputs<F> prepare(Rows<const float> x) noexcept { return {x}; }
 };
 
 template <IntegerFormat F>
@@ -103,8 +99,7 @@ class InputBuffer<F> {
   }
 
   /// Quantises activations (tokens, cols), each row by itself. Valid until the next call.
-  Inputs<F> prepare(Rows<const float> x, std::size_t first_row = 0) noexcept {
-    (void)first_row;
+  Inputs<F> prepare(Rows<const float> x) noexcept {
     const std::size_t count = blocks(x.cols());
     assert(x.rows() * count <= scales_.size());
     parallel::for_ranges(x.rows(), rows_per_task(x.cols()), [&](std::size_t begin, std::size_t end) {
@@ -161,8 +156,7 @@ class InputBuffer<F> {
   }
 
   /// Rounds activations (tokens, cols) to bfloat16. Valid until the next call.
-  Inputs<F> prepare(Rows<const float> x, std::size_t first_row = 0) noexcept {
-    (void)first_row;
+  Inputs<F> prepare(Rows<const float> x) noexcept {
     assert(bytes(x.rows(), x.cols()) <= pairs_.size());
     parallel::for_ranges(x.rows(), rows_per_task(x.cols()), [&](std::size_t begin, std::size_t end) {
       for (std::size_t t = begin; t < end; ++t) {

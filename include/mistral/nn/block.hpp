@@ -2,13 +2,15 @@
 #pragma once
 
 #include <cstddef>
-#include <span>
 
+#include <mistral/core/config.hpp>
 #include <mistral/kernels/elementwise.hpp>
 #include <mistral/nn/attention.hpp>
+#include <mistral/nn/context.hpp>
 #include <mistral/nn/feed_forward.hpp>
 #include <mistral/nn/hooks.hpp>
 #include <mistral/nn/rms_norm.hpp>
+#include <mistral/nn/workspace.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
@@ -24,14 +26,37 @@ struct Block {
   explicit Block(MemoryResource* memory = std::pmr::get_default_resource())
       : attention_norm(memory), attention(memory), ffn_norm(memory), feed_forward(memory) {}
 
-  /// work.x (tokens, dim) goes in and comes out; with a tape that ends before w2, as it is between the branches.
+  /// work.x (tokens, dim) goes in and comes out.
   template <KvElement T, class Tape>
-  void forward(std::size_t layer, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work, Tape& tape) const
+  void forward(std::size_t layer, const ForwardContext<C, T>& context, Workspace<C, F, T>& work, Tape& tape) const
+      noexcept(!watches_inside_blocks<Tape>) {
+    first_branch(layer, context, work, tape);
+    feed_forward.forward(context, work, tape);
+    if constexpr (WatchesFeedForward<Tape>) {
+      detail::show_rows(layer, context.sequences, true, work.branch.view(),
+                        [&](const LayerRows& rows) { tape.feed_forward_output(rows); });
+    }
+    kernels::add(work.x.view(), work.branch.view());
+  }
+
+  /// Goes as far as what w2 takes, when all that a backward needs stands in the workspace: work.x is as it is between
+  /// the branches, work.branch what the feed-forward takes, and work.gate what w2 does.
+  template <KvElement T, class Tape>
+  void forward_to_w2(std::size_t layer, const ForwardContext<C, T>& context, Workspace<C, F, T>& work, Tape& tape) const
+      noexcept(!watches_inside_blocks<Tape>) {
+    first_branch(layer, context, work, tape);
+    feed_forward.forward_to_w2(context, work, tape);
+  }
+
+ private:
+  /// Attention, and the norm behind it.
+  template <KvElement T, class Tape>
+  void first_branch(std::size_t layer, const ForwardContext<C, T>& context, Workspace<C, F, T>& work, Tape& tape) const
       noexcept(!watches_inside_blocks<Tape>) {
     attention_norm.forward(work.x, C.norm_eps, work.branch);
-    attention.forward(layer, sequences, work, tape);
+    attention.forward(layer, context, work, tape);
     if constexpr (WatchesAttention<Tape>) {
-      detail::show_rows(layer, sequences, true, work.branch.view(),
+      detail::show_rows(layer, context.sequences, true, work.branch.view(),
                         [&](const LayerRows& rows) { tape.attention_output(rows); });
     }
     kernels::add(work.x.view(), work.branch.view());
@@ -40,14 +65,6 @@ struct Block {
       tape.between(work.x.view());
     }
     ffn_norm.forward(work.x, C.norm_eps, work.branch);
-    feed_forward.forward(work, tape);
-    if constexpr (!requires { Tape::ends_before_w2; }) {
-      if constexpr (WatchesFeedForward<Tape>) {
-        detail::show_rows(layer, sequences, true, work.branch.view(),
-                          [&](const LayerRows& rows) { tape.feed_forward_output(rows); });
-      }
-      kernels::add(work.x.view(), work.branch.view());
-    }
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include <mistral/core/config.hpp>
 #include <mistral/kernels/elementwise.hpp>
+#include <mistral/nn/context.hpp>
 #include <mistral/nn/hooks.hpp>
 #include <mistral/nn/linear.hpp>
 #include <mistral/nn/workspace.hpp>
@@ -22,19 +23,24 @@ struct FeedForward {
   explicit FeedForward(MemoryResource* memory = std::pmr::get_default_resource())
       : w1(memory), w2(memory), w3(memory) {}
 
-  /// work.branch (tokens, dim) goes in and comes out. A tape is shown w1 x, and may end here before w2's product:
-  /// work.branch is then as it was, and work.gate what w2 takes.
+  /// work.branch (tokens, dim) goes in and comes out. A tape is shown w1 x.
   template <KvElement T, class Tape>
-  void forward(Workspace<C, F, T>& work, Tape& tape) const noexcept {
+  void forward(const ForwardContext<C, T>& context, Workspace<C, F, T>& work, Tape& tape) const noexcept {
+    forward_to_w2(context, work, tape);
+    w2.forward(work.inputs.prepare(work.gate.view()), context, work.branch);
+  }
+
+  /// Goes as far as what w2 takes, which it leaves in work.gate (tokens, hidden_dim); work.branch stays as it was. It
+  /// is all that a backward needs.
+  template <KvElement T, class Tape>
+  void forward_to_w2(const ForwardContext<C, T>& context, Workspace<C, F, T>& work, Tape& tape) const noexcept {
     const auto x = work.inputs.prepare(work.branch.view());
-    forward_together(x, Projection{w1, work.gate}, Projection{w3, work.up});
+    forward_together(x, context, Projection{w1, work.gate}, Projection{w3, work.up});
     if constexpr (WatchesGate<Tape>) {
       static_assert(noexcept(tape.gate(work.gate.view())), "tape: gate() must be noexcept");
       tape.gate(work.gate.view());
     }
     kernels::swiglu(work.gate.view(), work.up.view());
-    if constexpr (requires { Tape::ends_before_w2; }) return;
-    w2.forward(work.inputs.prepare(work.gate.view()), work.branch);
   }
 };
 

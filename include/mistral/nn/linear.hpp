@@ -7,6 +7,7 @@
 #include <mistral/core/rows.hpp>
 #include <mistral/format/panels.hpp>
 #include <mistral/kernels/matmul.hpp>
+#include <mistral/nn/context.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
@@ -20,20 +21,24 @@ struct Linear {
 
   static constexpr std::size_t bytes = PanelsView<F>::bytes(Out, In);  ///< of the weights
 
-  /// x (tokens, In), prepared for the format; y takes as many rows.
-  void forward(const kernels::Inputs<F>& x, Batch<Out>& y) const noexcept {
+  /// x (tokens, In), prepared for the format, of the rows that the context is of; y takes as many rows.
+  template <ModelConfig C, KvElement T>
+  void forward(const kernels::Inputs<F>& x, const ForwardContext<C, T>& context, Batch<Out>& y) const noexcept {
     y.resize(x.rows());
-    forward(x, y.view());
+    forward(x, context, y.view());
   }
-  /// The same to y (tokens, Out), of as many rows as x.
-  void forward(const kernels::Inputs<F>& x, Rows<float> y) const noexcept { kernels::matmul(weight.view(), x, y); }
+  /// Writes the product to y (tokens, Out), of as many rows as x. These weights are the same for every row.
+  template <ModelConfig C, KvElement T>
+  void forward(const kernels::Inputs<F>& x, const ForwardContext<C, T>&, Rows<float> y) const noexcept {
+    kernels::matmul(weight.view(), x, y);
+  }
 };
 
 /// A matrix, and where its product with the inputs goes.
 template <WeightFormat F, std::size_t In, std::size_t Out>
 struct Projection {
   const Linear<F, In, Out>& linear;  ///< the matrix
-  Batch<Out>& y;                     ///< (tokens, Out)  ///< (tokens, Out)
+  Batch<Out>& y;                     ///< (tokens, Out)
 };
 /// Of a matrix and its outputs (clang 14 derives no guide for an aggregate).
 template <WeightFormat F, std::size_t In, std::size_t Out>
@@ -53,8 +58,9 @@ void multiply_together(const kernels::Inputs<F>& x, const Projections&... projec
 
 /// The products of several matrices with the same inputs, with the bits that each has by itself: the threads meet once
 /// for all of them.
-template <WeightFormat F, std::size_t In, std::size_t... Out>
-void forward_together(const kernels::Inputs<F>& x, const Projection<F, In, Out>&... projections) noexcept {
+template <WeightFormat F, ModelConfig C, KvElement T, std::size_t In, std::size_t... Out>
+void forward_together(const kernels::Inputs<F>& x, const ForwardContext<C, T>&,
+                      const Projection<F, In, Out>&... projections) noexcept {
   detail::multiply_together<F>(x, projections...);
 }
 

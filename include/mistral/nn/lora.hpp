@@ -21,7 +21,8 @@
 #include <mistral/kernels/inputs.hpp>
 #include <mistral/kernels/low_rank.hpp>
 #include <mistral/kernels/matmul.hpp>
-#include <mistral/nn/adapter_rows.hpp>
+#include <mistral/nn/adapter_choice.hpp>
+#include <mistral/nn/context.hpp>
 #include <mistral/nn/linear.hpp>
 #include <mistral/nn/tensors.hpp>
 
@@ -43,6 +44,9 @@ struct Lora {
   static void unpack(const std::byte* block, simd::Lanes (&w)[block_inputs]) noexcept { F::unpack(block, w); }
   ///@}
 };
+
+template <class F>
+inline constexpr bool is_lora<Lora<F>> = true;
 
 /// The largest rank of an adapter: a workspace holds that many floats for each row.
 inline constexpr std::size_t max_lora_rank = 512;
@@ -68,12 +72,7 @@ template <WeightFormat F>
 struct Inputs<Lora<F>> {
   Inputs<F> base;
   Rows<const float> x;
-  std::size_t first_row;                    ///< of the forward
-  std::size_t adapter;                      ///< of all rows, where there is no choice
-  std::span<const AdapterRows> choice;      ///< of each of the forward's rows, or empty
-  std::span<const std::uint64_t> row_keys;  ///< while training: what each row's dropout is drawn from
-  float* low;                               ///< room for (rows, max_lora_rank)
-  float* dropped;                           ///< room for what dropout leaves of x
+  float* low;  ///< room for (rows, max_lora_rank)
 
   std::size_t rows() const noexcept { return base.rows(); }
   std::size_t cols() const noexcept { return base.cols(); }
@@ -83,41 +82,17 @@ template <WeightFormat F>
 class InputBuffer<Lora<F>> {
  public:
   InputBuffer(std::size_t tokens, std::size_t cols)
-      : base_(tokens, cols), low_(tokens * max_lora_rank, Uninitialized{}), cols_(cols) {}
+      : base_(tokens, cols), low_(tokens * max_lora_rank, Uninitialized{}) {}
 
   static constexpr std::size_t bytes(std::size_t tokens, std::size_t cols) noexcept {
     return InputBuffer<F>::bytes(tokens, cols) + tokens * max_lora_rank * sizeof(float);
   }
 
-  Inputs<Lora<F>> prepare(Rows<const float> x, std::size_t first_row = 0) noexcept {
-    return {base_.prepare(x, first_row), x, first_row, adapter_, choice_, row_keys_, low_.data(), dropped_.data()};
-  }
-
-  /// The adapter of all rows of the next forwards: 0 if nothing else is said, or no_adapter.
-  void choose(std::size_t adapter) noexcept {
-    adapter_ = adapter;
-    choice_ = {};
-  }
-
-  /// The adapters of the next forwards' rows, one part after the other; `choice` must live as long.
-  void choose(std::span<const AdapterRows> choice) noexcept { choice_ = choice; }
-
-  /// Turns dropout on for the next forwards, of as many rows as there are keys; `keys` must live as long. Empty: off.
-  void drop(std::span<const std::uint64_t> keys) {
-    if (!keys.empty() && dropped_.size() == 0) {
-      dropped_ = Buffer<float>(low_.size() / max_lora_rank * cols_, Uninitialized{});
-    }
-    row_keys_ = keys;
-  }
+  Inputs<Lora<F>> prepare(Rows<const float> x) noexcept { return {base_.prepare(x), x, low_.data()}; }
 
  private:
   InputBuffer<F> base_;
   Buffer<float> low_;
-  Buffer<float> dropped_;  // made when it is needed
-  std::size_t cols_;
-  std::size_t adapter_ = 0;
-  std::span<const AdapterRows> choice_;
-  std::span<const std::uint64_t> row_keys_;
 };
 
 }  // namespace kernels
@@ -133,38 +108,40 @@ struct Linear<Lora<F>, In, Out> {
 
   static constexpr std::size_t bytes = PanelsView<F>::bytes(Out, In);  ///< of the base
 
-  /// y = W x and what the rows' adapters add: x (tokens, In), prepared; y takes as many rows.
-  void forward(const kernels::Inputs<Lora<F>>& x, Batch<Out>& y) const noexcept {
+  /// y = W x and what the rows' adapters add: x (tokens, In), prepared, of the rows that the context is of; y takes as
+  /// many rows.
+  template <ModelConfig C, KvElement T>
+  void forward(const kernels::Inputs<Lora<F>>& x, const ForwardContext<C, T>& context, Batch<Out>& y) const noexcept {
     y.resize(x.rows());
-    forward(x, y.view());
+    forward(x, context, y.view());
   }
-  /// The same to y (tokens, Out), of as many rows as x.
-  void forward(const kernels::Inputs<Lora<F>>& x, Rows<float> y) const noexcept {
+  /// Writes W x, and what the rows' adapters add, to y (tokens, Out), of as many rows as x.
+  template <ModelConfig C, KvElement T>
+  void forward(const kernels::Inputs<Lora<F>>& x, const ForwardContext<C, T>& context, Rows<float> y) const noexcept {
     kernels::matmul(weight.view(), x.base, y);
-    add_adapters(x, y);
+    add_adapters(x, context, y);
   }
 
   /// Adds to y, the product of the base, those of the rows' adapters.
-  void add_adapters(const kernels::Inputs<Lora<F>>& x, Rows<float> y) const noexcept {
+  template <ModelConfig C, KvElement T>
+  void add_adapters(const kernels::Inputs<Lora<F>>& x, const ForwardContext<C, T>& context,
+                    Rows<float> y) const noexcept {
     if (adapters.empty()) return;
-    if (x.choice.empty()) return add(x, 0, x.rows(), x.adapter, y);
-    std::size_t begin = 0;  // of the part that goes through one adapter, in rows of the forward
-    for (const AdapterRows& part : x.choice) {
-      const std::size_t from = (std::max)(begin, x.first_row);
-      const std::size_t to = (std::min)(begin += part.rows, x.first_row + x.rows());
-      if (from < to) add(x, from - x.first_row, to - from, part.adapter, y);
-    }
+    context.for_each_adapter(x.rows(), [&](std::size_t first, std::size_t rows, std::size_t adapter) {
+      add(x, context.dropout, first, rows, adapter, y);
+    });
   }
 
  private:
-  void add(const kernels::Inputs<Lora<F>>& x, std::size_t first, std::size_t rows, std::size_t adapter,
-           Rows<float> y) const noexcept {
+  void add(const kernels::Inputs<Lora<F>>& x, const Dropout& dropout, std::size_t first, std::size_t rows,
+           std::size_t adapter, Rows<float> y) const noexcept {
     if (adapter >= adapters.size() || adapters[adapter].rank() == 0) return;
     const LoraMatrices& m = adapters[adapter];
     Rows<const float> in = x.x.slice(first, rows);
-    if (!x.row_keys.empty() && m.dropout > 0.0f) {
-      const Rows<float> kept(x.dropped, rows, In);
-      kernels::dropout(in, x.row_keys.subspan(x.first_row + first, rows), m.stream, m.dropout, kept);
+    if (!dropout.keys.empty() && m.dropout > 0.0f) {
+      assert(dropout.room.size() >= rows * In);
+      const Rows<float> kept(dropout.room.data(), rows, In);
+      kernels::dropout(in, dropout.keys.subspan(first, rows), m.stream, m.dropout, kept);
       in = kept;
     }
     const Rows<float> low(x.low, rows, m.rank());
@@ -174,10 +151,11 @@ struct Linear<Lora<F>, In, Out> {
 };
 
 /// The products of several matrices that hold adapters with the same inputs, each with the bits that it has by itself.
-template <WeightFormat F, std::size_t In, std::size_t... Out>
-void forward_together(const kernels::Inputs<Lora<F>>& x, const Projection<Lora<F>, In, Out>&... projections) noexcept {
+template <WeightFormat F, ModelConfig C, KvElement T, std::size_t In, std::size_t... Out>
+void forward_together(const kernels::Inputs<Lora<F>>& x, const ForwardContext<C, T>& context,
+                      const Projection<Lora<F>, In, Out>&... projections) noexcept {
   detail::multiply_together<F>(x.base, projections...);
-  (projections.linear.add_adapters(x, projections.y.view()), ...);
+  (projections.linear.add_adapters(x, context, projections.y.view()), ...);
 }
 
 /// The embedding has no adapter.

@@ -24,8 +24,6 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// These may throw; the forward's sequences are then to be reset. Also, for those who train:
 ///   between(Rows<float> x)  noexcept: the residual stream of all rows between a block's two branches
 ///   gate(Rows<float> gate)  noexcept: w1 x of all rows, before SwiGLU
-///   ends_before_w2          a static constant: a block is left before w2's product, when all that its backward needs
-///                           stands in the workspace; for a block's own forward, not a whole model's
 /// A member of one of these names that can't be called so doesn't compile, nor does a misspelt one (CheckedTape).
 /// NoTape watches nothing.
 struct NoTape : WatchesNothing {};

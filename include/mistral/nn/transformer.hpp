@@ -15,6 +15,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/kernels/rope.hpp>
 #include <mistral/nn/block.hpp>
+#include <mistral/nn/context.hpp>
 #include <mistral/nn/tape.hpp>
 #include <mistral/nn/tensors.hpp>
 
@@ -55,13 +56,16 @@ class Transformer {
 
   /// One forward for decode, prefill and any mix of them: takes the next tokens of each sequence, the first sequence's
   /// first, through all layers. Leaves the residual stream in work.x (tokens, dim) and the tokens in the caches. Every
-  /// row gets the same bits whatever other rows there are.
-  ///   tokens  as many as the sequences have rows, at most work.capacity(); ids in the vocabulary
-  ///   stop    looked at before each layer: where it asks to stop, Cancelled is thrown, and some rings of the caches
-  ///           have met the tokens and some haven't
+  /// row gets the same bits whatever other rows there are. Returns the context that the layers were given, by which
+  /// logits() knows the rows; it points at `sequences` and at `work`.
+  ///   tokens   as many as the sequences have rows, at most work.capacity(); ids in the vocabulary
+  ///   stop     looked at before each layer: where it asks to stop, Cancelled is thrown, and some rings of the caches
+  ///            have met the tokens and some haven't
+  ///   dropout  of an adapter's inputs, with a key for each token
   template <KvElement T, class Tape = NoTape>
-  void forward(std::span<const TokenId> tokens, std::span<const Sequence<C, T>> sequences, Workspace<C, F, T>& work,
-               Tape&& tape = {}, StopToken stop = {}) const {
+  ForwardContext<C, T> forward(std::span<const TokenId> tokens, std::span<const Sequence<C, T>> sequences,
+                               Workspace<C, F, T>& work, Tape&& tape = {}, StopToken stop = {},
+                               const Dropout& dropout = {}) const {
     static_assert(CheckedTape<std::remove_reference_t<Tape>>::value);
     assert(layers.size() == C.n_layers && "transformer: it has no layers: it was moved from");
     work.x.resize(tokens.size());
@@ -78,33 +82,38 @@ class Transformer {
       }
     }
     assert(row == tokens.size());
+    const ForwardContext<C, T> context{sequences, work.turns.view(), dropout};
     for (std::size_t layer = 0; layer < C.n_layers; ++layer) {
       stop.check("session");
       show_residual(layer, sequences, work, tape);
-      layers[layer].forward(layer, sequences, work, tape);
+      layers[layer].forward(layer, context, work, tape);
     }
     show_residual(C.n_layers, sequences, work, tape);
+    return context;
   }
 
-  /// Logits of rows [first, first + out.rows()) of the last forward: out (rows, vocab_size).
+  /// Writes the logits of rows [first, first + out.rows()) of the last forward, whose context it is, to
+  /// out (rows, vocab_size).
   template <KvElement T>
-  void logits(Workspace<C, F, T>& work, std::size_t first, Rows<float> out) const noexcept {
+  void logits(const ForwardContext<C, T>& context, Workspace<C, F, T>& work, std::size_t first,
+              Rows<float> out) const noexcept {
     work.branch.resize(out.rows());
     kernels::rms_norm(work.x.view().slice(first, out.rows()), norm.weight.span(), C.norm_eps, work.branch.view());
-    output.forward(work.inputs.prepare(work.branch.view(), first), out);
+    output.forward(work.inputs.prepare(work.branch.view()), context.from_row(first), out);
   }
 
-  /// Logits of some rows of the last forward: out (rows.size(), vocab_size). They have the same bits as above. Where
-  /// adapters are chosen by rows (nn/lora.hpp), the choice must now be that of these rows, one after the other.
+  /// Writes the logits of some rows of the last forward, whose context it is, to out (rows.size(), vocab_size). They
+  /// have the bits that they have together with all others.
   template <KvElement T>
-  void logits(Workspace<C, F, T>& work, std::span<const std::size_t> rows, Rows<float> out) const noexcept {
+  void logits(const ForwardContext<C, T>& context, Workspace<C, F, T>& work, std::span<const std::size_t> rows,
+              Rows<float> out) const noexcept {
     assert(rows.size() == out.rows());
     work.branch.resize(rows.size());
     for (std::size_t i = 0; i < rows.size(); ++i) {
       kernels::rms_norm(work.x.view().slice(rows[i], 1), norm.weight.span(), C.norm_eps,
                         work.branch.view().slice(i, 1));
     }
-    output.forward(work.inputs.prepare(work.branch.view()), out);
+    output.forward(work.inputs.prepare(work.branch.view()), context.of_rows(rows), out);
   }
 
   /// What those that point at it know it by, for their assertions.

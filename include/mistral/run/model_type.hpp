@@ -118,8 +118,8 @@ class RowsOf final : public AnyRows {
     logits_.resize(sequences);
   }
   Rows<const float> forward(std::span<const TokenId> tokens) override {
-    model_.forward(tokens, std::span<const Sequence<Model::config, KV>>(sequences_), work_);
-    model_.logits(work_, 0, logits_.view());
+    const auto context = model_.forward(tokens, std::span<const Sequence<Model::config, KV>>(sequences_), work_);
+    model_.logits(context, work_, 0, logits_.view());
     return logits_.view();
   }
   void randomize_caches(std::int64_t position) override {

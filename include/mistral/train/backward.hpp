@@ -8,10 +8,13 @@
 #include <span>
 #include <vector>
 
+#include <mistral/core/buffer.hpp>
 #include <mistral/core/tensors.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/kernels/attention_backward.hpp>
 #include <mistral/kernels/elementwise_backward.hpp>
+#include <mistral/nn/block.hpp>
+#include <mistral/nn/context.hpp>
 #include <mistral/nn/tape.hpp>
 #include <mistral/nn/tensors.hpp>
 #include <mistral/train/backward_steps.hpp>
@@ -29,6 +32,7 @@ inline constexpr std::size_t loss_rows = 128;
 template <class Model>
 class Backward {
   using F = typename Model::Format;
+  using Context = ForwardContext<Model::config, float>;
   using Block = detail::BlockOf<Model>;
   static constexpr ModelConfig C = Model::config;
 
@@ -46,7 +50,8 @@ class Backward {
         dv_(capacity),
         dattended_(capacity),
         statistics_(capacity),
-        scratch_(is_lora<F> ? capacity : 0, rank, Workspace<C, F, float>::widest),
+        scratch_(HoldsAdapters<F> ? capacity : 0, rank),
+        dropped_(HoldsAdapters<F> ? capacity * Workspace<C, F, float>::widest : 0, Uninitialized{}),
         head_rows_((std::min)(capacity, loss_rows)),
         dhead_(head_rows_.capacity()),
         logits_(head_rows_.capacity()) {
@@ -71,13 +76,11 @@ class Backward {
   double run(const Model& model, Gradients<Model>& gradients, std::span<const TokenId> tokens,
              std::span<const std::size_t> lengths, std::span<const Target> targets,
              std::span<const std::uint64_t> row_keys) {
-    forward(model, tokens, lengths, row_keys, gradients.adapter, !kept_.empty());
+    const Context context = forward(model, tokens, lengths, row_keys, gradients.adapter, !kept_.empty());
     dx_.resize(tokens.size());
     std::fill_n(dx_.view().data(), tokens.size() * C.dim, 0.0f);
-    const double loss = head(model, targets, row_keys, &gradients);
-    drop(row_keys);
-    for (std::size_t layer = C.n_layers; layer-- > 0;) block(model, gradients, layer);
-    drop({});
+    const double loss = head(model, context, targets, gradients.adapter, &gradients);
+    for (std::size_t layer = C.n_layers; layer-- > 0;) block(model, gradients, context, layer);
     detail::for_steps<detail::BackwardPart::embedding>(
         [&]<TensorRole R>(TensorAt<R> at) { back(at, gradients, tokens); });
     return loss;
@@ -86,8 +89,7 @@ class Backward {
   /// The sum of the targets' cross-entropies alone, without dropout.
   double loss(const Model& model, std::size_t adapter, std::span<const TokenId> tokens,
               std::span<const std::size_t> lengths, std::span<const Target> targets) {
-    forward(model, tokens, lengths, {}, adapter, false);
-    return head(model, targets, {}, nullptr);
+    return head(model, forward(model, tokens, lengths, {}, adapter, false), targets, adapter, nullptr);
   }
 
  private:
@@ -155,37 +157,29 @@ class Backward {
 
   /// Of a block's forward that is taken again: SwiGLU would write over w1 x.
   struct SecondTape {
-    static constexpr bool ends_before_w2 = true;
     Batch<C.hidden_dim>& kept;
     void gate(Rows<const float> x) noexcept { keep(x, kept); }
   };
 
-  void forward(const Model& model, std::span<const TokenId> tokens, std::span<const std::size_t> lengths,
-               std::span<const std::uint64_t> row_keys, [[maybe_unused]] std::size_t adapter, bool keeps) {
+  Context forward(const Model& model, std::span<const TokenId> tokens, std::span<const std::size_t> lengths,
+                  std::span<const std::uint64_t> row_keys, std::size_t adapter, bool keeps) {
     sequences_.clear();
     spans_.clear();
     std::size_t first = 0;
     for (const std::size_t length : lengths) {
-      sequences_.push_back({nullptr, length});
+      sequences_.push_back({nullptr, length, adapter});
       spans_.push_back({first, length, 0});
       first += length;
     }
-    drop(row_keys);
-    if constexpr (is_lora<F>) work_.inputs.choose(adapter);
-    model.forward(tokens, std::span<const Sequence<C, float>>(sequences_), work_, FirstTape{*this, keeps});
-  }
-
-  void drop(std::span<const std::uint64_t> row_keys) {
-    if constexpr (is_lora<F>) {
-      work_.inputs.drop(row_keys);
-      scratch_.row_keys = row_keys;
-    }
+    return model.forward(tokens, std::span<const Sequence<C, float>>(sequences_), work_, FirstTape{*this, keeps}, {},
+                         {row_keys, dropped_.span()});
   }
 
   /// The loss of the targets, some rows of logits at a time, and, where gradients are wanted, that of the residual
   /// stream's rows (dx_).
-  double head(const Model& model, std::span<const Target> targets, std::span<const std::uint64_t> row_keys,
+  double head(const Model& model, const Context& context, std::span<const Target> targets, std::size_t adapter,
               Gradients<Model>* gradients) {
+    const std::span<const std::uint64_t> row_keys = context.dropout.keys;
     double total = 0.0;
     std::vector<TokenId> ids;
     std::vector<std::uint64_t> keys;
@@ -202,16 +196,19 @@ class Backward {
         ids.push_back(some[i].target);
         if (!row_keys.empty()) keys.push_back(row_keys[some[i].row]);
       }
-      drop(keys);
+      // To the head they are the rows of one sequence.
+      const Sequence<C, float> rows{nullptr, some.size(), adapter};
+      const Context of_head{{&rows, 1}, context.turns, {keys, context.dropout.room}};
       model.norm.forward(head_rows_, C.norm_eps, work_.branch);
-      model.output.forward(work_.inputs.prepare(work_.branch.view()), logits_.view());
+      model.output.forward(work_.inputs.prepare(work_.branch.view()), of_head, logits_.view());
       kernels::cross_entropy(logits_.view(), ids, losses);
       for (const double loss : losses) total += loss;
       if (gradients == nullptr) continue;
       dbranch_.resize(some.size());
       dhead_.resize(some.size());
       std::fill_n(dhead_.view().data(), some.size() * C.dim, 0.0f);
-      detail::for_steps<detail::BackwardPart::head>([&]<TensorRole R>(TensorAt<R> at) { back(at, model, *gradients); });
+      detail::for_steps<detail::BackwardPart::head>(
+          [&]<TensorRole R>(TensorAt<R> at) { back(at, model, *gradients, of_head); });
       for (std::size_t i = 0; i < some.size(); ++i) {
         std::memcpy(dx_.row(some[i].row).data(), dhead_.row(i).data(), C.dim * sizeof(float));
       }
@@ -221,10 +218,10 @@ class Backward {
 
   /// The block's forward again, from its input on, as far as w2's product. Leaves what w2 takes in work_.gate, and what
   /// w1 and w3 take in work_.branch.
-  Activations take_again(const Block& block, std::size_t layer) noexcept {
+  Activations take_again(const Block& block, const Context& context, std::size_t layer) noexcept {
     keep(tape_.block_input(layer), work_.x);
     SecondTape tape{gate_};
-    block.forward(layer, std::span<const Sequence<C, float>>(sequences_), work_, tape);
+    block.forward_to_w2(layer, context, work_, tape);
     return {work_.q.view(), work_.k.view(), work_.v.view(), work_.attended.view(),
             work_.x.view(), gate_.view(),   work_.up.view()};
   }
@@ -243,17 +240,18 @@ class Backward {
   struct BlockPass {
     const Block& block;
     Gradients<Model>& gradients;
+    const Context& context;
     std::size_t layer;
     Rows<const float> input;
     Activations a;
   };
 
   /// The backward of one block, each step of its forward back. dx_ goes in and comes out.
-  void block(const Model& model, Gradients<Model>& gradients, std::size_t layer) noexcept {
+  void block(const Model& model, Gradients<Model>& gradients, const Context& context, std::size_t layer) noexcept {
     const Block& block = model.layers[layer];
     const Rows<const float> input = tape_.block_input(layer);
-    const Activations a = kept_.empty() ? take_again(block, layer) : from_kept(block, layer);
-    const BlockPass pass{block, gradients, layer, input, a};
+    const Activations a = kept_.empty() ? take_again(block, context, layer) : from_kept(block, layer);
+    const BlockPass pass{block, gradients, context, layer, input, a};
     dbranch_.resize(input.rows());
     dhidden_.resize(input.rows());
     dattended_.resize(input.rows());
@@ -283,8 +281,8 @@ class Backward {
           {.head_dim = C.head_dim, .n_heads = C.n_heads, .n_kv_heads = C.n_kv_heads, .window = C.window_size},
           {a.q, a.k, a.v, a.attended, dattended_.view(), dq_.view(), dk_.view(), dv_.view(), statistics_.view()},
           spans_.size(), [&](std::size_t i) { return spans_[i]; });
-      kernels::rope_backward(dq_.view(), work_.turns.view());
-      kernels::rope_backward(dk_.view(), work_.turns.view());
+      kernels::rope_backward(dq_.view(), pass.context.turns);
+      kernels::rope_backward(dk_.view(), pass.context.turns);
       kernels::rms_norm(pass.input, pass.block.attention_norm.weight.span(), C.norm_eps, work_.branch.view());
     } else if constexpr (R == TensorRole::wq) {
       product(at, pass, work_.branch.view(), dq_.view(), dbranch_.view(), SumFrom::zero);
@@ -301,10 +299,10 @@ class Backward {
 
   /// The step back through the head or its norm, of the rows that head() looks at: from logits_ to dhead_.
   template <TensorRole R>
-  void back(TensorAt<R>, const Model& model, Gradients<Model>& gradients) noexcept {
+  void back(TensorAt<R>, const Model& model, Gradients<Model>& gradients, const Context& of_head) noexcept {
     if constexpr (R == TensorRole::output) {
-      backward(model.output, gradient_of<R>(gradients), gradients.adapter, work_.branch.view(), logits_.view(),
-               dbranch_.view(), SumFrom::zero, scratch_);
+      backward(model.output, gradient_of<R>(gradients), gradients.adapter, of_head.dropout, work_.branch.view(),
+               logits_.view(), dbranch_.view(), SumFrom::zero, scratch_);
     } else if constexpr (R == TensorRole::norm) {
       norm(model.norm, gradient_of<R>(gradients), head_rows_.view(), dhead_.view());
     } else {
@@ -325,8 +323,8 @@ class Backward {
   template <TensorRole R>
   void product(TensorAt<R>, const BlockPass& pass, Rows<const float> x, Rows<const float> dy, Rows<float> dx,
                SumFrom from) noexcept {
-    backward(tensor_of<R>(pass.block), gradient_of<R>(pass.gradients, pass.layer), pass.gradients.adapter, x, dy, dx,
-             from, scratch_);
+    backward(tensor_of<R>(pass.block), gradient_of<R>(pass.gradients, pass.layer), pass.gradients.adapter,
+             pass.context.dropout, x, dy, dx, from, scratch_);
   }
 
   template <TensorRole R>
@@ -359,6 +357,7 @@ class Backward {
   Batch<C.query_dim()> dattended_;     // (rows, n_heads * head_dim)
   Batch<2 * C.n_heads> statistics_;    // (rows, 2 * n_heads)
   LinearScratch scratch_;
+  Buffer<float> dropped_;       // (rows, inputs) of the widest matrix: what dropout leaves
   Batch<C.dim> head_rows_;      // (loss_rows, dim) the rows with targets, as they leave the last block
   Batch<C.dim> dhead_;          // (loss_rows, dim)
   Batch<C.vocab_size> logits_;  // (loss_rows, vocab_size) and their gradient

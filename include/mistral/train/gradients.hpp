@@ -20,12 +20,7 @@ namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Whether the weights of a format can be trained: all of them, as floats, or adapters beside frozen ones.
 template <class F>
-inline constexpr bool is_lora = false;
-template <class F>
-inline constexpr bool is_lora<Lora<F>> = true;
-
-template <class F>
-concept Trainable = std::is_same_v<F, F32> || is_lora<F>;
+concept Trainable = std::is_same_v<F, F32> || HoldsAdapters<F>;
 
 /// A parameter that is trained, and its gradient: as many floats, in the layout that the parameter has (panels, where
 /// it is a matrix; what pads the last panel is zero and stays so).
@@ -93,7 +88,7 @@ namespace detail {
 /// What holds the gradient of a row of the table of tensors.
 template <class F, TensorRole R>
 using GradientOf =
-    std::conditional_t<is_lora<F> ? row_of(R).adapter : row_of(R).trained, TensorGradient<F>, NoGradient>;
+    std::conditional_t<HoldsAdapters<F> ? row_of(R).adapter : row_of(R).trained, TensorGradient<F>, NoGradient>;
 
 /// A tuple with a place for each role: of the tensors of a layer, or of those of the model.
 template <class F, bool in_layer, std::size_t... I>

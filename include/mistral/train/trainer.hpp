@@ -79,10 +79,10 @@ class Trainer {
       for (std::size_t first = 0; first < batch.size();) {
         const std::size_t count = pass_of(batch.subspan(first));
         const Pass pass = lay_out(batch.subspan(first, count), examples_ + first);
-        loss_ +=
-            backward(pass.tokens.size())
-                .run(*model_, gradients_, pass.tokens, pass.lengths, pass.targets,
-                     is_lora<F> ? std::span<const std::uint64_t>(pass.row_keys) : std::span<const std::uint64_t>{});
+        loss_ += backward(pass.tokens.size())
+                     .run(*model_, gradients_, pass.tokens, pass.lengths, pass.targets,
+                          HoldsAdapters<F> ? std::span<const std::uint64_t>(pass.row_keys)
+                                           : std::span<const std::uint64_t>{});
         targets_ += pass.targets.size();
         first += count;
       }
@@ -269,7 +269,7 @@ class Trainer {
 
   // Whether the parameters stand where they stood when it was made.
   bool in_place() {
-    if constexpr (is_lora<F>) {
+    if constexpr (HoldsAdapters<F>) {
       if (options_.adapter >= model_->output.adapters.size()) return false;
     }
     const std::vector<Parameter> now = gradients_.parameters(*model_);
@@ -303,7 +303,7 @@ class Trainer {
 
   static const TrainerOptions& checked(Model& model, const TrainerOptions& options) {
     detail::check_options(options);
-    if constexpr (is_lora<F>) {
+    if constexpr (HoldsAdapters<F>) {
       if (options.adapter >= model.output.adapters.size()) {
         throw Error("trainer", "adapter", "one of the model's " + std::to_string(model.output.adapters.size()),
                     std::to_string(options.adapter));
@@ -348,7 +348,7 @@ class Trainer {
   Backward<Model>& backward(std::size_t rows) {
     if (!backward_ || backward_->capacity() < rows) {
       std::size_t rank = 0;
-      if constexpr (is_lora<F>) {
+      if constexpr (HoldsAdapters<F>) {
         visit_projections(*model_, [&](const std::string&, const auto& linear, std::size_t) {
           rank = (std::max)(rank, linear.adapters[options_.adapter].rank());
         });

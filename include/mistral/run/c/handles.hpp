@@ -17,7 +17,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/generate/batch_request.hpp>
 #include <mistral/generate/continuation.hpp>
-#include <mistral/nn/adapter_rows.hpp>
+#include <mistral/nn/adapter_choice.hpp>
 #include <mistral/parallel/thread_share.hpp>
 #include <mistral/run/any_model.hpp>
 #include <mistral/run/c/call.hpp>
