@@ -97,6 +97,33 @@ def fit(members, argument="Hooks& hooks"):
             f"void run(Trainer& trainer, {argument}) {{ mistral::fit(trainer, {{}}, {{}}, {{}}, hooks); }}")
 
 
+LAYERS = "struct Own : mistral::MistralLayers {{ {} template <mistral::ModelConfig C, mistral::WeightFormat F> {} }};\n"
+NAME = 'static constexpr std::string_view name = "own";'
+FEED_FORWARD = "struct FeedForward : mistral::FeedForward<C, F> {{ using mistral::FeedForward<C, F>::FeedForward; {} }};"
+OWN_MODEL = "using OwnModel = mistral::Transformer<tiny, mistral::F32, Own>;\n"
+
+
+def own(layer, name=NAME, use="OwnModel model;"):
+    return LAYERS.format(name, layer) + OWN_MODEL + use + "\n"
+
+
+# A layer policy that no Trainer knows the way back through: all that is said is one error, which names the policy.
+UNTRAINABLE = "a model of this layer policy can't be trained"
+TRAIN = "void train(OwnModel& model) { mistral::Trainer trainer{model}; trainer.step({}); trainer.evaluate({}); }"
+UNTRAINABLES = [
+    ("a feed-forward of another kind", own(FEED_FORWARD.format(""), use=TRAIN)),
+    ("a feed-forward that ends elsewhere",
+     own("struct FeedForward { mistral::Linear<F, C.dim, C.hidden_dim> w1, w3; mistral::Linear<F, C.hidden_dim, C.dim> w2; "
+         "explicit FeedForward(mistral::MemoryResource* m) : w1(m), w3(m), w2(m) {} template <mistral::KvElement T, class Tape> "
+         "void forward(const mistral::ForwardContext<C, T>&, mistral::Workspace<C, F, T>&, Tape&) const noexcept {} };",
+         use=TRAIN)),
+    ("an attention of another kind",
+     own("struct Attention : mistral::Attention<C, F> { using mistral::Attention<C, F>::Attention; };", use=TRAIN)),
+    ("an activation without a backward",
+     "struct Square { static void forward(mistral::Rows<float>, mistral::Rows<const float>) noexcept {} };\n" +
+     own("using FeedForward = mistral::FeedForward<C, F, Square>;", use=TRAIN)),
+]
+
 MISTAKES = [
     ("a session of integers", "std::size_t size = sizeof(mistral::Session<Model, int>);", [ELEMENTS]),
     ("a session of halves", "std::size_t size = sizeof(mistral::Session<Model, mistral::f16>);", [ELEMENTS]),
@@ -109,6 +136,16 @@ MISTAKES = [
     ("a session that is copied by =", "void f(Session& a) { auto b = a; }", ["call fork()"]),
     ("a session that is handed over by value", "void g(Session); void f(const Session& a) { g(a); }", ["call fork()"]),
     ("a session that is assigned", "void f(Session& a, const Session& b) { a = b; }", ["call fork()", "assign()"]),
+
+    ("a layer policy without a name", own(FEED_FORWARD.format(""), ""), ["nn/layers.hpp: a layer policy has no name"]),
+    ("a layer policy that replaces nothing", own("struct Feedforward : mistral::FeedForward<C, F> {};"),
+     ["nn/layers.hpp: a layer policy replaces no layer"]),
+    ("a layer that lacks a tensor",
+     own("struct Attention { mistral::Linear<F, C.dim, C.query_dim()> wq; explicit Attention(mistral::MemoryResource* m) : wq(m) {} };"),
+     ["nn/layers.hpp: a layer policy's Attention lacks a tensor of the table"]),
+    ("a layer that has a tensor more", own(FEED_FORWARD.format("mistral::Linear<F, C.dim, C.dim> w4;")),
+     ["nn/tensors.hpp: a layer has a member that the table of tensors"]),
+    ("an adapter of a model that holds none", "void f(Session& session) { session.use_adapter(0); }", ["HoldsAdapters"]),
 
     ("residuals", tape("void residuals(const mistral::Residual&) {}"), [HOOKS]),
     ("any other name alone", tape("int state = 0; void rezidual(const mistral::Residual&) {}"), [HOOKS]),
@@ -268,6 +305,14 @@ def mistake(compiler, begin, what, code, messages):
     return f"{compiler}: {what}: expected '{missing[0]}', the compiler said: {said[:1500]}" if missing else None
 
 
+def untrainable(compiler, begin, what, code):
+    said, _ = compile_unit(compiler, code, *begin)
+    errors = errors_of(said)
+    if len(errors) == 1 and UNTRAINABLE in errors[0] and "TrainableLayers<Own" in said:
+        return None
+    return f"{compiler}: {what}: expected one error, '{UNTRAINABLE}', that names the policy Own, the compiler said: {said[:1500]}"
+
+
 def good(compiler, what, unit, *flags):
     said, taken = compile_unit(compiler, unit, *flags)
     return None if taken and not said else f"{compiler}: {what} doesn't compile:\n{said[:3000]}"
@@ -289,6 +334,7 @@ def main():
                          [*((header, how) for header in umbrellas for how in ("-I", "-isystem")),
                           *((header, "-isystem") for header in third_party)]]
             jobs += [(mistake, compiler, begins[compiler], *row) for row in MISTAKES]
+            jobs += [(untrainable, compiler, begins[compiler], *row) for row in UNTRAINABLES]
             warnings = ["-Wall", "-Wextra", "-Werror", *(["-Wctad-maybe-unsupported"] if is_clang(compiler) else [])]
             jobs.append((good, compiler, "honest code",
                          "".join(f"#include <{header}>\n" for header in HEADERS) + CONFIG + GOOD, *warnings))

@@ -30,6 +30,7 @@
 #include <mistral/io/os/mapped_file.hpp>
 #include <mistral/io/packed/file_head.hpp>
 #include <mistral/nn/adapter_choice.hpp>
+#include <mistral/nn/layers.hpp>
 #include <mistral/nn/lora.hpp>
 #include <mistral/nn/weights.hpp>
 
@@ -67,6 +68,9 @@ class WeightFingerprint {
     add(std::as_bytes(std::span(&matrices.scale, 1)));
   }
 
+  /// The name of a layer policy.
+  void add_layers(std::string_view layers) { add(layers); }
+
   /// Whether there was something.
   bool any() const noexcept { return any_; }
   std::string text() const { return checksum_text(state_); }
@@ -83,10 +87,12 @@ class WeightFingerprint {
   bool any_ = false;
 };
 
-/// Of the weights that turn tokens into a session's keys and values.
+/// Of the weights that turn tokens into a session's keys and values, and of the layers where they are no model of
+/// Mistral's.
 template <class Model>
 std::string model_fingerprint(const Model& model) {
   WeightFingerprint fingerprint;
+  if constexpr (!is_stock<typename Model::Layers>) fingerprint.add_layers(Model::Layers::name);
   visit_weights(model, fingerprint);
   return fingerprint.text();
 }
@@ -117,8 +123,9 @@ std::string adapter_fingerprint(const Session& session) {
 ///   rings     for each layer, keys then values, for each head: the last entries up to the position, then their
 ///             checksum, u64
 ///
-/// "model" is a number made of all weights, "adapter" one of the adapter that the session goes through, or `none`;
-/// "entries" is how many each ring has. Every error is an Error `[state] file: ...`.
+/// "model" is a number made of all weights and, where it isn't MistralLayers, the layers' name, "adapter" one of the
+/// adapter that the session goes through, or `none`; "entries" is how many each ring has. Every error is an Error
+/// `[state] file: ...`.
 class SessionFile {
  public:
   static constexpr std::size_t preamble_bytes = FileHead::preamble_bytes;  ///< of its head, whose size isn't known yet

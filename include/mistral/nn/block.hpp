@@ -5,22 +5,22 @@
 
 #include <mistral/core/config.hpp>
 #include <mistral/kernels/elementwise.hpp>
-#include <mistral/nn/attention.hpp>
 #include <mistral/nn/context.hpp>
-#include <mistral/nn/feed_forward.hpp>
 #include <mistral/nn/hooks.hpp>
+#include <mistral/nn/layers.hpp>
 #include <mistral/nn/rms_norm.hpp>
 #include <mistral/nn/workspace.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// One layer: two branches, each of which adds to the residual stream what it makes of the normed stream.
-template <ModelConfig C, WeightFormat F>
+/// One layer: two branches, each of which adds to the residual stream what it makes of the normed stream. The policy
+/// Layers says what the branches are.
+template <ModelConfig C, WeightFormat F, LayersFor<C, F> Layers = MistralLayers>
 struct Block {
-  RmsNorm<C.dim> attention_norm;   ///< before attention
-  Attention<C, F> attention;       ///< the first branch
-  RmsNorm<C.dim> ffn_norm;         ///< before the feed-forward
-  FeedForward<C, F> feed_forward;  ///< the second branch
+  RmsNorm<C.dim> attention_norm;                             ///< before attention
+  typename Layers::template Attention<C, F> attention;       ///< the first branch
+  RmsNorm<C.dim> ffn_norm;                                   ///< before the feed-forward
+  typename Layers::template FeedForward<C, F> feed_forward;  ///< the second branch
 
   /// Takes the memory of the weights from `memory`.
   explicit Block(MemoryResource* memory = std::pmr::get_default_resource())

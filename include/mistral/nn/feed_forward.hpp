@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include <mistral/core/config.hpp>
+#include <mistral/core/rows.hpp>
 #include <mistral/kernels/elementwise.hpp>
 #include <mistral/nn/context.hpp>
 #include <mistral/nn/hooks.hpp>
@@ -12,9 +13,27 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// w2 (silu(w1 x) * w3 x): SwiGLU (arXiv 2002.05202), with the names of Mistral's weights.
-template <ModelConfig C, WeightFormat F>
+/// What a feed-forward makes of w1 x and w3 x, row by row: forward(gate, up) writes it over gate, both (tokens,
+/// hidden_dim). One that can be trained has backward(gate, up, dh) noexcept too, which writes the gradient of w3 x over
+/// up, and that of w1 x over that of what w2 takes, dh; gate is w1 x.
+template <class A>
+concept Activation = requires(Rows<float> gate, Rows<const float> up) {
+  { A::forward(gate, up) }
+  noexcept;
+};
+
+/// silu(w1 x) * w3 x (arXiv 2002.05202).
+struct SwiGlu {
+  /// Writes the product over `gate`.
+  static void forward(Rows<float> gate, Rows<const float> up) noexcept { kernels::swiglu(gate, up); }
+};
+
+/// w2 (silu(w1 x) * w3 x), with the names of Mistral's weights; or another activation in the place of SwiGLU.
+template <ModelConfig C, WeightFormat F, Activation A = SwiGlu>
 struct FeedForward {
+  /// What stands between the matrices.
+  using Activation = A;
+
   Linear<F, C.dim, C.hidden_dim> w1;  ///< (hidden_dim, dim) what goes through silu
   Linear<F, C.hidden_dim, C.dim> w2;  ///< (dim, hidden_dim)
   Linear<F, C.dim, C.hidden_dim> w3;  ///< (hidden_dim, dim)
@@ -40,7 +59,7 @@ struct FeedForward {
       static_assert(noexcept(tape.gate(work.gate.view())), "tape: gate() must be noexcept");
       tape.gate(work.gate.view());
     }
-    kernels::swiglu(work.gate.view(), work.up.view());
+    A::forward(work.gate.view(), work.up.view());
   }
 };
 

@@ -45,6 +45,7 @@ struct Lora {
   ///@}
 };
 
+/// True, of Lora<F>.
 template <class F>
 inline constexpr bool is_lora<Lora<F>> = true;
 

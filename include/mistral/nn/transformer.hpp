@@ -16,6 +16,7 @@
 #include <mistral/kernels/rope.hpp>
 #include <mistral/nn/block.hpp>
 #include <mistral/nn/context.hpp>
+#include <mistral/nn/layers.hpp>
 #include <mistral/nn/tape.hpp>
 #include <mistral/nn/tensors.hpp>
 
@@ -23,15 +24,19 @@ namespace mistral { inline namespace MISTRAL_ABI {
 
 /// A transformer of the Mistral family: its shape is the config C, its matrices are held in the format F. Made with
 /// weights of no particular value: `load` gives it a checkpoint's. It must neither move nor end while sessions, batches
-/// or trainers use it, which are made over it where it stays: not over a temporary.
-template <ModelConfig C, NamedFormat F>
+/// or trainers use it, which are made over it where it stays: not over a temporary. The policy L says what its layers
+/// are, where they aren't Mistral's own.
+template <ModelConfig C, NamedFormat F, LayersFor<C, F> L = MistralLayers>
 class Transformer {
   static_assert(CheckedConfig<C>::value);
+  static_assert(detail::CheckedLayers<L, C, F>::value);
 
  public:
   static constexpr ModelConfig config = C;  ///< its shape
   /// How its matrices are held.
   using Format = F;
+  /// What its blocks are made of.
+  using Layers = L;
 
   /// Bytes of all weights.
   static constexpr std::size_t memory_bytes =
@@ -42,7 +47,7 @@ class Transformer {
       }));
 
   Embedding<F, C.vocab_size, C.dim> tok_embeddings;  ///< a row of (dim) for each token
-  std::vector<Block<C, F>> layers;                   ///< n_layers of them
+  std::vector<Block<C, F, L>> layers;                ///< n_layers of them
   RmsNorm<C.dim> norm;                               ///< before the head
   Linear<F, C.dim, C.vocab_size> output;             ///< the head: (vocab_size, dim)
 
@@ -140,7 +145,7 @@ class Transformer {
 
   friend struct detail::CheckedTensors<Transformer>;
   static constexpr std::size_t bytes_beside_tensors =
-      sizeof(std::vector<Block<C, F>>) + sizeof(std::vector<double>) + sizeof(detail::Lifetime);
+      sizeof(std::vector<Block<C, F, L>>) + sizeof(std::vector<double>) + sizeof(detail::Lifetime);
 
   std::vector<double> frequencies_ = frequencies();
   detail::Lifetime lifetime_;

@@ -20,6 +20,7 @@
 #include <mistral/train/backward_steps.hpp>
 #include <mistral/train/gradients.hpp>
 #include <mistral/train/linear_backward.hpp>
+#include <mistral/train/trainable.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
@@ -35,6 +36,8 @@ class Backward {
   using Context = ForwardContext<Model::config, float>;
   using Block = detail::BlockOf<Model>;
   static constexpr ModelConfig C = Model::config;
+  static constexpr bool trainable = detail::are_trainable<typename Model::Layers, C, F>;
+  static_assert(detail::TrainableLayers<typename Model::Layers, C, F>::value);
 
  public:
   /// For up to `capacity` rows, and adapters of up to `rank`.
@@ -80,7 +83,9 @@ class Backward {
     dx_.resize(tokens.size());
     std::fill_n(dx_.view().data(), tokens.size() * C.dim, 0.0f);
     const double loss = head(model, context, targets, gradients.adapter, &gradients);
-    for (std::size_t layer = C.n_layers; layer-- > 0;) block(model, gradients, context, layer);
+    if constexpr (trainable) {  // or there is an error already, and no need of more
+      for (std::size_t layer = C.n_layers; layer-- > 0;) block(model, gradients, context, layer);
+    }
     detail::for_steps<detail::BackwardPart::embedding>(
         [&]<TensorRole R>(TensorAt<R> at) { back(at, gradients, tokens); });
     return loss;
@@ -94,6 +99,7 @@ class Backward {
 
  private:
   using SumFrom = kernels::SumFrom;
+  using OwnActivation = detail::ActivationOf<decltype(detail::BlockOf<Model>::feed_forward)>;
 
   template <TensorRole R>
   static auto& gradient_of(Gradients<Model>& gradients, std::size_t layer = 0) noexcept {
@@ -155,7 +161,7 @@ class Backward {
     }
   };
 
-  /// Of a block's forward that is taken again: SwiGLU would write over w1 x.
+  /// Of a block's forward that is taken again: the activation writes over w1 x.
   struct SecondTape {
     Batch<C.hidden_dim>& kept;
     void gate(Rows<const float> x) noexcept { keep(x, kept); }
@@ -230,7 +236,7 @@ class Backward {
   Activations from_kept(const Block& block, std::size_t layer) noexcept {
     KeptActivations& kept = kept_[layer];
     keep(kept.gate.view(), work_.gate);
-    kernels::swiglu(work_.gate.view(), kept.up.view());
+    OwnActivation::forward(work_.gate.view(), kept.up.view());
     block.ffn_norm.forward(kept.between, C.norm_eps, work_.branch);
     return {kept.q.view(),       kept.k.view(),    kept.v.view(), kept.attended.view(),
             kept.between.view(), kept.gate.view(), kept.up.view()};
@@ -268,7 +274,7 @@ class Backward {
     const Activations& a = pass.a;
     if constexpr (R == TensorRole::w2) {
       product(at, pass, work_.gate.view(), dx_.view(), dhidden_.view(), SumFrom::zero);
-      kernels::swiglu_backward(a.gate, a.up, dhidden_.view());
+      activation_backward<OwnActivation>(a.gate, a.up, dhidden_.view());
     } else if constexpr (R == TensorRole::w1) {
       product(at, pass, work_.branch.view(), dhidden_.view(), dbranch_.view(), SumFrom::zero);
     } else if constexpr (R == TensorRole::w3) {

@@ -15,12 +15,9 @@
 #include <mistral/nn/lora.hpp>
 #include <mistral/nn/tensors.hpp>
 #include <mistral/nn/transformer.hpp>
+#include <mistral/train/trainable.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
-
-/// Whether the weights of a format can be trained: all of them, as floats, or adapters beside frozen ones.
-template <class F>
-concept Trainable = std::is_same_v<F, F32> || HoldsAdapters<F>;
 
 /// A parameter that is trained, and its gradient: as many floats, in the layout that the parameter has (panels, where
 /// it is a matrix; what pads the last panel is zero and stays so).

@@ -27,6 +27,7 @@
 #include <mistral/train/check_examples.hpp>
 #include <mistral/train/gradients.hpp>
 #include <mistral/train/optimizer.hpp>
+#include <mistral/train/trainable.hpp>
 #include <mistral/train/trainer_options.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
