@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// What a program can compile in one unit for all: the list of those functions as macros, for `extern template`. The
+/// The functions that a program can compile in one unit for all, listed by macros for `extern template`. The
 /// compiler is quicker by as much in every unit that declares them. The CMake function mistral_add_kernels writes both
 /// sides. By hand, a header that all units include before they use a model declares them,
 ///
@@ -41,7 +41,7 @@
 #include <mistral/kernels/online_softmax.hpp>
 #include <mistral/text/tokenizer.hpp>
 
-/// What no model's type changes: files, tokenizers, the choice of tokens.
+/// Declares or defines the functions that no model's type changes: files, tokenizers, the choice of tokens.
 #define MISTRAL_COMPILED_ONCE(EXTERN)                                                                          \
   namespace mistral { inline namespace MISTRAL_ABI {                                                           \
   EXTERN template JsonDocument detail::JsonParser::document<detail::Once>();                                   \
@@ -60,7 +60,7 @@
   EXTERN template std::string Continuation::rest<detail::Once>();                                              \
   }}
 
-/// What a weight format changes: how its matrices are read, and multiplied with activations.
+/// Declares or defines the functions of a weight format: how its matrices are read, and multiplied with activations.
 #define MISTRAL_COMPILED_ONCE_FORMAT(EXTERN, ...)    \
   MISTRAL_COMPILED_ONCE_READING(EXTERN, __VA_ARGS__) \
   MISTRAL_COMPILED_ONCE_MATMUL(EXTERN, __VA_ARGS__)
@@ -82,20 +82,20 @@
   }}
 ///@}
 
-/// What the element of the cache changes: attention over it.
+/// Declares or defines the functions of the cache's element: attention over it.
 #define MISTRAL_COMPILED_ONCE_ELEMENT(EXTERN, ...)                                                     \
   namespace mistral { inline namespace MISTRAL_ABI {                                                   \
   EXTERN template void kernels::OnlineSoftmax<__VA_ARGS__>::run(const kernels::HeadContext&) noexcept; \
   }}
 
-/// What training adds for adapters, in float whatever the base's format is.
+/// Declares or defines the products of adapters, in float whatever the base's format is.
 #define MISTRAL_COMPILED_ONCE_ADAPTERS(EXTERN)                                                       \
   namespace mistral { inline namespace MISTRAL_ABI {                                                 \
   EXTERN template void kernels::matmul_add<F32>(const PanelsView<F32>&, const kernels::Inputs<F32>&, \
                                                 Rows<float>) noexcept;                               \
   }}
 
-/// What training adds for a weight format: the product with the transposed matrix.
+/// Declares or defines what training adds for a weight format: the product with the transposed matrix.
 #define MISTRAL_COMPILED_ONCE_TRANSPOSED(EXTERN, ...)                                                             \
   namespace mistral { inline namespace MISTRAL_ABI {                                                              \
   EXTERN template void kernels::matmul_transposed<__VA_ARGS__>(const PanelsView<__VA_ARGS__>&, Rows<const float>, \
