@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <mistral/core/abi.hpp>
+#include <mistral/core/error.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
@@ -33,8 +34,9 @@ struct JsonValue {
   };
 
   Type type = Type::null;
-  std::uint32_t name = 0;  // of an object's field: its place in JsonDocument::strings
-  union {                  // which one, `type` says
+  std::uint32_t digits : 24 = 0;  // of a real that was written as a whole number: 1 + its place in JsonDocument::whole
+  std::uint32_t name = 0;         // of an object's field: its place in JsonDocument::strings
+  union {                         // which one, `type` says
     std::int64_t integer = 0;
     std::uint64_t natural;
     double real;
@@ -44,6 +46,14 @@ struct JsonValue {
   };
 };
 
+/// Which texts are JSON.
+enum class JsonDialect : std::uint8_t {
+  standard,  ///< RFC 8259, of objects that have no field twice and numbers that a double comes near
+  /// What Python's json.loads takes: NaN, Infinity and -Infinity too, numbers of any size (those beyond a double are
+  /// infinite), and of a field that is there twice the last value, in the first one's place. No byte order mark.
+  python
+};
+
 /// A JSON text as plain data: 16 bytes a value and one std::string a text, whatever the nesting.
 struct JsonDocument {
   static constexpr int max_depth = 64;
@@ -51,8 +61,9 @@ struct JsonDocument {
   static constexpr std::size_t max_file_bytes = std::size_t{64} << 20;  // of a file that is one text
 
   JsonValue root;
-  std::vector<JsonValue> values;  // all but the root; siblings side by side, fields sorted by their names' bytes
-  std::vector<std::string> strings;
+  std::vector<JsonValue> values;     // all but the root; siblings side by side, fields sorted by their names' bytes
+  std::vector<std::string> strings;  // in the order of the text: fields sorted by JsonValue::name stand as written
+  std::vector<std::string> whole;    // the digits of whole numbers beyond 64 bits, which are reals
 
   /// The elements of an array, or the fields of an object sorted by name.
   std::span<const JsonValue> children(const JsonValue& parent) const noexcept {
@@ -72,5 +83,15 @@ struct JsonDocument {
     return found != fields.end() && name_of(*found) == name ? &*found : nullptr;
   }
 };
+
+namespace detail {
+
+/// What parse_json throws for a text that is not JSON, rather than for one beyond its limits.
+class NotJson : public Error {
+ public:
+  using Error::Error;
+};
+
+}  // namespace detail
 
 }}  // namespace mistral

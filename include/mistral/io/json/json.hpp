@@ -19,6 +19,7 @@
 #include <mistral/io/file_kind.hpp>
 #include <mistral/io/json/document.hpp>
 #include <mistral/io/json/parser.hpp>
+#include <mistral/io/json/python.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
@@ -147,6 +148,10 @@ class JsonObject {
     }
     return all;
   }
+
+  /// Returns the field's value as JSON: its fields in the order that they were written in, with a space behind each
+  /// comma and colon, spelt as python_json spells it.
+  std::string json(const std::string& name) const { return python_json(*document_, get(name)); }
 
   /// The field's object; its own errors call it `<kind> 'name'`.
   JsonObject object(const std::string& name, std::string_view kind = "field") const {

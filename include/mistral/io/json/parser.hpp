@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -25,8 +27,8 @@ namespace detail {
 /// function starts at the first byte of what it reads and leaves `at_` behind the last.
 class JsonParser {
  public:
-  JsonParser(std::string_view text, std::string_view where, std::string_view subject)
-      : text_(text), where_(where), subject_(subject) {}
+  JsonParser(std::string_view text, std::string_view where, std::string_view subject, JsonDialect dialect)
+      : text_(text), where_(where), subject_(subject), python_(dialect == JsonDialect::python) {}
 
   // a template, so that a program may compile it in one unit for all
   template <class = Once>
@@ -120,12 +122,24 @@ class JsonParser {
 
   void sort_fields(std::size_t begin) {
     const auto first = pending_.begin() + static_cast<std::ptrdiff_t>(begin);
-    std::sort(first, pending_.end(),
-              [this](const JsonValue& a, const JsonValue& b) { return document_.name_of(a) < document_.name_of(b); });
-    const auto twice = std::adjacent_find(first, pending_.end(), [this](const JsonValue& a, const JsonValue& b) {
-      return document_.name_of(a) == document_.name_of(b);
+    std::sort(first, pending_.end(), [this](const JsonValue& a, const JsonValue& b) {
+      const int order = document_.name_of(a).compare(document_.name_of(b));
+      return order < 0 || (order == 0 && a.name < b.name);
     });
-    if (twice != pending_.end()) fail("the field '" + printable(document_.name_of(*twice)) + "' is there twice");
+    const auto same_name = [this](const JsonValue& a, const JsonValue& b) {
+      return document_.name_of(a) == document_.name_of(b);
+    };
+    const auto twice = std::adjacent_find(first, pending_.end(), same_name);
+    if (twice == pending_.end()) return;
+    if (!python_) fail("the field '" + printable(document_.name_of(*twice)) + "' is there twice");
+    auto kept = twice;
+    for (auto field = twice + 1; field != pending_.end(); ++field) {
+      const std::uint32_t name = same_name(*kept, *field) ? kept->name : field->name;
+      if (!same_name(*kept, *field)) ++kept;
+      *kept = *field;
+      kept->name = name;
+    }
+    pending_.erase(kept + 1, pending_.end());
   }
 
   JsonValue string_value() {
@@ -187,6 +201,7 @@ class JsonParser {
       }
       if (second < 0xdc00 || second >= 0xe000) {
         at_ = begin;
+        if (python_) fail("half a pair of UTF-16 at byte " + std::to_string(at_ + 1));
         refuse();
       }
       code = 0x10000 + ((code - 0xd800) << 10) + (second - 0xdc00);
@@ -220,7 +235,12 @@ class JsonParser {
 
   JsonValue number() {
     const std::size_t begin = at_;
+    if (python_ && peek() == 'N') return named("NaN", std::numeric_limits<double>::quiet_NaN());
     if (peek() == '-') ++at_;
+    if (python_ && peek() == 'I') {
+      const double infinity = std::numeric_limits<double>::infinity();
+      return named("Infinity", at_ > begin ? -infinity : infinity);
+    }
     if (peek() == '0') {
       ++at_;
     } else {
@@ -248,7 +268,14 @@ class JsonParser {
 
   static constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 
-  JsonValue number_value(std::string_view token, bool whole) const {
+  JsonValue named(std::string_view name, double meaning) {
+    word(name);
+    JsonValue value;
+    value.type = Type::real, value.real = meaning;
+    return value;
+  }
+
+  JsonValue number_value(std::string_view token, bool whole) {
     JsonValue value;
     if (whole && convert(token, value.integer)) {
       value.type = Type::integer;
@@ -258,8 +285,18 @@ class JsonParser {
     } else {
       value.type = Type::real;
       double real = token.front() == '-' ? -0.0 : 0.0;  // what stays where the number is too small for a double
-      if (!convert(token, real) && is_huge(token)) fail("holds a number that is too large");
+      if (!convert(token, real) && is_huge(token)) {
+        if (!python_) fail("holds a number that is too large");
+        real = std::copysign(std::numeric_limits<double>::infinity(), real);
+      }
       value.real = real;
+      if (whole) {
+        if (python_ && token.size() > max_digits) {
+          fail("holds a whole number of more than " + std::to_string(max_digits) + " digits");
+        }
+        document_.whole.emplace_back(token);
+        value.digits = static_cast<std::uint32_t>(document_.whole.size()) & 0xffffff;  // at most max_values
+      }
     }
     return value;
   }
@@ -319,15 +356,18 @@ class JsonParser {
     const std::string_view before = text_.substr(0, at_);
     const auto line = 1 + std::count(before.begin(), before.end(), '\n');
     const std::size_t column = at_ - (before.rfind('\n') + 1);  // npos + 1 is 0
-    fail("not valid JSON at byte " + std::to_string(at_ + 1) + " (line " + std::to_string(line) + ", column " +
-         std::to_string(column + 1) + ")");
+    throw NotJson(where_, std::string(subject_) + ": not valid JSON at byte " + std::to_string(at_ + 1) + " (line " +
+                              std::to_string(line) + ", column " + std::to_string(column + 1) + ")");
   }
 
   [[noreturn]] void fail(const std::string& what) const { throw Error(where_, std::string(subject_) + ": " + what); }
 
+  static constexpr std::size_t max_digits = 4300;  // as many as Python makes a number of
+
   std::string_view text_;
   std::string_view where_;
   std::string_view subject_;
+  bool python_;
   std::size_t at_ = 0;
   int depth_ = 0;
   std::size_t values_ = 0;
@@ -338,7 +378,7 @@ class JsonParser {
 template <class>
 JsonDocument JsonParser::document() {
   constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";  // the RFC lets a reader pass over it
-  if (text_.starts_with(byte_order_mark)) at_ = byte_order_mark.size();
+  if (!python_ && text_.starts_with(byte_order_mark)) at_ = byte_order_mark.size();
   skip_space();
   document_.root = value();
   skip_space();
@@ -350,10 +390,11 @@ JsonDocument JsonParser::document() {
 
 /// Reads a JSON text (RFC 8259) in linear time, but for the sorting of names. Throws Error `[where] subject: ...` for
 /// what is not JSON, ill-formed UTF-8 and unpaired surrogates among it, numbers beyond a double, an object that has a
-/// field twice, nesting beyond JsonDocument::max_depth, and more than JsonDocument::max_values values, which bounds the
-/// memory that a small file can cost. A byte order mark in front is passed over.
-inline JsonDocument parse_json(std::string_view text, std::string_view where, std::string_view subject) {
-  return detail::JsonParser(text, where, subject).document();
+/// field twice, nesting beyond JsonDocument::max_depth, and more than JsonDocument::max_values values, which bounds
+/// what a small file can cost. A byte order mark in front is passed over. Another dialect takes more.
+inline JsonDocument parse_json(std::string_view text, std::string_view where, std::string_view subject,
+                               JsonDialect dialect = JsonDialect::standard) {
+  return detail::JsonParser(text, where, subject, dialect).document();
 }
 
 }}  // namespace mistral
