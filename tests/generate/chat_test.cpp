@@ -195,8 +195,8 @@ TEST_CASE("a conversation that no question can follow is refused, and the one th
     CHECK(chat.messages() == before);
     return error;
   };
-  CHECK(refused({{"assistant", "Hi"}}) ==
-        "[chat] messages[0]: role: expected a message of 'user' before the first of 'assistant', got 'assistant'");
+  CHECK(refused({{"user", "Hi"}, {"assistant", "Hi"}, {"system", "x"}}) ==
+        "[chat] messages[2]: role: expected 'user' or 'assistant' after 'assistant', got 'system'");
   CHECK(refused({{"user", "Hi"}, {"robot", "Hi"}}) ==
         "[chat] messages[1]: role: expected 'system', 'user' or 'assistant', got 'robot'");
   CHECK(refused({{"user", "Hi"}, {"assistant", ""}}) ==

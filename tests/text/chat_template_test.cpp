@@ -49,7 +49,8 @@ Pair small_pair(ChatTemplate chat_template) {
   const std::string file = mistral::test::file_content(path);
   mistral::SentencePieceModel model = mistral::parse_sentencepiece_model(mistral::test::bytes_of(file), "bpe600");
   if (chat_template == ChatTemplate::v1) return {"bpe600", chat_template, Tokenizer(model, "bpe600")};
-  for (const char* const piece : {"[INST]", "[/INST]", "[TOOL_CALLS]"}) {
+  for (const char* const piece : {"[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
+                                  "[TOOL_RESULTS]", "[/TOOL_RESULTS]"}) {
     model.pieces.push_back({piece, 0.0f, PieceType::control});
   }
   return {"bpe600 with control pieces", chat_template, Tokenizer(model, "bpe600")};
@@ -119,21 +120,19 @@ TEST_CASE("all golden conversations have mistral-common's ids, and those that it
   CHECK(refused == 2);
 }
 
-TEST_CASE("mistral-common's own samples without tools have its ids") {
+TEST_CASE("mistral-common's own samples have its ids, those with tools too") {
   const auto path = mistral::test::golden("chat/mistral_common_samples.json");
   if (path.empty()) return;
   std::size_t count = 0;
-  for (const auto& sample : nlohmann::json::parse(std::ifstream(path))) {
-    if (sample["sample"] != "no_tools") continue;
+  for (const auto& sample : nlohmann::ordered_json::parse(std::ifstream(path))) {
     const auto model = mistral::test::golden("tokenizer/mistral_" + sample["version"].get<std::string>() + ".model");
     if (model.empty()) return;
     const Tokenizer tokenizer = Tokenizer::load(model.string());
     const auto request = parse_chat(sample["request"].dump(), "samples");
-    CHECK(encode_chat(tokenizer, mistral::chat_template_of(tokenizer), request.messages) ==
-          sample["tokens"].get<Ids>());
+    CHECK(encode_chat(tokenizer, mistral::chat_template_of(tokenizer), request) == sample["tokens"].get<Ids>());
     ++count;
   }
-  CHECK(count == 2);
+  CHECK(count == 7);
 }
 
 TEST_CASE("a conversation reads as its template says") {
@@ -163,6 +162,10 @@ TEST_CASE("a conversation reads as its template says") {
   // a user may say nothing
   check({{"user", ""}}, {}, "<s> [INST]  [/INST]", "<s>[INST][/INST]");
   check({{"user", ""}, a, {"user", ""}}, {}, "<s> [INST] a [/INST]", "<s>[INST] a[/INST]");
+  // what doesn't begin with the user's word gets an empty one
+  check({system, {"system", "T"}}, {}, "<s> [INST] S\n\nT\n\n [/INST]", "<s>[INST] S\n\nT\n\n[/INST]");
+  check({b, a}, {}, "<s> [INST]  [/INST] b  </s> [INST] a [/INST]", "<s>[INST][/INST] b</s>[INST] a[/INST]");
+  check({system, b}, {.continue_final_message = true}, "<s> [INST] S\n\n [/INST] b  ", "<s>[INST] S\n\n[/INST] b");
 }
 
 TEST_CASE("text that looks like a control piece is text, whoever says it") {
@@ -252,23 +255,33 @@ TEST_CASE("a long conversation takes time in proportion") {
 TEST_CASE("a conversation that no template can write down is an error that names the message and its role") {
   const Message system{"system", "s"}, user{"user", "a"}, assistant{"assistant", "b"};
   CHECK(refusal({}) == "[chat] messages: expected at least one, got none");
-  CHECK(refusal({user, {"tool", "x"}}) ==
-        "[chat] messages[1]: role: expected 'system', 'user' or 'assistant', got 'tool'");
-  CHECK(refusal({{"User", "x"}}) == "[chat] messages[0]: role: expected 'system', 'user' or 'assistant', got 'User'");
-  CHECK(refusal({{"", "x"}}) == "[chat] messages[0]: role: expected 'system', 'user' or 'assistant', got ''");
-  CHECK(refusal({{std::string("a\nb\0", 4), "x"}}) ==
-        "[chat] messages[0]: role: expected 'system', 'user' or 'assistant', got 'a\\x0ab\\x00'");
+  const auto unknown = [&](const std::string& role, const std::string& shown) {
+    for (const bool tools : {false, true}) {
+      const Pair pair = small_pair(tools ? ChatTemplate::v3 : ChatTemplate::v1);
+      CHECK(error_of([&] {
+              encode_chat(pair.tokenizer, pair.chat_template, {{role, "x"}});
+            }) ==
+            "[chat] messages[0]: role: expected " +
+                std::string(tools ? "'system', 'user', 'assistant' or 'tool'" : "'system', 'user' or 'assistant'") +
+                ", got '" + shown + "'");
+    }
+  };
+  unknown("User", "User");
+  unknown("", "");
+  unknown(std::string("a\nb\0", 4), "a\\x0ab\\x00");
   CHECK(refusal({user, assistant, system, user}) ==
         "[chat] messages[2]: role: expected 'user' or 'assistant' after 'assistant', got 'system'");
-  const std::string no_user = ": role: expected a message of 'user' before the first of 'assistant', got 'assistant'";
-  CHECK(refusal({assistant}) == "[chat] messages[0]" + no_user);
-  CHECK(refusal({system, assistant, user}) == "[chat] messages[1]" + no_user);
-  CHECK(refusal({system, system}) ==
-        "[chat] messages[1] of role 'system', the last: expected a message of 'user' in the conversation, got none");
-  CHECK(refusal({user, {"assistant", ""}, user}) ==
-        "[chat] messages[1] of role 'assistant': content: expected text, got none");
-  CHECK(refusal({user, {"assistant", ""}}, {.continue_final_message = true}) ==
-        "[chat] messages[1] of role 'assistant': content: expected text, got none");
+  CHECK(refusal({assistant}) ==
+        "[chat] messages[0]: role: expected a message of 'user' or 'system' before it, got 'assistant'");
+  for (const bool continues : {false, true}) {
+    for (const ChatTemplate chat_template : {ChatTemplate::v1, ChatTemplate::v3}) {
+      const Pair pair = small_pair(chat_template);
+      const std::vector<Message> messages{user, {"assistant", ""}};
+      CHECK(error_of([&] { encode_chat(pair.tokenizer, chat_template, messages, {continues}); }) ==
+            "[chat] messages[1] of role 'assistant': content: expected text" +
+                std::string(chat_template == ChatTemplate::v3 ? ", or tool_calls" : "") + ", got none");
+    }
+  }
   CHECK(refusal({user, assistant, user}, {.continue_final_message = true}) ==
         "[chat] messages[2], the last: role: expected 'assistant', to continue it, got 'user'");
   CHECK(refusal({user, system}, {.continue_final_message = true}) ==

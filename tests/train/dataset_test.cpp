@@ -260,7 +260,7 @@ TEST_CASE("conversations as ShareGPT has them, Alpaca's system and history, and 
         at + "conversations[1]: field 'from': expected 'human', 'gpt', 'system', 'user' or 'assistant', got "
              "'observation'");
   CHECK(error_in(R"({"conversations": [{"from": "gpt", "value": "a"}]})") ==
-        at + "messages[0]: role: expected a message of 'user' before the first of 'assistant', got 'assistant'");
+        at + "messages[0]: role: expected a message of 'user' or 'system' before it, got 'assistant'");
   CHECK(error_in(R"({"conversations": [{"from": "human", "value": "a"}]})") ==
         at + "field 'conversations': expected an answer: a message of the assistant, got an array");
   CHECK(error_in(R"({"tools": "[{}]", "conversations": []})") == at + "field 'tools': expected none, got '[{}]'");

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,24 +12,23 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
-#include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/text/check_conversation.hpp>
+#include <mistral/text/message.hpp>
 #include <mistral/text/tokenizer.hpp>
+#include <mistral/text/tool_text.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
-
-/// What one side of a conversation said. Roles are "system", "user" and "assistant".
-struct Message {
-  std::string role;     ///< "system", "user" or "assistant"
-  std::string content;  ///< UTF-8; what looks like a control token in it stays text
-  /// Both are equal.
-  friend bool operator==(const Message&, const Message&) = default;
-};
 
 /// How a conversation is written down for an Instruct model, as Mistral's own mistral-common does it:
 ///
 ///     v1   <s> "[INST] system\n\nfirst user [/INST]" "assistant" </s> "[INST] last user [/INST]"
 ///     v3   <s> [INST] "first user" [/INST] "assistant" </s> [INST] "system\n\nlast user" [/INST]
+///
+/// and in v3 with functions that the model may call
+///
+///     [AVAILABLE_TOOLS] "tools" [/AVAILABLE_TOOLS] [INST] "last user" [/INST] [TOOL_CALLS] "calls" </s>
+///     [TOOL_RESULTS] "result" [/TOOL_RESULTS] "assistant" </s>
 ///
 /// where each text in quotes is encoded by itself, and the rest are control ids.
 enum class ChatTemplate {
@@ -54,16 +55,6 @@ inline std::optional<ChatTemplate> chat_template_in(std::string_view jinja) {
   return has("[AVAILABLE_TOOLS]") ? ChatTemplate::v3 : ChatTemplate::v1;
 }
 
-/// What a conversation may ask for.
-struct ChatOptions {
-  /// The last message is the beginning of an answer, which the model is to continue: no EOS follows it. It is an error
-  /// where the last message isn't the assistant's.
-  bool continue_final_message = false;
-  /// Control pieces that stand in the messages become their ids (see EncodeOptions), which those who wrote the messages
-  /// must then be trusted with. An answer that ends with EOS already gets no second one.
-  bool parse_special = false;
-};
-
 /// A conversation as ids, and where in them the answers stand.
 struct EncodedChat {
   std::vector<TokenId> ids;  ///< with one BOS in front
@@ -72,6 +63,12 @@ struct EncodedChat {
 };
 
 namespace detail {
+
+/// `text` with `more` behind it, an empty line between them where neither is empty.
+inline void append_paragraph(std::string& text, std::string_view more) {
+  if (!text.empty() && !more.empty()) text += "\n\n";
+  text += more;
+}
 
 /// A conversation in the making: BOS, then a turn after the other.
 class ChatEncoder {
@@ -103,8 +100,26 @@ class ChatEncoder {
     if (template_ == ChatTemplate::v3) content = content.substr(0, content.find_last_not_of(' ') + 1);
     const std::size_t begin = chat_.ids.size();
     text(content);
-    if (ends && (chat_.ids.size() == begin || chat_.ids.back() != eos_)) chat_.ids.push_back(eos_);
-    chat_.answers.push_back({begin, chat_.ids.size()});
+    end_answer(begin, ends);
+  }
+
+  void calls(std::span<const ToolCall> calls, bool ends) {
+    const std::size_t begin = chat_.ids.size();
+    chat_.ids.push_back(control("[TOOL_CALLS]"));
+    json(tool_calls_text(calls));
+    end_answer(begin, ends);
+  }
+
+  void result(const Message& message) {
+    chat_.ids.push_back(control("[TOOL_RESULTS]"));
+    json(tool_result_text(message));
+    chat_.ids.push_back(control("[/TOOL_RESULTS]"));
+  }
+
+  void tools(std::span<const Tool> tools) {
+    chat_.ids.push_back(control("[AVAILABLE_TOOLS]"));
+    json(tools_text(tools));
+    chat_.ids.push_back(control("[/AVAILABLE_TOOLS]"));
   }
 
   EncodedChat take() { return std::move(chat_); }
@@ -114,6 +129,17 @@ class ChatEncoder {
   void text(std::string_view content) {
     const std::vector<TokenId> ids = tokenizer_.encode(content, {.parse_special = parse_special_});
     chat_.ids.insert(chat_.ids.end(), ids.begin(), ids.end());
+  }
+
+  // what functions take and give is never trusted with control ids
+  void json(std::string_view content) {
+    const std::vector<TokenId> ids = tokenizer_.encode(content);
+    chat_.ids.insert(chat_.ids.end(), ids.begin(), ids.end());
+  }
+
+  void end_answer(std::size_t begin, bool ends) {
+    if (ends && (chat_.ids.size() == begin || chat_.ids.back() != eos_)) chat_.ids.push_back(eos_);
+    chat_.answers.push_back({begin, chat_.ids.size()});
   }
 
   TokenId control(std::string_view piece) const {
@@ -135,67 +161,64 @@ class ChatEncoder {
   TokenId begin_inst_ = -1, end_inst_ = -1;
 };
 
-/// Throws Error for a conversation that no template can write down.
-inline void check_conversation(const std::vector<Message>& messages, ChatOptions options) {
-  if (messages.empty()) throw Error("chat", "messages", "at least one", "none");
-  const auto fail = [&](std::size_t i, std::string_view what, std::string_view expected, std::string_view found) {
-    std::string where = "messages[" + std::to_string(i) + "]";
-    throw Error("chat", where.append(what), expected, found);
-  };
-  const auto quoted = [&](std::size_t i) {
-    std::string role = "'";  // not "'" + ..., of which gcc 12 warns in error (its bug 105651)
-    return role.append(printable(messages[i].role, 40)).append("'");
-  };
-
-  bool any_user = false;
-  for (std::size_t i = 0; i < messages.size(); ++i) {
-    const auto& [role, content] = messages[i];
-    if (role == "user") {
-      any_user = true;
-    } else if (role == "assistant") {
-      if (!any_user) fail(i, ": role", "a message of 'user' before the first of 'assistant'", quoted(i));
-      if (content.empty()) fail(i, " of role 'assistant': content", "text", "none");
-    } else if (role != "system") {
-      fail(i, ": role", "'system', 'user' or 'assistant'", quoted(i));
-    } else if (i > 0 && messages[i - 1].role == "assistant") {
-      fail(i, ": role", "'user' or 'assistant' after 'assistant'", quoted(i));
-    }
-  }
-  const std::size_t last = messages.size() - 1;
-  if (!any_user)
-    fail(last, " of role " + quoted(last) + ", the last", "a message of 'user' in the conversation", "none");
-  if (options.continue_final_message && messages[last].role != "assistant") {
-    fail(last, ", the last: role", "'assistant', to continue it", quoted(last));
-  }
-}
-
-/// `text` with `more` behind it, an empty line between them where neither is empty.
-inline void append_paragraph(std::string& text, std::string_view more) {
-  if (!text.empty() && !more.empty()) text += "\n\n";
-  text += more;
-}
-
-/// The system prompt, and the messages of the user and the assistant.
+/// The system prompt, and the other messages.
 struct Conversation {
   std::string system;
   std::vector<Message> turns;
 };
 
-/// What the system says, wherever, is one prompt. A conversation that waits for an answer is a chat completion request,
-/// in which neighbours of one role are one turn; one that ends with an answer is taken turn by turn as it stands.
-inline Conversation conversation_of(const std::vector<Message>& messages) {
-  const bool merges = messages.back().role != "assistant";
+/// What the system says, wherever, is one prompt. What is no message of the user's at the front gets an empty one
+/// before it, as mistral-common has it.
+inline Conversation conversation_of(const Asked& asked) {
+  const std::span<const Message> messages = asked.messages;
+  const bool joins = asked.joins_neighbours();
   Conversation conversation;
   for (std::size_t i = 0; i < messages.size(); ++i) {
-    if (messages[i].role == "system") {
-      append_paragraph(conversation.system, messages[i].content);
-    } else if (merges && i > 0 && messages[i - 1].role == messages[i].role) {
-      append_paragraph(conversation.turns.back().content, messages[i].content);
+    const Message& message = messages[i];
+    if (message.role == "system") {
+      append_paragraph(conversation.system, message.content);
+    } else if (joins && i > 0 && messages[i - 1].role == message.role && message.role != "tool") {
+      Message& turn = conversation.turns.back();
+      append_paragraph(turn.content, message.content);
+      turn.tool_calls.insert(turn.tool_calls.end(), message.tool_calls.begin(), message.tool_calls.end());
+      if (turn.content.empty() || turn.tool_calls.empty()) continue;
+      throw Error("chat", "messages[" + std::to_string(i) + "] of role 'assistant' and the one before it, one turn",
+                  "either content or tool_calls", "both");
     } else {
-      conversation.turns.push_back(messages[i]);
+      conversation.turns.push_back(message);
     }
   }
+  std::vector<Message>& turns = conversation.turns;
+  if (turns.empty() || turns.front().role != "user") turns.insert(turns.begin(), Message{"user"});
   return conversation;
+}
+
+inline EncodedChat encode_asked(const Tokenizer& tokenizer, ChatTemplate chat_template, const Asked& asked) {
+  ConversationCheck(asked, chat_template == ChatTemplate::v3).check();
+  ChatEncoder encoder{tokenizer, chat_template, asked.options.parse_special};
+  const Conversation conversation = conversation_of(asked);
+  const std::vector<Message>& turns = conversation.turns;
+
+  std::size_t led = 0;  // the user's message that the system prompt and the tools go to; the first turn is the user's
+  for (std::size_t i = 0; chat_template == ChatTemplate::v3 && i < turns.size(); ++i) {
+    if (turns[i].role == "user") led = i;
+  }
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    const Message& turn = turns[i];
+    const bool ends = !(asked.options.continue_final_message && i + 1 == turns.size());
+    if (turn.role == "tool") {
+      encoder.result(turn);
+    } else if (turn.role == "assistant" && !turn.tool_calls.empty()) {
+      encoder.calls(turn.tool_calls, ends);
+    } else if (turn.role == "assistant") {
+      encoder.assistant(turn.content, ends);
+    } else {
+      if (i == led && !asked.tools.empty()) encoder.tools(asked.tools);
+      const bool leads = i == led && !conversation.system.empty();
+      encoder.user(leads ? conversation.system + "\n\n" + turn.content : turn.content);
+    }
+  }
+  return encoder.take();
 }
 
 }  // namespace detail
@@ -204,45 +227,45 @@ inline Conversation conversation_of(const std::vector<Message>& messages) {
 /// Text that looks like a control piece is text in every message. (In v1 `[INST]` is text for the template too: there a
 /// user who writes `[/INST]` cannot be told from the template.)
 ///
-/// - Messages of the system may stand anywhere but behind the assistant's; all of them, joined by empty lines, lead the
-///   first user message (v1) or the last (v3).
+/// - Messages of the system may stand anywhere but behind the assistant's and the tools'; all of them, joined by empty
+///   lines, lead the first user message (v1) or the last (v3).
+/// - Where the first message that isn't the system's isn't the user's either, an empty one of the user's goes before
+/// it.
 /// - Messages of one role in a row are joined by an empty line where the last message is not the assistant's, as
 ///   mistral-common joins a chat completion request's. They stay apart where it is, as in its `encode_instruct`.
 /// - An assistant's message loses the spaces at its end (v3), and is followed by EOS, but for a last one that is to be
 ///   continued.
+/// - Tools, calls and results are JSON (v3), to the letter as mistral-common writes it: the tools before the last user
+///   message, calls as an answer, and each result in a turn of its own.
 ///
 /// Throws Error `[chat] messages[i] ...`, which names the role, for no messages, an unknown role, the system behind the
-/// assistant, an answer of nothing, a last message to be continued that isn't the assistant's, and for an answer before
-/// any user's message or none of them at all (where mistral-common would make up an empty one); and Error `[chat]
-/// template ...` where the tokenizer lacks BOS, EOS, or a control piece of v3.
+/// assistant, an answer of nothing, a conversation of an answer alone, a last message to be continued that isn't the
+/// assistant's; ids of calls and names of functions that break their rules; results that aren't as many as the calls
+/// before them once the assistant goes on; Error `[chat] tools ...` for a tool whose name or schema is wrong, or any
+/// with v1; and Error `[chat] template ...` where the tokenizer lacks BOS, EOS, or a control piece of v3.
 inline EncodedChat encode_chat_with_answers(const Tokenizer& tokenizer, ChatTemplate chat_template,
                                             const std::vector<Message>& messages, ChatOptions options = {}) {
-  detail::check_conversation(messages, options);
-  detail::ChatEncoder encoder{tokenizer, chat_template, options.parse_special};
-  const detail::Conversation conversation = detail::conversation_of(messages);
-  const std::vector<Message>& turns = conversation.turns;
-
-  std::size_t led = 0;  // the user's message that the system prompt goes to; the first turn is always the user's
-  for (std::size_t i = 0; chat_template == ChatTemplate::v3 && i < turns.size(); ++i) {
-    if (turns[i].role == "user") led = i;
-  }
-  for (std::size_t i = 0; i < turns.size(); ++i) {
-    const std::string& content = turns[i].content;
-    if (turns[i].role == "assistant") {
-      encoder.assistant(content, !(options.continue_final_message && i + 1 == turns.size()));
-    } else if (i == led && !conversation.system.empty()) {
-      encoder.user(conversation.system + "\n\n" + content);
-    } else {
-      encoder.user(content);
-    }
-  }
-  return encoder.take();
+  return detail::encode_asked(tokenizer, chat_template, {messages, {}, options, false});
 }
 
-/// The ids of a conversation: encode_chat_with_answers says how, and for what it throws.
+/// Returns the ids of a conversation with tools, a ChatRequest, and where its answers stand: see the overload above. (A
+/// template, so that a list in braces is always one of messages.)
+template <std::same_as<ChatRequest> Request>
+EncodedChat encode_chat_with_answers(const Tokenizer& tokenizer, ChatTemplate chat_template, const Request& request) {
+  return detail::encode_asked(tokenizer, chat_template, {request.messages, request.tools, request.options, false});
+}
+
+/// Returns the ids of a conversation: encode_chat_with_answers says how, and for what it throws. One with tools, calls
+/// or results must wait for an answer, or have its last one continued.
 inline std::vector<TokenId> encode_chat(const Tokenizer& tokenizer, ChatTemplate chat_template,
                                         const std::vector<Message>& messages, ChatOptions options = {}) {
-  return encode_chat_with_answers(tokenizer, chat_template, messages, options).ids;
+  return detail::encode_asked(tokenizer, chat_template, {messages, {}, options, true}).ids;
+}
+
+/// Returns the ids of a request, a ChatRequest: see the overload above. Whatever the tool choice is, they are the same.
+template <std::same_as<ChatRequest> Request>
+std::vector<TokenId> encode_chat(const Tokenizer& tokenizer, ChatTemplate chat_template, const Request& request) {
+  return detail::encode_asked(tokenizer, chat_template, {request.messages, request.tools, request.options, true}).ids;
 }
 
 }}  // namespace mistral

@@ -61,7 +61,7 @@ class ExampleEncoder {
 
   EncodedExample encode(const JsonObject& json) const {
     if (json.has("messages")) return conversation(json, "messages", parse_chat(json), weights_of(json));
-    if (json.has("conversations")) return conversation(json, "conversations", {turns_of(json), {}}, {});
+    if (json.has("conversations")) return conversation(json, "conversations", {.messages = turns_of(json)}, {});
     if (json.has("instruction")) return instruction(json);
     if (json.has("prompt") || json.has("completion")) {
       return continuation(json, json.string("prompt"), text(json, "completion"));
@@ -131,7 +131,7 @@ class ExampleEncoder {
     if (json.has("input")) append_paragraph(user, json.string("input"));
     messages.push_back({"user", std::move(user)});
     messages.push_back({"assistant", text(json, "output")});
-    return conversation(json, "instruction", {std::move(messages), {}}, {});
+    return conversation(json, "instruction", {.messages = std::move(messages)}, {});
   }
 
   /// `weights`: of each message, whether it is to be learnt where it is an answer; none: all are.
@@ -145,7 +145,7 @@ class ExampleEncoder {
     EncodedExample example;
     try {
       request.options.parse_special = parse_special_;
-      EncodedChat chat = encode_chat_with_answers(tokenizer_, template_, messages, request.options);
+      EncodedChat chat = encode_chat_with_answers(tokenizer_, template_, request);
       example.tokens = std::move(chat.ids);
       example.answers = std::move(chat.answers);
     } catch (const Error& error) {
@@ -153,17 +153,17 @@ class ExampleEncoder {
     }
     if (example.answers.empty()) throw json.unexpected(field, "an answer: a message of the assistant");
     if (std::find(weights.begin(), weights.end(), false) != weights.end()) {
-      drop_answers(json, messages, weights, example.answers);
+      drop_answers(json, request, weights, example.answers);
     }
     for (const Message& message : messages) markup_.find(message.content, example.markup);
     return example;
   }
 
   /// Leaves out the answers whose weight is 0.
-  static void drop_answers(const JsonObject& json, const std::vector<Message>& messages,
-                           const std::vector<bool>& weights, std::vector<TokenRange>& answers) {
-    // neighbours become one turn where the last message isn't an answer (conversation_of)
-    const bool merges = messages.back().role != "assistant";
+  static void drop_answers(const JsonObject& json, const ChatRequest& request, const std::vector<bool>& weights,
+                           std::vector<TokenRange>& answers) {
+    const std::vector<Message>& messages = request.messages;
+    const bool merges = Asked{messages, request.tools, request.options}.joins_neighbours();
     std::vector<bool> wanted;
     for (std::size_t i = 0; i < messages.size(); ++i) {
       if (messages[i].role != "assistant") continue;
