@@ -364,3 +364,134 @@ TEST_CASE(
   CHECK(answer.tokens == expected.answer(undisturbed, "What is her name?", options, quiet).tokens);
   CHECK(asked.position() == undisturbed.position());
 }
+
+namespace {
+
+// The model's own tokenizer, with all control pieces of v3 in place of its last ones.
+Tokenizer tools_tokenizer() {
+  const std::string file = test::file_content(folder + "/tokenizer.model");
+  SentencePieceModel model = parse_sentencepiece_model(test::bytes_of(file), "breeze");
+  std::size_t at = model.pieces.size();
+  for (const char* const piece : {"[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
+                                  "[TOOL_RESULTS]", "[/TOOL_RESULTS]"}) {
+    model.pieces[--at] = {piece, 0.0f, PieceType::control};
+  }
+  return Tokenizer(model, "breeze");
+}
+
+// Leaves one token to choose at each step.
+struct Says {
+  Ids tokens;
+  std::size_t next = 0;
+
+  void logits(std::span<float> all) {
+    if (next == tokens.size()) return;
+    std::fill(all.begin(), all.end(), -INFINITY);
+    all[static_cast<std::size_t>(tokens[next++])] = 0.0f;
+  }
+};
+
+// What is shown of an answer as it comes, and the tokens of it.
+struct Watcher {
+  Ids* tokens;
+  std::string* text;
+  void token(TokenId id) const { tokens->push_back(id); }
+  void operator()(std::string_view piece) const { *text += piece; }
+};
+
+}  // namespace
+
+TEST_CASE("calls of an answer are in the conversation, and the model goes on behind their results") {
+  const auto model = load<Model>(folder);
+  const Tokenizer tokenizer = tools_tokenizer();
+  Session<Model> session{model, 512};
+  Chat chat{tokenizer, ChatTemplate::v3};
+  const std::vector<Tool> tools{{"add", "Adds", R"({"type": "object"})"}};
+  chat.set_tools(tools);
+  CHECK(chat.tools() == tools);
+
+  GenerateOptions options{.max_tokens = 240, .stop_ids = {tokenizer.eos_id()}, .own_text = true};
+  Ids script, watched, given;
+  std::string shown;
+  const auto run = [&](std::span<const TokenId> prompt, std::span<const TokenId> seen) {
+    given.assign(seen.begin(), seen.end());
+    given.insert(given.end(), prompt.begin(), prompt.end());
+    options.seen = seen;
+    watched.clear();
+    shown.clear();
+    return generate(session, tokenizer, prompt, options, Watcher{&watched, &shown}, Says{script});
+  };
+  const auto say = [&](const std::string& calls) {
+    script = tokenizer.encode(calls);
+    script.insert(script.begin(), *tokenizer.find("[TOOL_CALLS]"));
+    script.push_back(tokenizer.eos_id());
+  };
+
+  say(R"([{"name": "add", "arguments": {"a": 1}}, {"name": "add", "arguments": {"a": 2}, "id": "abcdef123"}])");
+  const Message question{"user", "Add"};
+  const Generated made = chat.answer(session, "Add", run);
+  CHECK(watched == made.tokens);
+  CHECK(shown == made.text);
+  CHECK(made.reason == StopReason::stop_id);
+  CHECK(chat.call_error() == "");
+  REQUIRE(chat.messages().size() == 2);
+  const Message called = chat.messages()[1];
+  REQUIRE(called.tool_calls.size() == 2);
+  CHECK(called.content == "");
+  CHECK(called.tool_calls[0].arguments == R"({"a": 1})");
+  CHECK(called.tool_calls[1].id == "abcdef123");
+  CHECK(given == encode_chat(tokenizer, ChatTemplate::v3, ChatRequest{.messages = {question}, .tools = tools}));
+
+  script.clear();
+  options.max_tokens = 4;
+  std::vector<Message> results;
+  for (const ToolCall& call : called.tool_calls)
+    results.push_back({.role = "tool", .content = "3", .tool_call_id = call.id});
+  const std::vector<Message> all{question, called, results[0], results[1]};
+  const Ids wanted = encode_chat(tokenizer, ChatTemplate::v3, ChatRequest{.messages = all, .tools = tools});
+  CHECK(chat.prompt_tokens(results) == wanted.size());
+  chat.answer(session, results, run);
+  CHECK(given == wanted);
+  CHECK(chat.messages().size() == 5);
+  CHECK(chat.messages().back().role == "assistant");
+
+  // what can't be read as calls is an answer of text, and that is said; the ids of calls go by the seed
+  options.max_tokens = 240;
+  say(R"([{"name": "add", )");
+  chat.answer(session, "Again", run);
+  CHECK(chat.call_error() == "the answer ends in the middle of its calls");
+  CHECK(chat.messages().back().tool_calls.empty());
+  CHECK(chat.messages().back().content == R"([{"name": "add", )");
+  const auto id_by = [&](std::uint64_t seed) {
+    chat.reset();
+    session.clear();
+    chat.set_call_seed(seed);
+    say(R"([{"name": "add", "arguments": {}}])");
+    chat.answer(session, "Add", run);
+    return chat.messages().back().tool_calls.at(0).id;
+  };
+  CHECK(id_by(1) == id_by(1));
+  CHECK(id_by(1) != id_by(2));
+
+  // an answer that fails leaves the conversation as it was, results and all
+  const std::vector<Message> before = chat.messages();
+  const auto fails = [](std::span<const TokenId>, std::span<const TokenId>) -> Generated {
+    throw std::runtime_error("no");
+  };
+  const std::vector<Message> result{{.role = "tool", .content = "3", .tool_call_id = before.back().tool_calls[0].id}};
+  CHECK_THROWS_AS(chat.answer(session, result, fails), std::runtime_error);
+  CHECK(chat.messages() == before);
+  CHECK_THROWS_AS(chat.answer(session, std::vector<Message>{{.role = "tool", .content = "3"}}, run), Error);
+  CHECK(chat.messages() == before);
+}
+
+TEST_CASE("tools that the template can't write down are refused, and the old ones stay") {
+  Chat chat{tools_tokenizer(), ChatTemplate::v3};
+  chat.set_tools({{"f"}});
+  CHECK(test::error_of([&] { chat.set_tools({{"a b"}}); }) ==
+        "[chat] tools[0]: name: expected 1 to 64 of a-z, A-Z, 0-9, _ and -, got 'a b'");
+  CHECK(chat.tools() == std::vector<Tool>{{"f"}});
+  Chat v1{tools_tokenizer(), ChatTemplate::v1};
+  CHECK(test::error_of([&] { v1.set_tools({{"f"}}); }) ==
+        "[chat] tools: expected none, for template v1 has no tools, got some");
+}

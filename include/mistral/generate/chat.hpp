@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,10 +12,13 @@
 #include <vector>
 
 #include <mistral/core/error.hpp>
+#include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/generate.hpp>
 #include <mistral/text/chat_template.hpp>
+#include <mistral/text/message.hpp>
 #include <mistral/text/tokenizer.hpp>
+#include <mistral/text/tool_calls.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
@@ -43,6 +47,23 @@ class Chat {
 
   /// How many of the oldest messages of the user and the assistant the model isn't shown any more: see make_room().
   std::size_t forgotten() const noexcept { return forgotten_; }
+
+  /// The functions that the model may call.
+  const std::vector<Tool>& tools() const noexcept { return tools_; }
+
+  /// Tells the model from here on which functions it may call. Throws Error `[chat] tools ...`, with all as it was, for
+  /// tools that the template can't write down.
+  void set_tools(std::vector<Tool> tools) {
+    (void)encode_chat(tokenizer_, template_, ChatRequest{.messages = {{"user"}}, .tools = tools});
+    tools_ = std::move(tools);
+  }
+
+  /// Starts the ids of calls anew: the same seed gives the same ids to the same answers.
+  void set_call_seed(std::uint64_t seed) noexcept { call_seed_ = seed; }
+
+  /// Why what the last answer has for calls could not be read as such, and stands as its text; empty where nothing is
+  /// wrong.
+  const std::string& call_error() const noexcept { return call_error_; }
 
   /// Goes on from another conversation. Throws Error `[chat] messages[i] ...`, with all as it was, for one that can
   /// have no question behind it (encode_chat says why).
@@ -78,10 +99,13 @@ class Chat {
   }
 
   /// How many tokens the model is shown where this question is asked next, the conversation before it included.
-  std::size_t prompt_tokens(std::string question) const {
-    std::vector<Message> asked = messages_;
-    asked.push_back({"user", std::move(question)});
-    return prompt_tokens(asked, forgotten_);
+  std::size_t prompt_tokens(std::string question) const { return prompt_tokens(asked_by(std::move(question))); }
+
+  /// How many tokens the model is shown where these messages come next: a question, or the results of calls.
+  std::size_t prompt_tokens(const std::vector<Message>& asked) const {
+    std::vector<Message> all = messages_;
+    all.insert(all.end(), asked.begin(), asked.end());
+    return prompt_tokens(all, forgotten_);
   }
 
   /// For models without a window, before each question: where the conversation with this question, and an answer,
@@ -94,8 +118,13 @@ class Chat {
   /// Returns the number of turns left out by this call. Throws Error `[chat] the question ...`, with all as it was,
   /// where the question and what the system said are alone longer than the context.
   std::size_t make_room(std::string question, std::size_t context, std::size_t answer) {
+    return make_room(asked_by(std::move(question)), context, answer);
+  }
+
+  /// Makes room for other messages than a question, such as the results of calls: see the overload above.
+  std::size_t make_room(const std::vector<Message>& next, std::size_t context, std::size_t answer) {
     std::vector<Message> asked = messages_;
-    asked.push_back({"user", std::move(question)});
+    asked.insert(asked.end(), next.begin(), next.end());
     const std::size_t room = (std::min)(answer, context / 2);
     if (prompt_tokens(asked, forgotten_) + room <= context) return 0;
 
@@ -127,9 +156,17 @@ class Chat {
   /// encode_chat and `run` throw, the conversation then being as it was.
   template <class Session, class Run>
   Generated answer(Session& session, std::string question, Run&& run) {
-    messages_.push_back({"user", std::move(question)});
+    return answer(session, asked_by(std::move(question)), run);
+  }
+
+  /// Has the model go on behind other messages than a question: the results of the calls that messages().back() has
+  /// where there are tools() and the model asked for some. See the overload above.
+  template <class Session, class Run>
+  Generated answer(Session& session, std::vector<Message> asked, Run&& run) {
+    const std::size_t said = messages_.size();
     try {
-      std::vector<TokenId> ids = encode_chat(tokenizer_, template_, without_oldest(messages_, forgotten_));
+      messages_.insert(messages_.end(), std::make_move_iterator(asked.begin()), std::make_move_iterator(asked.end()));
+      std::vector<TokenId> ids = encode(without_oldest(messages_, forgotten_));
       const auto differs = std::mismatch(seen_.begin(), seen_.end(), ids.begin(), ids.end()).first;
       std::size_t common = (std::min)(static_cast<std::size_t>(differs - seen_.begin()), ids.size() - 1);
       const auto behind = static_cast<std::int64_t>(seen_.size() - common);
@@ -144,17 +181,18 @@ class Chat {
       seen_ = std::move(ids);
       seen_.insert(seen_.end(), made.tokens.begin(), made.tokens.end());
       seen_.resize(static_cast<std::size_t>(session.position()));  // without a last token, which only was chosen
-      if (!made.text.empty()) messages_.push_back({"assistant", made.text});
+      Message answered = read(made);
+      if (!answered.content.empty() || !answered.tool_calls.empty()) messages_.push_back(std::move(answered));
       return made;
     } catch (const Cancelled&) {  // by the session's token: it has taken nothing of the prompt
-      messages_.pop_back();
+      messages_.resize(said);
       if (static_cast<std::size_t>(session.position()) != seen_.size()) {
         session.clear();
         seen_.clear();
       }
       throw;
     } catch (...) {  // wherever it was: the session may hold part of the question, or of the answer
-      messages_.pop_back();
+      messages_.resize(said);
       session.clear();
       seen_.clear();
       throw;
@@ -164,9 +202,15 @@ class Chat {
   /// Answers by `generate`, whose text ends with one of the tokenizer's eos_ids() at the latest.
   template <class Session, class OnText>
   Generated answer(Session& session, std::string question, GenerateOptions options, OnText&& on_text) {
+    return answer(session, asked_by(std::move(question)), std::move(options), on_text);
+  }
+
+  /// Answers other messages than a question by `generate`: see the overloads above.
+  template <class Session, class OnText>
+  Generated answer(Session& session, std::vector<Message> asked, GenerateOptions options, OnText&& on_text) {
     options.own_text = true;
     options.stop_ids.insert(options.stop_ids.end(), tokenizer_.eos_ids().begin(), tokenizer_.eos_ids().end());
-    return answer(session, std::move(question), [&](std::span<const TokenId> prompt, std::span<const TokenId> seen) {
+    return answer(session, std::move(asked), [&](std::span<const TokenId> prompt, std::span<const TokenId> seen) {
       options.seen = seen;
       return generate(session, tokenizer_, prompt, options, on_text);
     });
@@ -186,8 +230,33 @@ class Chat {
     return left;
   }
 
+  static std::vector<Message> asked_by(std::string question) { return {{"user", std::move(question)}}; }
+
+  std::vector<TokenId> encode(std::vector<Message> messages) const {
+    return encode_chat(tokenizer_, template_, ChatRequest{.messages = std::move(messages), .tools = tools_});
+  }
+
+  // What the model said. Calls where it may make some: the template has no place for a text beside them.
+  Message read(const Generated& made) {
+    Message message{"assistant", made.text};
+    call_error_.clear();
+    if (tools_.empty()) return message;
+    AnswerReader reader(tokenizer_, call_seed_);
+    for (const TokenId token : made.tokens) {
+      if (static_cast<std::size_t>(token) >= tokenizer_.vocab_size()) continue;  // pads the model's vocabulary
+      AnswerPiece piece = reader.feed(token);
+      message.tool_calls.insert(message.tool_calls.end(), piece.calls.begin(), piece.calls.end());
+    }
+    (void)reader.finish();
+    call_error_ = reader.error();
+    (void)split_mix(call_seed_);  // another answer has other ids
+    if (!call_error_.empty()) message.tool_calls.clear();
+    if (!message.tool_calls.empty()) message.content.clear();
+    return message;
+  }
+
   std::size_t prompt_tokens(const std::vector<Message>& asked, std::size_t forgotten) const {
-    return encode_chat(tokenizer_, template_, without_oldest(asked, forgotten)).size();
+    return encode(without_oldest(asked, forgotten)).size();
   }
 
   // How many messages stand before each turn behind the first that is still shown, the system's not counted: a turn
@@ -199,7 +268,7 @@ class Chat {
     for (const Message& message : asked) {
       if (message.role == "system") continue;
       if (message.role == "user" && behind_answer && before > forgotten_) turns.push_back(before);
-      behind_answer = message.role == "assistant";
+      behind_answer = message.role != "user";
       ++before;
     }
     return turns;
@@ -208,6 +277,9 @@ class Chat {
   Tokenizer tokenizer_;
   ChatTemplate template_;
   std::vector<Message> messages_;
+  std::vector<Tool> tools_;
+  std::uint64_t call_seed_ = 0;
+  std::string call_error_;
   std::size_t forgotten_ = 0;  // see forgotten()
   std::vector<TokenId> seen_;  // what the session holds
 };

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -57,6 +58,12 @@ struct Generated {
   LookupCounts lookup{};                       ///< the forwards after the prompt's, and what came of drafts
 };
 
+/// Whether what takes a text's pieces is told of its tokens too, each before its text: see generate.
+template <class Show>
+concept TakesTokens = requires(Show& show, TokenId token) {
+  show.token(token);
+};
+
 namespace detail {
 
 /// Throws Error where a prompt has more tokens than an option allows.
@@ -97,7 +104,8 @@ class Continuation {
 
   /// Takes what was chosen. Returns it where it is to go through the model, and nothing where the text is over.
   ///   room  whether the sequence can take one more token
-  ///   show  bool(std::string_view): handed each piece of text as soon as it is final; false ends the text
+  ///   show  bool(std::string_view): handed each piece of text as soon as it is final; false ends the text. A member
+  ///         token(TokenId), where it has one, is handed each token of the text before
   /// Throws what `show` throws; the text then ends with what has been made.
   template <class Show>
   std::optional<TokenId> go_on(std::optional<TokenId> chosen, bool room, Show&& show) {
@@ -108,6 +116,7 @@ class Continuation {
       return finish(StopReason::stop_id, show);
     }
     made_.tokens.push_back(token);
+    if constexpr (TakesTokens<std::remove_reference_t<Show>>) show.token(token);
     const bool wanted = give(text_of(token), show);
     if (stop_.stopped()) return finish(StopReason::stop_string, show);
     if (!wanted) return finish(StopReason::cancelled, show);

@@ -19,11 +19,32 @@
 #include <mistral/text/tokenizer.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
+namespace detail {
+
+/// Hands a text on to what may or may not say whether it is to go on, and may want its tokens.
+template <class OnText>
+struct TextTaker {
+  OnText& on_text;
+
+  bool operator()(std::string_view piece) const {
+    if constexpr (std::is_same_v<std::invoke_result_t<OnText&, std::string_view>, bool>) {
+      return on_text(piece);
+    } else {
+      on_text(piece);
+      return true;
+    }
+  }
+
+  void token(TokenId id) const requires TakesTokens<OnText> { on_text.token(id); }
+};
+
+}  // namespace detail
 
 /// Continues a prompt token by token.
 ///   prompt   ids that the session hasn't seen; BOS first, where a text begins
 ///   on_text  is handed each piece of text as soon as it is final, a std::string_view; where it returns a bool, false
-///            ends the text
+///            ends the text. Where it has a member token(TokenId), that is handed each token of the text, control
+///            tokens too, before what came of it
 ///   tape     a tape for the forwards (nn/tape.hpp), and more: a member logits(std::span<float>) sees the logits
 ///            (vocab_size) of each step before a token is chosen, and may write to them
 /// The last token chosen has not gone through the session: it belongs at the head of whatever is to follow.
@@ -40,14 +61,7 @@ Generated generate(Session& session, const Tokenizer& tokenizer, std::span<const
   Continuation text(&tokenizer, options, config.vocab_size);
   text.begin(options.seen, {});
   std::vector<float> choosable(config.vocab_size);
-  const auto show = [&](std::string_view piece) {
-    if constexpr (std::is_same_v<std::invoke_result_t<OnText&, std::string_view>, bool>) {
-      return on_text(piece);
-    } else {
-      on_text(piece);
-      return true;
-    }
-  };
+  const detail::TextTaker<std::remove_reference_t<OnText>> show{on_text};
   std::vector<TokenId> history;  // what drafts may be taken from
   if (options.lookup > 0) {
     history.assign(options.seen.begin(), options.seen.end());
