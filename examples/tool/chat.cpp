@@ -115,6 +115,7 @@ class Talk {
     options_.max_tokens = arguments.max_tokens;
     options_.own_text = true;
     options_.stop_ids.assign(tokenizer_.eos_ids().begin(), tokenizer_.eos_ids().end());
+    options_.stop_ids.insert(options_.stop_ids.end(), arguments.stop_ids.begin(), arguments.stop_ids.end());
     set_system(well_formed(arguments.system));
     if (!arguments.load.empty()) load(arguments.load);
   }
@@ -193,12 +194,8 @@ class Talk {
   void save(const std::string& path) const {
     const std::string reason = why_not_output(path, sources_of(arguments_.model));
     if (!reason.empty()) throw Error("chat", printable(path, 900) + ": cannot save: " + reason);
-    nlohmann::ordered_json messages = nlohmann::ordered_json::array();
-    for (const Message& message : chat_.messages()) {
-      messages.push_back({{"role", message.role}, {"content", message.content}});
-    }
     AtomicFile file(path, "chat");
-    file.write(json_text(nlohmann::ordered_json{{"messages", messages}}));
+    file.write(with_escapes(chat_json({.messages = chat_.messages()})) + "\n");
     file.commit();
   }
 
@@ -206,6 +203,11 @@ class Talk {
     ChatRequest request = parse_chat(read_all(path, "chat"), printable(path, 900));
     if (request.options.continue_final_message) {
       throw Error("chat", printable(path, 900) + ": field 'continue_final_message'", "false", "true");
+    }
+    if (!request.tools.empty()) {
+      throw Error("chat",
+                  printable(path, 900) + ": field 'tools' (mistral generate --chat answers a request with tools)",
+                  "none", "some");
     }
     chat_.set_messages(std::move(request.messages));
     if (arguments_.guardrail) set_system(chat_.system());
@@ -254,6 +256,9 @@ class Talk {
       prompt_tokens = prompt.size();
       json = {{"seen", seen.size()}, {"prompt_tokens", std::vector<TokenId>(prompt.begin(), prompt.end())}};
       options_.seen = seen;
+      if (arguments_.settings) {
+        options_.max_tokens = arguments_.settings->max_tokens(seen.size() + prompt.size(), arguments_.max_tokens);
+      }
       return generate(session, tokenizer_, prompt, options_, on_text, LogitsHook{on_logits});
     };
     const Generated made = chat_.answer(session, std::move(question), run);

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include <mistral/core/token.hpp>
+#include <mistral/generate/generation_settings.hpp>
 #include <mistral/generate/sampler.hpp>
 
 namespace mistral::tool {
@@ -43,10 +45,14 @@ struct ModelArguments {
 struct GenerateArguments {
   ModelArguments model;
   TextArguments prompt;
+  std::string chat_file;      // a request to answer; empty: the prompt
+  std::string chat_template;  // "v1", "v3"; empty: the tokenizer's
   std::size_t max_tokens = 256;
   SamplingOptions sampling{.temperature = 0.7f};
-  std::optional<std::uint64_t> seed;  // none: a random one
+  std::optional<std::uint64_t> seed;           // none: a random one
+  std::optional<GenerationSettings> settings;  // the model's own, where they count
   std::vector<std::string> stop;
+  std::vector<TokenId> stop_ids;  // besides those of the tokenizer
   bool ignore_eos = false;
   bool no_bos = false;
   bool parse_special = false;  // control pieces in the prompt become control tokens
@@ -66,7 +72,9 @@ struct ChatArguments {
   bool context_shift = false;  // without a window, leave out the oldest turns where the context is full
   std::size_t max_tokens = 512;
   SamplingOptions sampling{.temperature = 0.7f};
-  std::optional<std::uint64_t> seed;  // none: a random one
+  std::optional<std::uint64_t> seed;           // none: a random one
+  std::optional<GenerationSettings> settings;  // the model's own, where they count
+  std::vector<TokenId> stop_ids;               // besides those of the tokenizer
   bool json = false;
   bool verbose = false;
 };
@@ -120,6 +128,7 @@ struct EvaluateArguments {
   std::size_t max_tokens = 256;
   SamplingOptions sampling{.temperature = 0.7f};
   std::optional<std::uint64_t> seed;  // none: 0
+  std::vector<TokenId> stop_ids;      // of answers, besides those of the tokenizer
   std::size_t stride = 0;             // 0: half of the context
   bool json = false;
 };

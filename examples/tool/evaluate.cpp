@@ -77,6 +77,7 @@ Report evaluate(const EvaluateArguments& arguments, const Task& task, const Task
   }
   GenerateOptions options;
   options.max_tokens = arguments.max_tokens;
+  options.stop_ids = arguments.stop_ids;
   if (arguments.samples > 0) options.sampling = arguments.sampling;
   options.sampling.seed = arguments.seed.value_or(0);
   const auto run = [&](std::span<const TokenId> prompt, const GenerateOptions& asked) {

@@ -2,10 +2,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <optional>
 
 #include <nlohmann/json.hpp>
+
+#include <mistral/text/chat_json.hpp>
+#include <mistral/text/tool_calls.hpp>
 
 #include "choice.hpp"
 #include "commands.hpp"
@@ -60,15 +64,63 @@ std::string report(const Statistics& s, const Generated& made, const ModelInfo& 
   return lookup + text;
 }
 
-std::string to_json(const Statistics& s, const Generated& made, const ModelInfo& info, std::uint64_t seed,
-                    const std::vector<TokenId>& prompt, const GenerateArguments& arguments) {
+// What an answer to a request says, and which calls it makes: printed as it comes, unless all is printed at the end.
+class AnswerPrinter {
+ public:
+  ///   reads_calls  whether the answer may hold calls
+  AnswerPrinter(const Tokenizer& tokenizer, bool reads_calls, std::uint64_t seed, bool json) : json_(json) {
+    if (reads_calls) reader_.emplace(tokenizer, seed);
+  }
+
+  void token(TokenId id) {
+    if (reader_) take(reader_->feed(id));
+  }
+
+  // what generate makes of all tokens, which counts where there is no reader
+  bool operator()(std::string_view text) {
+    if (!reader_ && !json_) print(text);
+    return true;
+  }
+
+  void end() {
+    if (reader_) take(reader_->finish());
+  }
+
+  bool reads_calls() const { return reader_.has_value(); }
+  const std::string& text() const { return text_; }
+  const nlohmann::ordered_json& calls() const { return calls_; }
+  const std::string& error() const { return reader_->error(); }
+
+ private:
+  void take(const AnswerPiece& piece) {
+    text_ += piece.text;
+    if (!json_) print(piece.text);
+    for (const ToolCall& call : piece.calls) {
+      calls_.push_back(
+          {{"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+      if (!json_) print((calls_.size() > 1 ? "\n" : "") + calls_.back().dump());
+    }
+  }
+
+  std::optional<AnswerReader> reader_;
+  bool json_;
+  std::string text_;
+  nlohmann::ordered_json calls_ = nlohmann::ordered_json::array();
+};
+
+std::string to_json(const Statistics& s, const Generated& made, const AnswerPrinter& answer, const ModelInfo& info,
+                    std::uint64_t seed, const std::vector<TokenId>& prompt, const GenerateArguments& arguments) {
   nlohmann::ordered_json json;
   json["weights"] = info.weights;
   json["kv"] = info.kv;
   json["seed"] = seed;
   json["prompt_tokens"] = prompt;
   json["tokens"] = made.tokens;
-  json["text"] = made.text;
+  json["text"] = answer.reads_calls() ? answer.text() : made.text;
+  if (answer.reads_calls()) {
+    json["tool_calls"] = answer.calls();
+    if (!answer.error().empty()) json["tool_calls_error"] = answer.error();
+  }
   json["stop_reason"] = name_of(made.reason);
   json["prefill_seconds"] = s.prefill_seconds;
   json["prefill_tokens_per_second"] = s.prefill_speed();  // null where it isn't finite
@@ -106,18 +158,31 @@ void run_generate(const GenerateArguments& arguments) {
   // All that can be wrong is looked at before the weights, which take long, are.
   std::vector<std::string> sources = sources_of(arguments.model);
   sources.push_back(arguments.prompt.file);
+  sources.push_back(arguments.chat_file);
   if (!arguments.state.empty()) check_output("--state", arguments.state, sources);
   const AnyModelType& type = model_type(arguments.model);
   const ModelInfo& info = type.info();
   const Tokenizer tokenizer = load_tokenizer(arguments.model, info);
-  const std::vector<TokenId> prompt =
-      prompt_ids(tokenizer, prompt_of(arguments.prompt), {arguments.no_bos, arguments.parse_special});
+  std::optional<ChatRequest> request;
+  std::vector<TokenId> forced;  // what the answer begins with
+  std::vector<TokenId> prompt;
+  if (arguments.chat_file.empty()) {
+    prompt = prompt_ids(tokenizer, prompt_of(arguments.prompt), {arguments.no_bos, arguments.parse_special});
+  } else {
+    const std::string name = arguments.chat_file == "-" ? "standard input" : printable(arguments.chat_file, 900);
+    request = parse_chat(read_all(arguments.chat_file, "chat"), name);
+    prompt = encode_chat(tokenizer, chat_template_named(arguments.chat_template, tokenizer), *request);
+    forced = forced_answer(tokenizer, *request);
+    prompt.insert(prompt.end(), forced.begin(), forced.end());
+  }
   check_tokens(prompt, info);
 
   GenerateOptions options;
   options.sampling = arguments.sampling;
   options.sampling.seed = arguments.seed ? *arguments.seed : random_seed();
   options.max_tokens = arguments.max_tokens;
+  if (arguments.settings) options.max_tokens = arguments.settings->max_tokens(prompt.size(), arguments.max_tokens);
+  options.own_text = request && !request->options.continue_final_message;
   options.stop_strings = arguments.stop;
   options.lookup = arguments.lookup;
   std::optional<SessionFile> state;
@@ -129,24 +194,28 @@ void run_generate(const GenerateArguments& arguments) {
     }
   }
   if (!arguments.ignore_eos) options.stop_ids.assign(tokenizer.eos_ids().begin(), tokenizer.eos_ids().end());
+  options.stop_ids.insert(options.stop_ids.end(), arguments.stop_ids.begin(), arguments.stop_ids.end());
+  AnswerPrinter answer(tokenizer, request && !request->tools.empty() && options.own_text, options.sampling.seed,
+                       arguments.json);
 
   const Threads threads(arguments.model.threads);
   const std::unique_ptr<AnyModel> model = load_model(arguments.model, type);
   const std::size_t rollback = arguments.state.empty() ? 0 : state_rollback;
   const std::unique_ptr<AnySession> session = model->session(std::max(rollback, arguments.lookup));
-  const auto on_text = [&](std::string_view text) {
-    if (!arguments.json) print(text);
-    return true;
-  };
   const std::size_t seen = state ? resume(*session, *state, prompt) : 0;
   options.seen = std::span(prompt).first(seen);
   const Clock::time_point begin = Clock::now();
   std::optional<Clock::time_point> prefilled;
-  const auto on_logits = [&](std::span<float>) {
+  const std::optional<TokenId> calls_id = tokenizer.find("[TOOL_CALLS]");
+  const bool bans_calls = request && request->tool_choice == ToolChoice::none && calls_id;
+  const auto on_logits = [&](std::span<float> logits) {
     if (!prefilled) prefilled = Clock::now();
+    if (bans_calls) logits[static_cast<std::size_t>(*calls_id)] = -std::numeric_limits<float>::infinity();
   };
+  for (const TokenId id : forced) answer.token(id);
   const Generated made =
-      generate(*session, tokenizer, std::span(prompt).subspan(seen), options, on_text, LogitsHook{on_logits});
+      generate(*session, tokenizer, std::span(prompt).subspan(seen), options, answer, LogitsHook{on_logits});
+  answer.end();
   const Clock::time_point end = Clock::now();
 
   if (!arguments.state.empty()) {
@@ -162,7 +231,10 @@ void run_generate(const GenerateArguments& arguments) {
                               .prefill_seconds = seconds_between(begin, prefilled.value_or(end)),
                               .decode_seconds = seconds_between(prefilled.value_or(end), end),
                               .wraps = session->wraps()};
-  print(arguments.json ? to_json(statistics, made, info, options.sampling.seed, prompt, arguments) : "\n");
+  print(arguments.json ? to_json(statistics, made, answer, info, options.sampling.seed, prompt, arguments) : "\n");
+  if (answer.reads_calls() && !answer.error().empty()) {
+    note("mistral: warning: " + printable(answer.error(), 1000) + "; the answer's calls are printed as its text\n");
+  }
   if (arguments.verbose || on_terminal()) note(report(statistics, made, info, options.sampling.seed));
 }
 

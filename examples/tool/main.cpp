@@ -40,14 +40,23 @@ Command add_generate(CLI::App& parent) {
   add_adapter(*app, a.model);
   add_text(*app, "-p,--prompt", "-f,--prompt-file", a.prompt,
            "the text to continue; standard input where neither is given. BOS is put in front of it");
+  CLI::Option* const chat = add_path(
+      *app, "--chat", a.chat_file,
+      "a file that holds a request to answer instead, a JSON object as mistral tokenize --chat takes one, - for "
+      "standard input: messages, and perhaps tools and a tool_choice. Calls are printed as a line of JSON each");
+  for (const char* const other : {"--prompt", "--prompt-file"}) chat->excludes(app->get_option(other));
+  add_template(*app, a.chat_template, "how --chat is written down")->needs(chat);
   add_whole(*app, "-n,--max-tokens", a.max_tokens, 0, INT64_MAX, "tokens to generate at most (default: 256)");
   add_sampling(*app, a.sampling, a.seed);
+  const auto settings = std::make_shared<bool>(false);
+  add_model_settings(*app, *settings);
   app->add_option("--stop", a.stop, "a text that ends the output, and isn't part of it; may be given several times")
       ->type_name("TEXT")
       ->allow_extra_args(false);
+  add_stop_ids(*app, a.stop_ids);
   app->add_flag("--ignore-eos", a.ignore_eos, "go on after the token that ends a text");
-  app->add_flag("--no-bos", a.no_bos, "don't put BOS in front of the prompt");
-  add_parse_special(*app, a.parse_special, "the prompt");
+  app->add_flag("--no-bos", a.no_bos, "don't put BOS in front of the prompt")->excludes(chat);
+  add_parse_special(*app, a.parse_special, "the prompt")->excludes(chat);
   add_place(
       *app, "--state", a.state,
       "a file that keeps what the model has read: what it holds of the prompt's beginning isn't computed again, and "
@@ -58,8 +67,9 @@ Command add_generate(CLI::App& parent) {
                  "where it repeats itself");
   app->add_flag("--json", a.json, "print one JSON object at the end instead");
   app->add_flag("--verbose", a.verbose, "print speeds to standard error, as on a terminal");
-  return {app, [arguments] {
+  return {app, [app, arguments, settings] {
             check_sampling(arguments->sampling);
+            arguments->settings = model_settings(*app, *settings, arguments->model.folder, arguments->sampling);
             for (const std::string& text : arguments->stop) {
               if (text.empty()) throw UsageError("--stop: expected a text, got nothing");
             }
@@ -82,10 +92,14 @@ Command add_chat(CLI::App& parent) {
                 "where a model has no window, leave out the oldest turns when its context is full, and go on");
   add_whole(*app, "-n,--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most (default: 512)");
   add_sampling(*app, a.sampling, a.seed);
+  const auto settings = std::make_shared<bool>(false);
+  add_model_settings(*app, *settings);
+  add_stop_ids(*app, a.stop_ids);
   app->add_flag("--json", a.json, "print a JSON object a line for each answer instead");
   app->add_flag("--verbose", a.verbose, "print speeds to standard error");
-  return {app, [arguments] {
+  return {app, [app, arguments, settings] {
             check_sampling(arguments->sampling);
+            arguments->settings = model_settings(*app, *settings, arguments->model.folder, arguments->sampling);
             run_chat(*arguments);
           }};
 }
@@ -104,10 +118,11 @@ Command add_tokenize(CLI::App& parent) {
   add_parse_special(*app, a.parse_special, "the text")->excludes(decode);
   app->add_flag("--pieces", a.pieces, "print a line for each token: its id, a tab, its piece")->excludes(decode);
   app->add_flag("--json", a.json, "print a JSON array, or a string with --decode");
-  CLI::Option* const chat = add_path(*app, "--chat", a.chat_file,
-                                     "a file of conversations, a JSON object a line: {\"messages\": [{\"role\": ..., "
-                                     "\"content\": ...}, ...]}, - for standard input. Prints a line for each: the JSON "
-                                     "array of its ids, or {\"error\": ...}");
+  CLI::Option* const chat =
+      add_path(*app, "--chat", a.chat_file,
+               "a file of conversations, a JSON object a line: {\"messages\": [{\"role\": ..., "
+               "\"content\": ...}, ...]}, perhaps with tools, - for standard input. Prints a line for each: the JSON "
+               "array of its ids, or {\"error\": ...}");
   for (const char* const other : {"--text", "--file", "--decode", "--bos", "--pieces", "--parse-special"}) {
     chat->excludes(app->get_option(other));
   }
@@ -192,6 +207,7 @@ Command add_evaluate(CLI::App& parent) {
             "sample N answers to each question, and take that of the majority (default: the most probable one)");
   add_whole(*app, "-n,--max-tokens", a.max_tokens, 1, INT64_MAX, "tokens of an answer at most (default: 256)");
   add_sampling(*app, a.sampling, a.seed, 0);
+  add_stop_ids(*app, a.stop_ids);
   add_whole(*app, "--stride", a.stride, 1, INT32_MAX,
             "of texts longer than the context of a model without a window: see mistral perplexity");
   app->add_flag("--json", a.json, "print one JSON object, with what each question came to");

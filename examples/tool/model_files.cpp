@@ -120,6 +120,11 @@ std::vector<TokenId> eos_ids_of(const std::string& checkpoint) {
     };
     add("tokenizer.ggml.eos_token_id");
     for (const std::string_view key : detail::gguf_end_keys) add(key);
+    if (file.metadata().has(detail::gguf_eos_ids_key)) {
+      for (const std::int64_t id : file.metadata().integers(detail::gguf_eos_ids_key, 0, INT32_MAX)) {
+        said.eos_ids.push_back(static_cast<TokenId>(id));
+      }
+    }
   } else if (is_packed_file(checkpoint) && holds_tokenizer(checkpoint)) {
     const Tokenizer own = Tokenizer::load(checkpoint);
     return {own.eos_ids().begin(), own.eos_ids().end()};

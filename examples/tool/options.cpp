@@ -15,6 +15,7 @@
 #include <mistral/core/tensors.hpp>
 #include <mistral/format/formats.hpp>
 
+#include "console.hpp"
 #include "suggest.hpp"
 
 namespace mistral::tool {
@@ -358,6 +359,47 @@ void add_sampling(CLI::App& app, SamplingOptions& sampling, std::optional<std::u
   add_whole(app, "-s,--seed", seed, 0, UINT64_MAX,
             "the same seed gives the same text; " + (default_seed ? std::to_string(*default_seed) : "a random one") +
                 " unless said");
+}
+
+void add_stop_ids(CLI::App& app, std::vector<TokenId>& ids) {
+  app.add_option("--stop-id", ids,
+                 "a token that ends the text, besides those that the model ends texts with; may be given several times")
+      ->check(whole_in(0, INT32_MAX))
+      ->type_name("ID")
+      ->allow_extra_args(false);
+}
+
+void add_model_settings(CLI::App& app, bool& wanted) {
+  app.add_flag(
+      "--model-settings", wanted,
+      "go by the model's generation_config.json where an option doesn't say how tokens are drawn, or how many");
+}
+
+std::optional<GenerationSettings> model_settings(const CLI::App& app, bool wanted, const std::string& checkpoint,
+                                                 SamplingOptions& sampling) {
+  GenerationSettings settings;
+  try {
+    settings = read_generation_settings(checkpoint);
+  } catch (const Error& error) {
+    if (wanted) throw;
+    note("mistral: note: " + printable(error.what(), 1000) +
+         "; nothing goes by this file but the ids that end a text\n");
+    return std::nullopt;
+  }
+  if (!wanted) {
+    const std::string text = settings.text();
+    if (!text.empty()) note("mistral: note: the model comes with " + text + ", by which --model-settings goes\n");
+    return std::nullopt;
+  }
+  const SamplingOptions asked = std::exchange(sampling, settings.sampling(sampling));
+  const auto given = [&](const char* name) { return app.get_option(name)->count() > 0; };
+  if (given("--temperature")) sampling.temperature = asked.temperature;
+  if (given("--top-k")) sampling.top_k = asked.top_k;
+  if (given("--top-p")) sampling.top_p = asked.top_p;
+  if (given("--min-p")) sampling.min_p = asked.min_p;
+  if (given("--repetition-penalty")) sampling.repetition_penalty = asked.repetition_penalty;
+  if (given("--max-tokens")) settings.max_new_tokens = settings.max_length = std::nullopt;
+  return settings;
 }
 
 void check_sampling(const SamplingOptions& sampling) {

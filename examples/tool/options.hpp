@@ -85,6 +85,18 @@ void add_adapter(CLI::App& app, ModelArguments& arguments);
 void add_sampling(CLI::App& app, SamplingOptions& sampling, std::optional<std::uint64_t>& seed,
                   std::optional<std::uint64_t> default_seed = {});
 
+/// Ids that end a text, besides those of the tokenizer.
+void add_stop_ids(CLI::App& app, std::vector<TokenId>& ids);
+
+/// Whether the model's own settings count.
+void add_model_settings(CLI::App& app, bool& wanted);
+
+/// The settings that a checkpoint comes with, and puts those of them into `sampling` that the command line doesn't say;
+/// none where they aren't wanted, of which a line on standard error then tells. Throws Error for settings that are
+/// wanted and not supported.
+std::optional<GenerationSettings> model_settings(const CLI::App& app, bool wanted, const std::string& checkpoint,
+                                                 SamplingOptions& sampling);
+
 /// Throws UsageError for what `add_sampling` has read and can't be.
 void check_sampling(const SamplingOptions& sampling);
 

@@ -22,8 +22,9 @@ namespace {
 
 std::string dump(const nlohmann::json& json) { return json_text(json); }
 
-// A line of output for every conversation. One that its template refuses is a result; a line that holds no conversation
-// is a fault of the file, which all the lines behind it need not suffer from: the first is thrown at the end.
+// A line of output for every conversation. One that its template refuses is a result, and so is one whose tools or
+// calls are wrong; a line that holds no conversation is a fault of the file, which all the lines behind it need not
+// suffer from: the first is thrown at the end.
 class ChatPrinter {
  public:
   ChatPrinter(const Tokenizer& tokenizer, ChatTemplate chat_template)
@@ -31,15 +32,18 @@ class ChatPrinter {
     encode_chat(tokenizer, chat_template, {{"user", ""}});  // a tokenizer that doesn't fit is no fault of a line's
   }
 
-  template <class Parse>
-  void add(const Parse& parse) {
-    std::optional<ChatRequest> request;
+  template <class Read>
+  void add(const Read& read) {
+    bool is_request = false;
     try {
-      request = parse();
-      lines_ += dump(encode_chat(tokenizer_, template_, request->messages, request->options));
+      const JsonObject object = read();
+      is_request = object.has("tools") || speaks_of_tools(object);
+      const ChatRequest request = parse_chat(object);
+      is_request = true;
+      lines_ += dump(encode_chat(tokenizer_, template_, request));
     } catch (const Error& error) {
       lines_ += dump({{"error", error.what()}});
-      if (!request && !fault_) fault_ = error;
+      if (!is_request && !fault_) fault_ = error;
     }
     if (lines_.size() >= std::size_t{1} << 16) print(std::exchange(lines_, {}));  // few writes, and little memory
   }
@@ -50,6 +54,13 @@ class ChatPrinter {
   }
 
  private:
+  static bool speaks_of_tools(const JsonObject& object) {
+    for (const JsonObject& message : object.objects("messages")) {
+      if (message.has("tool_calls") || message.has("tool_call_id")) return true;
+    }
+    return false;
+  }
+
   const Tokenizer& tokenizer_;
   ChatTemplate template_;
   std::string lines_;
@@ -63,7 +74,7 @@ void print_chats(const Tokenizer& tokenizer, const TokenizeArguments& arguments)
   JsonRecords records = arguments.chat_file == "-" ? JsonRecords(STDIN_FILENO, name, "chat", longest)
                                                    : JsonRecords(arguments.chat_file, "chat", longest);
   while (records.next()) {
-    printer.add([&] { return parse_chat(records.object()); });
+    printer.add([&] { return records.object(); });
   }
   printer.end();
 }

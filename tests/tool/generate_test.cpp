@@ -277,3 +277,80 @@ TEST_CASE("a reader that goes away ends generate quietly") {
   CHECK(run.signal == SIGPIPE);
   CHECK(scratch.read("err") == "");
 }
+
+namespace {
+
+// A copy of the checkpoint with other files beside it, and for v3 a tokenizer with the control pieces of tools.
+std::string copied(const Scratch& scratch, const std::string& folder) {
+  const std::string copy = scratch.path("m");
+  std::filesystem::copy(folder, copy);
+  return copy;
+}
+
+}  // namespace
+
+TEST_CASE("--stop-id ends the text at a token of the caller's, besides the model's own") {
+  const Stories stories;
+  if (stories.missing) return;
+  const json whole = json_of(run_tool(with(stories.greedy("Once upon a time"), {"--json"})));
+  const auto tokens = whole["tokens"].get<std::vector<int>>();
+  REQUIRE(tokens.size() > 8);
+  const int stop = tokens[6];
+  const auto first = static_cast<std::size_t>(std::find(tokens.begin(), tokens.end(), stop) - tokens.begin());
+  const json cut = json_of(run_tool(
+      with(stories.greedy("Once upon a time"), {"--json", "--stop-id", "300", "--stop-id", std::to_string(stop)})));
+  CHECK(cut["stop_reason"] == "stop_id");
+  CHECK(cut["tokens"].size() <= first);
+  const Run bad = run_tool(with(stories.greedy("x"), {"--stop-id", "-1"}));
+  CHECK(bad.exit_code == 2);
+}
+
+TEST_CASE("the settings that a model comes with are said, and count where they are asked for") {
+  const Stories stories;
+  if (stories.missing) return;
+  const Scratch scratch;
+  const std::string model = copied(scratch, stories.folder);
+  scratch.write("m/generation_config.json",
+                R"({"do_sample": true, "temperature": 0.5, "top_k": 3, "max_new_tokens": 5, "eos_token_id": [2]})");
+  const std::vector<std::string> arguments{"generate", "--model", model, "--prompt", "Once", "--seed", "3", "--json"};
+  const Run unasked = run_tool(arguments);
+  CHECK(unasked.exit_code == 0);
+  CHECK(
+      unasked.err ==
+      "mistral: note: the model comes with do_sample true, temperature 0.5, top_k 3, by which --model-settings goes\n");
+  const json asked = json_of(run_tool(with(arguments, {"--model-settings"})));
+  CHECK(asked["tokens"].size() == 5);
+  CHECK(asked["tokens"] ==
+        json::parse(run_tool(with(arguments, {"--temperature", "0.5", "--top-k", "3", "-n", "5"})).out)["tokens"]);
+  // what the command line says goes first
+  const json given = json_of(run_tool(with(arguments, {"--model-settings", "-n", "7", "--temperature", "0"})));
+  CHECK(given["tokens"] == json::parse(run_tool(with(arguments, {"--temperature", "0", "-n", "7"})).out)["tokens"]);
+  scratch.write("m/generation_config.json", R"({"num_beams": 4})");
+  const Run refused = run_tool(with(arguments, {"--model-settings"}));
+  CHECK(refused.exit_code == 1);
+  CHECK(refused.err.find("field 'num_beams': expected 1, for others are not supported, got 4") != std::string::npos);
+  CHECK(run_tool(arguments).exit_code == 0);
+}
+
+TEST_CASE("generate --chat answers a request as the template writes it down") {
+  const Stories stories;
+  if (stories.missing) return;
+  const Scratch scratch;
+  const std::string request = scratch.write("r.json", R"({"messages": [{"role": "user",
+ "content": "Once upon a time"}]})");
+  const std::vector<std::string> arguments{"generate",      "--model", stories.folder, "--chat", request, "--json",
+                                           "--temperature", "0",       "-n",           "12"};
+  const json made = json_of(run_tool(arguments));
+  const Run ids = run_tool({"tokenize", "--model", stories.folder, "--chat", "-"},
+                           {.in = R"({"messages": [{"role": "user", "content": "Once upon a time"}]})"});
+  CHECK(made["prompt_tokens"] == json::parse(ids.out));
+  CHECK(!made.contains("tool_calls"));
+  CHECK(made["tokens"].size() <= 12);
+  const std::string tools = scratch.write(
+      "t.json",
+      R"({"messages": [{"role": "user", "content": "a"}], "tools": [{"function": {"name": "f", "parameters": {}}}]})");
+  const Run refused = run_tool({"generate", "--model", stories.folder, "--chat", tools});
+  CHECK(refused.exit_code == 1);
+  CHECK(refused.err == "mistral: error: [chat] tools: expected none, for template v1 has no tools, got some\n");
+  CHECK(run_tool({"generate", "--model", stories.folder, "--chat", tools, "--prompt", "x"}).exit_code == 2);
+}

@@ -125,6 +125,37 @@ TEST_CASE("tokenize --chat prints the ids of every golden conversation, and an e
   }
 }
 
+TEST_CASE("tokenize --chat prints the ids of every golden request with tools, and an error for what is refused") {
+  const auto tools = mistral::test::golden("tools/v3_tools.jsonl");
+  const auto model = mistral::test::golden("tokenizer/mistral_v3.model");
+  if (mistral::test::tool_path() == nullptr || tools.empty() || model.empty()) return;
+  std::string lines;
+  std::vector<nlohmann::ordered_json> expected;
+  std::ifstream golden(tools);
+  for (std::string line; std::getline(golden, line);) {
+    expected.push_back(nlohmann::ordered_json::parse(line));
+    lines += expected.back()["request"].dump() + "\n";
+  }
+  const Scratch scratch;
+  const std::string file = scratch.write("tools.jsonl", lines);
+  const Run run = run_tool({"tokenize", "--tokenizer", model.string(), "--template", "v3", "--chat", file});
+  std::istringstream out(run.out);
+  std::string line;
+  for (const auto& json : expected) {
+    CAPTURE(json["name"].dump());
+    REQUIRE(std::getline(out, line));
+    const auto printed = nlohmann::ordered_json::parse(line);
+    if (json.contains("error")) {
+      CHECK(printed.at("error").is_string());
+    } else {
+      CHECK(printed == json["tokens"]);
+    }
+  }
+  CHECK(!std::getline(out, line));
+  CHECK(run.exit_code == 0);  // what is refused is a result
+  CHECK(run.err == "");
+}
+
 TEST_CASE("tokenize --chat names the line that holds no conversation, and goes on behind it") {
   if (mistral::test::tool_path() == nullptr || model_file().empty()) return;
   const std::string good = R"({"messages": [{"role": "user", "content": "the cat"}]})";
