@@ -43,6 +43,14 @@ struct EncodeOptions {
   bool parse_special = false;
 };
 
+/// The bytes begin ... end - 1 of a text.
+struct TextRange {
+  std::size_t begin = 0;  ///< the first byte
+  std::size_t end = 0;    ///< behind the last byte
+  /// Both ends are equal.
+  friend bool operator==(const TextRange&, const TextRange&) = default;
+};
+
 /// A SentencePiece tokenizer of type BPE, such as Mistral's: gives the same ids as SentencePiece for every text, and
 /// the same text for all ids. It never changes once it is made, so any number of threads may use it; copies are cheap
 /// and share the vocabulary.
@@ -81,11 +89,19 @@ class Tokenizer {
 
   /// The ids of a text, with control ids as the options ask for them.
   std::vector<TokenId> encode(std::string_view text, EncodeOptions options) const {
-    std::vector<TokenId> ids = options.parse_special ? encode_special(text) : encode(text);
+    const TextRange whole{0, text.size()};
+    std::vector<TokenId> ids = options.parse_special ? encode_special(text, {&whole, 1}) : encode(text);
     const bool lacks_bos = ids.empty() || ids.front() != bos_id();
     if (options.add_special && adds_bos() && lacks_bos) ids.insert(ids.begin(), bos_id());
     if (options.add_special && adds_eos()) ids.push_back(eos_id());
     return ids;
+  }
+
+  /// Returns the ids of a text of which only parts are trusted with control pieces: those of parse_special, but that a
+  /// control piece is found only where all of it, and a space that is left out only where it, stands in one of the
+  /// ranges. These are in order, and none touches the next.
+  std::vector<TokenId> encode_trusted(std::string_view text, std::span<const TextRange> trusted) const {
+    return encode_special(text, trusted);
   }
 
   /// The text of the ids: without the space that encoding puts in front, nothing for control pieces, U+FFFD for every
@@ -212,31 +228,38 @@ class Tokenizer {
   template <class = detail::Once>
   std::vector<TokenId> encode_text(std::string_view text) const;
 
-  std::vector<TokenId> encode_special(std::string_view text) const {
+  std::vector<TokenId> encode_special(std::string_view text, std::span<const TextRange> trusted) const {
     std::vector<TokenId> ids;
+    std::size_t begin = 0;  // from here on nothing is encoded yet
     bool behind_control = false;
-    const auto take = [&](std::string_view part) {
-      if (behind_control && encoder_->puts_space_in_front && part.starts_with(' ')) part.remove_prefix(1);
-      const std::vector<TokenId> more = encode(part);
+    const auto is_trusted = [&](std::size_t at) {
+      const auto range = std::upper_bound(trusted.begin(), trusted.end(), at,
+                                          [](std::size_t place, const TextRange& r) { return place < r.end; });
+      return range != trusted.end() && range->begin <= at;
+    };
+    const auto take = [&](std::size_t end, bool before_inst) {
+      if (before_inst && end > begin && text[end - 1] == ' ' && is_trusted(end - 1)) --end;
+      const bool leaves_space = behind_control && encoder_->puts_space_in_front;
+      if (leaves_space && end > begin && text[begin] == ' ' && is_trusted(begin)) ++begin;
+      const std::vector<TokenId> more = encode(text.substr(begin, end - begin));
       ids.insert(ids.end(), more.begin(), more.end());
     };
-    for (std::size_t at = 0; at < text.size();) {
-      const bool may_be = encoder_->control.starts_with(detail::byte_at(text, at));
-      const std::size_t length = may_be ? encoder_->control.match(text.substr(at)) : 0;
-      if (length == 0) {
-        ++at;
-        continue;
+    for (const TextRange& range : trusted) {
+      for (std::size_t at = range.begin; at < range.end;) {
+        const bool may_be = encoder_->control.starts_with(detail::byte_at(text, at));
+        const std::size_t length = may_be ? encoder_->control.match(text.substr(at, range.end - at)) : 0;
+        if (length == 0) {
+          ++at;
+          continue;
+        }
+        const std::string_view piece = text.substr(at, length);
+        take(at, piece == "[/INST]");
+        ids.push_back(vocabulary_->find(piece));
+        behind_control = true;
+        begin = at += length;
       }
-      const std::string_view piece = text.substr(at, length);
-      std::string_view part = text.substr(0, at);
-      if (piece == "[/INST]" && part.ends_with(' ')) part.remove_suffix(1);
-      take(part);
-      ids.push_back(vocabulary_->find(piece));
-      behind_control = true;
-      text.remove_prefix(at + length);
-      at = 0;
     }
-    take(text);
+    take(text.size(), false);
     return ids;
   }
 
