@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -18,6 +17,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/evaluate/perplexity.hpp>
 #include <mistral/generate/finite_logits.hpp>
+#include <mistral/text/chat_format.hpp>
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/tokenizer.hpp>
 
@@ -57,15 +57,19 @@ inline Continuations encode_continuations(const Tokenizer& tokenizer, std::strin
 
 /// A conversation, in which users and the assistant take turns and a user comes last, and answers to it, as a template
 /// has them: the ids of encode_chat, and behind them of each answer those that no EOS follows. Throws what encode_chat
-/// throws.
-inline Continuations encode_answers(const Tokenizer& tokenizer, ChatTemplate chat_template,
+/// throws, and Error where a Jinja template writes the prompt otherwise once an answer follows.
+inline Continuations encode_answers(const Tokenizer& tokenizer, const ChatFormat& format,
                                     std::vector<Message> conversation, std::span<const std::string> answers) {
-  Continuations out{encode_chat(tokenizer, chat_template, conversation), {}};
+  Continuations out{encode_chat(tokenizer, format, conversation), {}};
   for (const std::string& answer : answers) {
     conversation.push_back({"assistant", answer});
-    std::vector<TokenId> whole = encode_chat(tokenizer, chat_template, conversation, {true});
+    std::vector<TokenId> whole = encode_chat(tokenizer, format, conversation, {true});
     conversation.pop_back();
-    assert(std::equal(out.prompt.begin(), out.prompt.end(), whole.begin()));
+    const bool begins =
+        whole.size() > out.prompt.size() && std::equal(out.prompt.begin(), out.prompt.end(), whole.begin());
+    if (!begins) {
+      throw Error("likelihood", "the chat template", "an answer behind the ids of the prompt", "other ids before it");
+    }
     whole.erase(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(out.prompt.size()));
     out.ends.push_back(std::move(whole));
   }

@@ -18,6 +18,7 @@
 #include <mistral/evaluate/likelihood.hpp>
 #include <mistral/io/json/json.hpp>
 #include <mistral/io/json/lines.hpp>
+#include <mistral/text/chat_format.hpp>
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/tokenizer.hpp>
 
@@ -87,10 +88,10 @@ struct Moderation {
 ///   score  score(prompt, ends): as ContinuationScorer's, which goes once through what several texts are asked alike
 /// Throws what encode_chat and `score` throw.
 template <class Score>
-Moderation moderate(const ModeratedText& text, const Tokenizer& tokenizer, ChatTemplate chat_template, Score&& score) {
+Moderation moderate(const ModeratedText& text, const Tokenizer& tokenizer, const ChatFormat& format, Score&& score) {
   const std::array<std::string, verdict_count> letters{"A", "B", "C", "D"};
   const Continuations asked =
-      encode_answers(tokenizer, chat_template, {{"user", moderation_question(text)}}, std::span(letters));
+      encode_answers(tokenizer, format, {{"user", moderation_question(text)}}, std::span(letters));
   const std::vector<TextScore> scores = score(std::span<const TokenId>(asked.prompt), std::span(asked.ends));
   Moderation made;
   for (std::size_t i = 0; i < verdict_count; ++i) made.log_likelihoods[i] = scores[i].log_likelihood;

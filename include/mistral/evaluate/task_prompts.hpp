@@ -7,11 +7,13 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <mistral/core/token.hpp>
 #include <mistral/evaluate/likelihood.hpp>
 #include <mistral/evaluate/task.hpp>
+#include <mistral/text/chat_format.hpp>
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/tokenizer.hpp>
 
@@ -25,11 +27,10 @@ namespace mistral { inline namespace MISTRAL_ABI {
 class TaskPrompts {
  public:
   ///   shots          so many of the task's examples go before each question
-  ///   chat_template  none: plain texts
+  ///   format  none: plain texts
   /// Throws Error where the task has fewer examples, and for a tokenizer without what the template needs.
-  TaskPrompts(const Task& task, std::size_t shots, const Tokenizer& tokenizer,
-              std::optional<ChatTemplate> chat_template = {})
-      : tokenizer_(tokenizer), template_(chat_template), before_(shots_text(task, shots)) {
+  TaskPrompts(const Task& task, std::size_t shots, const Tokenizer& tokenizer, std::optional<ChatFormat> format = {})
+      : tokenizer_(tokenizer), template_(std::move(format)), before_(shots_text(task, shots)) {
     if (!template_) return;
     for (const TaskItem& shot : std::span(task.shots).first(shots)) {
       turns_.push_back({"user", std::string(without_end(shot.prompt))});
@@ -77,7 +78,7 @@ class TaskPrompts {
   }
 
   Tokenizer tokenizer_;
-  std::optional<ChatTemplate> template_;
+  std::optional<ChatFormat> template_;
   std::string before_;          // the examples, of plain texts...
   std::vector<Message> turns_;  // ...and of conversations
 };

@@ -15,6 +15,7 @@
 #include <mistral/core/random.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/generate/generate.hpp>
+#include <mistral/text/chat_format.hpp>
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/message.hpp>
 #include <mistral/text/tokenizer.hpp>
@@ -37,9 +38,10 @@ inline constexpr std::string_view guardrail_prompt =
 /// doesn't. Without one it ends with the model's context, unless make_room() is called before each question.
 class Chat {
  public:
-  /// Throws Error `[chat] template ...` where the tokenizer lacks BOS, EOS, or a control piece of the template.
-  Chat(Tokenizer tokenizer, ChatTemplate chat_template) : tokenizer_(std::move(tokenizer)), template_(chat_template) {
-    encode_chat(tokenizer_, template_, {{"user", ""}});
+  /// Throws Error `[chat] template ...` where the tokenizer lacks BOS, EOS, or a control piece of one of Mistral's own
+  /// templates. What a Jinja template has against a conversation, it says when that is asked for an answer.
+  Chat(Tokenizer tokenizer, ChatFormat format) : tokenizer_(std::move(tokenizer)), template_(std::move(format)) {
+    if (template_.writer() == nullptr) encode_chat(tokenizer_, template_, {{"user", ""}});
   }
 
   /// Returns what was said so far, the system's message first; what make_room() left out stands there too.
@@ -69,7 +71,7 @@ class Chat {
   /// have no question behind it (encode_chat says why).
   void set_messages(std::vector<Message> messages) {
     std::vector<Message> asked = messages;
-    asked.push_back({"user", ""});
+    asked.push_back({"user", "?"});  // a Jinja template may refuse one of nothing
     encode_chat(tokenizer_, template_, asked);
     messages_ = std::move(messages);
     forgotten_ = 0;
@@ -275,7 +277,7 @@ class Chat {
   }
 
   Tokenizer tokenizer_;
-  ChatTemplate template_;
+  ChatFormat template_;
   std::vector<Message> messages_;
   std::vector<Tool> tools_;
   std::uint64_t call_seed_ = 0;

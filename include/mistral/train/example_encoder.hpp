@@ -14,6 +14,7 @@
 #include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/io/json/json.hpp>
+#include <mistral/text/chat_format.hpp>
 #include <mistral/text/chat_json.hpp>
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/markup.hpp>
@@ -27,7 +28,7 @@ struct DatasetOptions {
   bool train_on_prompt = false;  ///< the loss covers all tokens, not the answers alone
   bool parse_special = false;    ///< control pieces that stand in the texts become their ids (see EncodeOptions)
   bool skip_bad = false;         ///< count the lines that hold no example, and go on, rather than throw
-  std::optional<ChatTemplate> chat_template = {};      ///< none: the one the tokenizer is made for
+  std::optional<ChatFormat> chat_template = {};        ///< none: the one the tokenizer is made for
   std::size_t max_line_bytes = std::size_t{16} << 20;  ///< a longer line is a bad one
 };
 
@@ -52,11 +53,12 @@ class ExampleEncoder {
  public:
   ExampleEncoder(const Tokenizer& tokenizer, const DatasetOptions& options)
       : tokenizer_(tokenizer),
-        template_(options.chat_template.value_or(chat_template_of(tokenizer))),
+        template_(options.chat_template ? *options.chat_template : ChatFormat(chat_template_of(tokenizer))),
         parse_special_(options.parse_special),
         markup_(tokenizer, options.parse_special ? MarkupFinder::Kind::foreign : MarkupFinder::Kind::any) {
     if (tokenizer.eos_id() < 0) throw Error("dataset", "the tokenizer", "one with EOS, which ends an answer", "none");
-    if (options.chat_template) encode_chat(tokenizer, template_, {{"user", ""}});  // throws for what doesn't fit
+    if (options.chat_template && template_.writer() == nullptr)
+      encode_chat(tokenizer, template_, {{"user", ""}});  // throws for what doesn't fit
   }
 
   EncodedExample encode(const JsonObject& json) const {
@@ -153,17 +155,18 @@ class ExampleEncoder {
     }
     if (example.answers.empty()) throw json.unexpected(field, "an answer: a message of the assistant");
     if (std::find(weights.begin(), weights.end(), false) != weights.end()) {
-      drop_answers(json, request, weights, example.answers);
+      drop_answers(json, request, weights, template_.writer() == nullptr, example.answers);
     }
     for (const Message& message : messages) markup_.find(message.content, example.markup);
     return example;
   }
 
-  /// Leaves out the answers whose weight is 0.
+  /// Leaves out the answers whose weight is 0. `joins`: the template makes one turn of neighbours, where the request
+  /// has it so.
   static void drop_answers(const JsonObject& json, const ChatRequest& request, const std::vector<bool>& weights,
-                           std::vector<TokenRange>& answers) {
+                           bool joins, std::vector<TokenRange>& answers) {
     const std::vector<Message>& messages = request.messages;
-    const bool merges = Asked{messages, request.tools, request.options}.joins_neighbours();
+    const bool merges = joins && Asked{messages, request.tools, request.options}.joins_neighbours();
     std::vector<bool> wanted;
     for (std::size_t i = 0; i < messages.size(); ++i) {
       if (messages[i].role != "assistant") continue;
@@ -172,6 +175,9 @@ class ExampleEncoder {
         throw json.unexpected("messages", "one weight for answers that follow each other");
       }
       wanted.push_back(weights[i]);
+    }
+    if (wanted.size() != answers.size()) {
+      throw json.unexpected("messages", "no weights, for the chat template doesn't write each answer by itself");
     }
     std::vector<TokenRange> kept;
     for (std::size_t i = 0; i < answers.size(); ++i) {
@@ -201,7 +207,7 @@ class ExampleEncoder {
     example.answers.push_back({same, example.tokens.size()});
     markup_.find(prompt, example.markup);
     markup_.find(answer, example.markup);
-    if (template_ == ChatTemplate::v1) {  // whose own markup is text
+    if (template_.is(ChatTemplate::v1)) {  // whose own markup is text
       example.markup.erase("[INST]");
       example.markup.erase("[/INST]");
     }
@@ -209,7 +215,7 @@ class ExampleEncoder {
   }
 
   Tokenizer tokenizer_;
-  ChatTemplate template_;
+  ChatFormat template_;
   bool parse_special_;
   MarkupFinder markup_;
 };
