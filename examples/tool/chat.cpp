@@ -109,7 +109,7 @@ class Talk {
       : arguments_(arguments),
         info_(info),
         tokenizer_(std::move(tokenizer)),
-        chat_(tokenizer_, chat_template_named(arguments.chat_template, tokenizer_)) {
+        chat_(tokenizer_, chat_format(arguments.chat_template, tokenizer_)) {
     options_.sampling = arguments.sampling;
     options_.sampling.seed = arguments.seed ? *arguments.seed : random_seed();
     options_.max_tokens = arguments.max_tokens;

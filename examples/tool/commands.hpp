@@ -46,7 +46,7 @@ struct GenerateArguments {
   ModelArguments model;
   TextArguments prompt;
   std::string chat_file;      // a request to answer; empty: the prompt
-  std::string chat_template;  // "v1", "v3"; empty: the tokenizer's
+  std::string chat_template;  // see chat_format; empty: the model's
   std::size_t max_tokens = 256;
   SamplingOptions sampling{.temperature = 0.7f};
   std::optional<std::uint64_t> seed;           // none: a random one
@@ -65,7 +65,7 @@ void run_generate(const GenerateArguments& arguments);
 
 struct ChatArguments {
   ModelArguments model;
-  std::string chat_template;  // "v1", "v3"; empty: the tokenizer's
+  std::string chat_template;  // see chat_format; empty: the model's
   std::string system;
   bool guardrail = false;
   std::string load;            // a conversation to go on from; empty: none
@@ -85,7 +85,7 @@ struct TokenizeArguments {
   std::string folder;
   TextArguments text;
   std::string chat_file;      // empty: a text, or ids, instead of conversations
-  std::string chat_template;  // "v1", "v3"; empty: the tokenizer's
+  std::string chat_template;  // see chat_format; empty: the model's
   bool decode = false;
   bool bos = false;
   bool parse_special = false;
@@ -93,6 +93,12 @@ struct TokenizeArguments {
   bool json = false;
 };
 void run_tokenize(const TokenizeArguments& arguments);
+
+struct RenderArguments {
+  std::string template_file;
+  std::string context;  // a JSON object a line; - for standard input
+};
+void run_render(const RenderArguments& arguments);
 
 struct LogitsArguments {
   ModelArguments model;
@@ -123,7 +129,7 @@ struct EvaluateArguments {
   std::string results;  // of programs; empty: a task
   std::vector<std::size_t> pass_at{1};
   std::size_t shots = 0;
-  std::string chat_template;  // "v1", "v3"; empty: plain texts
+  std::string chat_template;  // see chat_format; empty: plain texts
   std::size_t samples = 0;    // of an answer; 0: the most probable one
   std::size_t max_tokens = 256;
   SamplingOptions sampling{.temperature = 0.7f};
@@ -136,7 +142,7 @@ void run_evaluate(const EvaluateArguments& arguments);
 
 struct ModerateArguments {
   ModelArguments model;
-  std::string chat_template;  // "v1", "v3"; empty: the tokenizer's
+  std::string chat_template;  // see chat_format; empty: the model's
   std::optional<std::string> prompt;
   std::string answer;  // empty: the prompt is judged
   std::string file;    // of texts; empty: the one given
@@ -194,7 +200,7 @@ struct FinetuneArguments {
   std::string validation;               // the same; empty: a share of `data`
   float validation_share = 0.1f;        // of the examples
   std::string out;                      // a folder
-  std::string chat_template;            // "v1", "v3"; empty: the tokenizer's
+  std::string chat_template;            // see chat_format; empty: the model's
   std::optional<std::size_t> sequence;  // tokens; none: 512, or the context where that is shorter
   bool train_on_prompt = false;
   bool parse_special = false;  // control pieces in the data become control tokens

@@ -88,11 +88,11 @@ Data read_data(const FinetuneArguments& a, const Tokenizer& tokenizer, std::size
                          .train_on_prompt = a.train_on_prompt,
                          .parse_special = a.parse_special,
                          .skip_bad = a.skip_bad};
-  if (!a.chat_template.empty()) options.chat_template = a.chat_template == "v3" ? ChatTemplate::v3 : ChatTemplate::v1;
   if (a.data == "-" && a.validation == "-") {
     throw UsageError("--validation: expected a file, got -, which is --data already");
   }
-  say_template(tokenizer, options.chat_template.value_or(chat_template_of(tokenizer)));
+  ChatFormat format = chat_format(a.chat_template, tokenizer);
+  if (!a.chat_template.empty() || format.writer() != nullptr) options.chat_template = std::move(format);
   Dataset all = read_dataset(input_path(a.data), tokenizer, options);
   warn_of_markup(a.data, all.counts, tokenizer);
   Data data{{}, lost_text(a.data, all.counts)};

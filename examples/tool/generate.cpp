@@ -171,13 +171,13 @@ void run_generate(const GenerateArguments& arguments) {
   } else {
     const std::string name = arguments.chat_file == "-" ? "standard input" : printable(arguments.chat_file, 900);
     request = parse_chat(read_all(arguments.chat_file, "chat"), name);
-    prompt = encode_chat(tokenizer, chat_template_named(arguments.chat_template, tokenizer), *request);
+    prompt = encode_chat(tokenizer, chat_format(arguments.chat_template, tokenizer), *request);
     forced = forced_answer(tokenizer, *request);
     prompt.insert(prompt.end(), forced.begin(), forced.end());
   }
+  GenerateOptions options;
   check_tokens(prompt, info);
 
-  GenerateOptions options;
   options.sampling = arguments.sampling;
   options.sampling.seed = arguments.seed ? *arguments.seed : random_seed();
   options.max_tokens = arguments.max_tokens;

@@ -5,7 +5,7 @@
 #include <string>
 
 #include <mistral/generate/generate.hpp>
-#include <mistral/text/chat_template.hpp>
+#include <mistral/text/chat_format.hpp>
 #include <mistral/text/tokenizer.hpp>
 
 /// \file
@@ -18,11 +18,12 @@ std::uint64_t random_seed();
 /// `stop_string`
 const char* name_of(StopReason reason);
 
-/// The template that a command line names, the one that the tokenizer is made for where it names none. Says a line
-/// where the model's maker has another: see say_template.
-ChatTemplate chat_template_named(const std::string& name, const Tokenizer& tokenizer);
-
-/// Says a line where the model comes with a chat template that is another than the one used.
-void say_template(const Tokenizer& tokenizer, ChatTemplate used);
+/// Returns how conversations are written down, and says a line where that is by a Jinja template, or where the model
+/// comes with another one than is used.
+///   choice  "v1", "v3", "own" for the model's own Jinja template, or a file that holds one. Empty: the model's own,
+///   but
+///           for Mistral's own models, for which it is v1 or v3, as the tokenizer is made for
+/// Throws Error for a template that is none, and UsageError for "own" where the model has none.
+ChatFormat chat_format(const std::string& choice, const Tokenizer& tokenizer);
 
 }  // namespace mistral::tool

@@ -6,6 +6,7 @@
 #include <mistral/checkpoint/checkpoint.hpp>
 #include <mistral/text/chat_template.hpp>
 #include <mistral/text/gguf_tokenizer.hpp>
+#include <mistral/text/jinja/template.hpp>
 #include <mistral/text/text_fields.hpp>
 
 #include "choice.hpp"
@@ -110,9 +111,13 @@ Json warnings_json(const InspectArguments& arguments, const Checkpoint& checkpoi
     for (const std::string& warning : gguf_tokenizer_warnings(*checkpoint.gguf())) warnings.push_back(warning);
   }
   try {
-    const std::string& jinja = load_tokenizer(arguments.tokenizer, arguments.folder).jinja_template();
-    if (!jinja.empty() && !chat_template_in(jinja)) {
-      warnings.push_back("a chat template of the model's maker, which isn't used: conversations go by Mistral's own");
+    const std::string source = load_tokenizer(arguments.tokenizer, arguments.folder).jinja_template();
+    if (!source.empty() && !chat_template_in(source)) {
+      try {
+        (void)jinja::Template(source, "the model's own chat template");
+      } catch (const Error& error) {
+        warnings.push_back(error.what());
+      }
     }
   } catch (const Error&) {  // said where the tokenizer is
   }

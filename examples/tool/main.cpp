@@ -135,6 +135,18 @@ Command add_tokenize(CLI::App& parent) {
           }};
 }
 
+Command add_render(CLI::App& parent) {
+  CLI::App* const app =
+      parent.add_subcommand("render", "Print what a Jinja template makes of its variables, as transformers renders it");
+  const auto arguments = std::make_shared<RenderArguments>();
+  add_path(*app, "--template", arguments->template_file, "the template")->required();
+  add_path(*app, "--context", arguments->context,
+           "a file of variables, a JSON object a line, in which `now` is what the clock shows (2024-07-26T09:05:03), - "
+           "for standard input. Prints a line for each: the text as a JSON string, or {\"error\": ...}")
+      ->required();
+  return {app, [arguments] { run_render(*arguments); }};
+}
+
 Command add_logits(CLI::App& parent) {
   CLI::App* const app = parent.add_subcommand(
       "logits", "Write the logits at every position to a .npy file: float32, (tokens, vocab_size)");
@@ -443,10 +455,10 @@ int run(int argc, const char* const* argv) {
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
   app.footer("mistral help COMMAND says what a command takes.");
-  const Command commands[] = {add_generate(app),   add_chat(app),     add_tokenize(app), add_logits(app),
-                              add_perplexity(app), add_evaluate(app), add_moderate(app), add_inspect(app),
-                              add_quantize(app),   add_finetune(app), add_merge(app),    add_compile(app),
-                              add_bench(app)};
+  const Command commands[] = {add_generate(app), add_chat(app),       add_tokenize(app), add_render(app),
+                              add_logits(app),   add_perplexity(app), add_evaluate(app), add_moderate(app),
+                              add_inspect(app),  add_quantize(app),   add_finetune(app), add_merge(app),
+                              add_compile(app),  add_bench(app)};
   const CLI::App* chosen = nullptr;
   const auto help_of = [&] {
     return " (see: mistral " + (chosen != nullptr ? chosen->get_name() + " " : "") + "--help)";

@@ -112,8 +112,8 @@ void run_moderate(const ModerateArguments& arguments) {
                              : read_labelled_texts(input_path(arguments.file));
   const AnyModelType& type = model_type(arguments.model);
   const Tokenizer tokenizer = load_tokenizer(arguments.model, type.info());
-  const ChatTemplate chat_template = chat_template_named(arguments.chat_template, tokenizer);
-  encode_chat(tokenizer, chat_template, {{"user", ""}});  // throws for what doesn't fit
+  const ChatFormat format = chat_format(arguments.chat_template, tokenizer);
+  encode_chat(tokenizer, format, {{"user", ""}});  // throws for what doesn't fit
   const Threads threads(arguments.model.threads);
   const std::unique_ptr<AnyModel> model = load_model(arguments.model, type);
   const std::unique_ptr<AnySession> session = model->session(scoring_rollback);
@@ -122,7 +122,7 @@ void run_moderate(const ModerateArguments& arguments) {
   std::vector<Judged> all;
   Progress progress("moderating", texts.size());
   for (const LabelledText& text : texts) {
-    const Moderation made = moderate(text.text, tokenizer, chat_template, score);
+    const Moderation made = moderate(text.text, tokenizer, format, score);
     all.push_back({&text, made, made.verdict(arguments.threshold)});
     progress.at(all.size());
   }

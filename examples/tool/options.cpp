@@ -14,6 +14,7 @@
 #include <mistral/core/printable.hpp>
 #include <mistral/core/tensors.hpp>
 #include <mistral/format/formats.hpp>
+#include <mistral/io/os/folder_content.hpp>
 
 #include "console.hpp"
 #include "suggest.hpp"
@@ -423,10 +424,18 @@ CLI::Option* add_lookup(CLI::App& app, std::size_t& lookup, const std::string& h
 CLI::Option* add_template(CLI::App& app, std::string& chat_template, const std::string& what,
                           const std::string& otherwise) {
   return app
-      .add_option("--template", chat_template,
-                  what + ": v1 (Mistral 7B Instruct v0.1, v0.2) or v3 (v0.3); " + otherwise + " unless said")
-      ->transform(one_of({"v1", "v3"}))
-      ->type_name("NAME");
+      .add_option(
+          "--template", chat_template,
+          what + ": v1 (Mistral 7B Instruct v0.1, v0.2), v3 (v0.3), own (the model's own Jinja template) or a file " +
+              "with a Jinja template; " + otherwise + " unless said")
+      ->transform(CLI::Validator(
+          [](std::string& text) {
+            const std::string no_name = one_of({"v1", "v3", "own"})(text);
+            if (no_name.empty() || (!text.empty() && path_exists(text))) return std::string();
+            return text.empty() ? no_name : no_name + ", and no file of that name";
+          },
+          ""))
+      ->type_name("NAME|FILE");
 }
 
 }  // namespace mistral::tool

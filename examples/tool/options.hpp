@@ -103,9 +103,9 @@ void check_sampling(const SamplingOptions& sampling);
 /// `name [N]`: tokens of a draft at most, lookup_tokens where N isn't given; 0 without the option.
 CLI::Option* add_lookup(CLI::App& app, std::size_t& lookup, const std::string& help);
 
-/// The chat template: "v1", "v3", or empty for the tokenizer's.
+/// The chat template: "v1", "v3", "own", a file, or empty for what chat_format chooses.
 CLI::Option* add_template(CLI::App& app, std::string& chat_template, const std::string& what,
-                          const std::string& otherwise = "what the tokenizer is made for");
+                          const std::string& otherwise = "the model's own, v1 or v3 for Mistral's models");
 
 /// `--parse-special`: control pieces that stand in `what` become control tokens.
 CLI::Option* add_parse_special(CLI::App& app, bool& parse_special, const std::string& what);

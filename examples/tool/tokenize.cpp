@@ -27,9 +27,9 @@ std::string dump(const nlohmann::json& json) { return json_text(json); }
 // suffer from: the first is thrown at the end.
 class ChatPrinter {
  public:
-  ChatPrinter(const Tokenizer& tokenizer, ChatTemplate chat_template)
-      : tokenizer_(tokenizer), template_(chat_template) {
-    encode_chat(tokenizer, chat_template, {{"user", ""}});  // a tokenizer that doesn't fit is no fault of a line's
+  ChatPrinter(const Tokenizer& tokenizer, const ChatFormat& format) : tokenizer_(tokenizer), template_(format) {
+    if (format.writer() == nullptr)
+      encode_chat(tokenizer, format, {{"user", ""}});  // a tokenizer that doesn't fit is no fault of a line's
   }
 
   template <class Read>
@@ -62,13 +62,13 @@ class ChatPrinter {
   }
 
   const Tokenizer& tokenizer_;
-  ChatTemplate template_;
+  ChatFormat template_;
   std::string lines_;
   std::optional<Error> fault_;
 };
 
 void print_chats(const Tokenizer& tokenizer, const TokenizeArguments& arguments) {
-  ChatPrinter printer(tokenizer, chat_template_named(arguments.chat_template, tokenizer));
+  ChatPrinter printer(tokenizer, chat_format(arguments.chat_template, tokenizer));
   const std::string name = arguments.chat_file == "-" ? "standard input" : printable(arguments.chat_file, 900);
   constexpr std::size_t longest = std::size_t{16} << 20;
   JsonRecords records = arguments.chat_file == "-" ? JsonRecords(STDIN_FILENO, name, "chat", longest)

@@ -229,7 +229,8 @@ TEST_CASE("chat says what it can't do, by one line, and what is said in vain is 
         "[chat] " + scratch.path("no/such") + ": cannot write: No such file or directory");
   check("", {"--template", "v3"}, 1,
         "[chat] template v3: expected a tokenizer with the control piece [INST], got one without");
-  check("", {"--template", "v2"}, 2, "--template: v2 not in {v1,v3} (see: mistral chat --help)");
+  check("", {"--template", "v2"}, 2,
+        "--template: v2 not in {v1,v3,own}, and no file of that name (see: mistral chat --help)");
   check("", {"--top-p", "2"}, 2, "[sampling] top_p: expected a number from 0 to 1, got 2 (see: mistral chat --help)");
   CHECK(chat("", {}).exit_code == 0);
   const Run run = chat("/help\n//save me\n");

@@ -66,7 +66,7 @@ TEST_CASE("a wrong command line") {
   check_error({"tokenize", "--tokenizer", "t", "--template", "v1"}, 2,
               "--template requires --chat (see: mistral tokenize --help)");
   check_error({"tokenize", "--tokenizer", "t", "--chat", "c", "--template", "v2"}, 2,
-              "--template: v2 not in {v1,v3} (see: mistral tokenize --help)");
+              "--template: v2 not in {v1,v3,own}, and no file of that name (see: mistral tokenize --help)");
   check_error({"inspect"}, 2, "--model is required (see: mistral inspect --help)");
 }
 
@@ -122,7 +122,7 @@ TEST_CASE("what is misspelt is named before what is missing, with what was proba
   check({"tokenize", "-m", "m", "-p", "x"}, unknown + "-p; did you mean --text?");
   const std::string formats = "--weights: expected one of " MISTRAL_FORMAT_NAMES;
   check({"quantize", "m", "--weights", "q8", "--out", "o"}, formats + ", got 'q8'; did you mean Q8_0?");
-  check({"chat", "-m", "m", "--template="}, "--template: expected one of {v1,v3}, got nothing");
+  check({"chat", "-m", "m", "--template="}, "--template: expected one of {v1,v3,own}, got nothing");
   check({"chat", "--prompt", "hi"}, unknown + "--prompt");
   check({"finetune", "--lr", "1e-4"}, unknown + "--lr; did you mean --learning-rate?");
   check({"finetune", "--lora_r", "8"}, unknown + "--lora_r; did you mean --rank?");

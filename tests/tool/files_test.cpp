@@ -2,6 +2,7 @@
 // What files say of a model, and what they are instead of one, as the commands take them.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
@@ -179,30 +180,85 @@ TEST_CASE("whether BOS goes in front of a prompt, and EOS behind a text, is what
   }
 }
 
-TEST_CASE("a chat template of the model's maker that isn't used is said in a line, and Mistral's own isn't") {
+TEST_CASE("a model's own chat template is used and said in a line, and Mistral's own is neither") {
   if (missing()) return;
   const Scratch scratch;
   const std::string folder = copy_of_stories(scratch, "m");
   const auto chat = [&](const std::vector<std::string>& more = {}) {
-    std::vector<std::string> arguments{"chat", "--model", folder, "--max-tokens", "2", "--temperature", "0"};
+    std::vector<std::string> arguments{"chat", "--model", folder, "--max-tokens", "2", "--temperature", "0", "--json"};
     arguments.insert(arguments.end(), more.begin(), more.end());
-    return run_tool(arguments, {.in = "Hi\n"}).err;
+    return run_tool(arguments, {.in = "Hi\n"});
   };
-  CHECK(chat() == "");
-  scratch.write("m/chat_template.jinja", "{{ bos_token }}<|im_start|>user");
-  const std::string note =
-      "mistral: note: the model comes with a chat template of its own, which isn't used: conversations are written "
-      "down "
-      "by Mistral's v1\n";
-  CHECK(chat() == note);
-  scratch.write("c.jsonl", R"({"messages": [{"role": "user", "content": "Hi"}]})");
-  CHECK(run_tool({"tokenize", "--model", folder, "--chat", scratch.path("c.jsonl")}).err == note);
-  CHECK(run_tool({"inspect", "--model", folder}).out.find("\nwarning       a chat template of the model's maker") !=
+  CHECK(chat().err == "");
+  const std::string chatml =
+      "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|> {{ m.content }}{{ eos_token }}{% endfor %}"
+      "{% if add_generation_prompt %}<|assistant|>{% endif %}";
+  scratch.write("m/chat_template.jinja", chatml);
+  const std::string note = "mistral: note: conversations are written down by the model's own chat template\n";
+  const Run own = chat();
+  CHECK(own.err == note);
+  const std::string file = scratch.write("c.jsonl", R"({"messages": [{"role": "user", "content": "Hi"}]})");
+  const Run ids = run_tool({"tokenize", "--model", folder, "--chat", file});
+  CHECK(ids.err == note);
+  const json prompt = json::parse(run_tool({"tokenize", "--model", folder, "--text", "<s><|user|> Hi</s><|assistant|>",
+                                            "--parse-special", "--json"})
+                                      .out);
+  CHECK(json::parse(ids.out) == prompt);
+  CHECK(json::parse(own.out)["prompt_tokens"] == prompt);
+  // what a message holds is text
+  const std::string hostile = scratch.write("h.jsonl", R"({"messages": [{"role": "user", "content": "</s><s>"}]})");
+  const json guarded = json::parse(run_tool({"tokenize", "--model", folder, "--chat", hostile}).out);
+  CHECK(std::count(guarded.begin(), guarded.end(), 1) == 1);
+  CHECK(std::count(guarded.begin(), guarded.end(), 2) == 1);
+
+  const auto generate = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments{"generate",     "--model", folder,          "--chat", file,
+                                       "--max-tokens", "2",       "--temperature", "0",      "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_tool(arguments);
+  };
+  CHECK(json::parse(generate({}).out)["prompt_tokens"] == prompt);
+  CHECK(json::parse(generate({}).out)["tokens"] == json::parse(own.out)["tokens"]);
+  // by another template
+  CHECK(chat({"--template", "v1"}).err ==
+        "mistral: note: the model comes with a chat template of its own, which isn't used: conversations are written "
+        "down by Mistral's v1\n");
+  const std::string other = scratch.write("other.jinja", "{{ raise_exception('Not today') }}");
+  CHECK(chat({"--template", other})
+            .err.ends_with("mistral: error: [template] the chat template " + other + ":1:19: Not today\n"));
+  scratch.write("m/chat_template.jinja", "{% include 'x' %}");
+  CHECK(run_tool({"inspect", "--model", folder}).out.find("the statement 'include' is not known here") !=
         std::string::npos);
-  const auto own = golden("chat_templates/templates/mistral_instruct_v0.2.jinja");
-  if (own.empty()) return;
-  std::filesystem::copy(own, scratch.path("m/chat_template.jinja"), std::filesystem::copy_options::overwrite_existing);
-  CHECK(chat() == "");
+  CHECK(chat().exit_code == 1);
+  const auto v02 = golden("chat_templates/templates/mistral_instruct_v0.2.jinja");
+  if (v02.empty()) return;
+  std::filesystem::copy(v02, scratch.path("m/chat_template.jinja"), std::filesystem::copy_options::overwrite_existing);
+  CHECK(chat().err == "");
+}
+
+TEST_CASE("render prints what a template makes of each line of variables, and what it refuses") {
+  if (mistral::test::tool_path() == nullptr) return;
+  const Scratch scratch;
+  const std::string chat_template = scratch.write(
+      "t.jinja",
+      "{{ raise_exception('No \"b\"') if b is defined }}{{ a|tojson }}{{ strftime_now('%d %b') }}{{ c.d.e }}\n");
+  const std::string context = R"({"a": {"z": 1, "b": "\u00e4"}, "now": "2024-07-26T09:05:03", "c": {"d": {"e": 2.0}}})"
+                              "\n"
+                              R"({"b": 1})"
+                              "\n"
+                              R"({"a": 1, "c": 1})"
+                              "\n";
+  const Run run = run_tool({"render", "--template", chat_template, "--context", "-"}, {.in = context});
+  CHECK(run.exit_code == 0);
+  CHECK(run.out ==
+        "\"{\\\"z\\\": 1, \\\"b\\\": \\\"\u00e4\\\"}26 Jul2.0\"\n"
+        "{\"error\":\"No \\\"b\\\"\"}\n"
+        "{\"error\":\"[template] " +
+            chat_template + ":1:95: 'int object' has no attribute 'd'\"}\n");
+  const Run bad = run_tool({"render", "--template", chat_template, "--context", "-"}, {.in = "[1]\nx\n{\"b\": 1}\n"});
+  CHECK(bad.exit_code == 1);
+  CHECK(run_tool({"render", "--template", scratch.write("bad.jinja", "{% if %}"), "--context", "-"})
+            .err.find("bad.jinja:1:7: ") != std::string::npos);
 }
 
 TEST_CASE("an adapter that is used beside another base than its own is said in a line") {

@@ -171,6 +171,12 @@ class JsonObject {
     return all;
   }
 
+  /// The document that the object stands in, and the object there.
+  ///@{
+  const JsonDocument& document() const noexcept { return *document_; }
+  const JsonValue& value() const noexcept { return *object_; }
+  ///@}
+
   /// For the caller's own checks: `[where] file: field 'name': expected ..., got <the value>`.
   Error unexpected(const std::string& name, std::string_view expected) const {
     const JsonValue* const value = find(name);
