@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -132,6 +133,19 @@ TEST_CASE("a whole number that was written with a fraction of nothing is an inte
   CHECK(refused("large").ends_with("got 1e+300"));
   CHECK(refused("odd").find("expected an integer") != std::string::npos);  // a double may not be what was written
   CHECK(error_of([&] { json.integer("e", 0, 10); }).ends_with("expected an integer from 0 to 10, got 2000"));
+}
+
+TEST_CASE("a reader of large files may allow more values, and asks whether an array begins with a string") {
+  std::string text = R"({"strings": ["a", 1], "lists": [["a"]], "empty": [], "other": 1, "ones": [1)";
+  for (std::size_t i = 1; i < JsonObject::max_values; ++i) text += ",1";
+  text += "]}";
+  const auto parse_it = [&](std::size_t most) {
+    return JsonObject::parse(std::as_bytes(std::span(text)), "config", "f", most);
+  };
+  CHECK_THROWS_WITH_AS(parse_it(JsonObject::max_values), "[config] f: more than 1000000 values", mistral::Error);
+  const JsonObject json = parse_it(2 * JsonObject::max_values);
+  CHECK(json.holds_strings("strings"));
+  for (const char* const name : {"lists", "empty", "other", "ones", "missing"}) CHECK_FALSE(json.holds_strings(name));
 }
 
 TEST_CASE("arrays of arrays of strings come row by row") {

@@ -28,16 +28,18 @@ namespace mistral { inline namespace MISTRAL_ABI {
 class JsonObject {
  public:
   /// Reads a document whose outermost value is an object. Refuses what is not JSON (RFC 8259), an object that has a
-  /// field twice, nesting beyond `max_depth`, and more than `max_values` values, which bounds the memory that a small
+  /// field twice, nesting beyond `max_depth`, and more than `most_values` values, which bounds the memory that a small
   /// file can cost.
-  static JsonObject parse(std::span<const std::byte> bytes, std::string_view where, std::string_view file) {
+  static JsonObject parse(std::span<const std::byte> bytes, std::string_view where, std::string_view file,
+                          std::size_t most_values = max_values) {
     std::string subject = printable(file, 1000);
     const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     if (const std::optional<FileKind> kind = file_kind(bytes);
         kind && *kind != FileKind::json && *kind != FileKind::text && *kind != FileKind::sentencepiece) {
       throw foreign_file(bytes, *kind, where, subject, "a JSON object");
     }
-    auto document = std::make_shared<const JsonDocument>(parse_json(text, where, subject));
+    auto document =
+        std::make_shared<const JsonDocument>(parse_json(text, where, subject, JsonDialect::standard, most_values));
     const JsonValue& root = document->root;
     if (root.type != Type::object) throw Error(where, subject, "a JSON object", describe(*document, root));
     return {std::move(document), root, std::string(where), std::move(subject)};
@@ -117,6 +119,14 @@ class JsonObject {
   bool is_object(const std::string& name) const { return is(name, Type::object); }
   bool is_boolean(const std::string& name) const { return is(name, Type::boolean); }
   ///@}
+
+  /// Whether the field is there and is an array that begins with a string.
+  bool holds_strings(const std::string& name) const {
+    const JsonValue* const value = find(name);
+    if (value == nullptr || value->type != Type::array) return false;
+    const std::span<const JsonValue> elements = document_->children(*value);
+    return !elements.empty() && elements.front().type == Type::string;
+  }
 
   bool boolean(const std::string& name) const { return get(name, Type::boolean, "true or false").boolean; }
 

@@ -27,8 +27,13 @@ namespace detail {
 /// function starts at the first byte of what it reads and leaves `at_` behind the last.
 class JsonParser {
  public:
-  JsonParser(std::string_view text, std::string_view where, std::string_view subject, JsonDialect dialect)
-      : text_(text), where_(where), subject_(subject), python_(dialect == JsonDialect::python) {}
+  JsonParser(std::string_view text, std::string_view where, std::string_view subject, JsonDialect dialect,
+             std::size_t most_values)
+      : text_(text),
+        where_(where),
+        subject_(subject),
+        most_values_(most_values),
+        python_(dialect == JsonDialect::python) {}
 
   // a template, so that a program may compile it in one unit for all
   template <class = Once>
@@ -38,9 +43,7 @@ class JsonParser {
   using Type = JsonValue::Type;
 
   JsonValue value() {
-    if (++values_ > JsonDocument::max_values) {
-      fail("more than " + std::to_string(JsonDocument::max_values) + " values");
-    }
+    if (++values_ > most_values_) fail("more than " + std::to_string(most_values_) + " values");
     switch (peek()) {
       case '{':
         return object();
@@ -371,6 +374,7 @@ class JsonParser {
   std::size_t at_ = 0;
   int depth_ = 0;
   std::size_t values_ = 0;
+  std::size_t most_values_;
   std::vector<JsonValue> pending_;
   JsonDocument document_;
 };
@@ -390,11 +394,12 @@ JsonDocument JsonParser::document() {
 
 /// Reads a JSON text (RFC 8259) in linear time, but for the sorting of names. Throws Error `[where] subject: ...` for
 /// what is not JSON, ill-formed UTF-8 and unpaired surrogates among it, numbers beyond a double, an object that has a
-/// field twice, nesting beyond JsonDocument::max_depth, and more than JsonDocument::max_values values, which bounds
-/// what a small file can cost. A byte order mark in front is passed over. Another dialect takes more.
+/// field twice, nesting beyond JsonDocument::max_depth, and more than `most_values` values, which bounds the memory
+/// that a small file can cost. A byte order mark in front is passed over. Another dialect takes more.
 inline JsonDocument parse_json(std::string_view text, std::string_view where, std::string_view subject,
-                               JsonDialect dialect = JsonDialect::standard) {
-  return detail::JsonParser(text, where, subject, dialect).document();
+                               JsonDialect dialect = JsonDialect::standard,
+                               std::size_t most_values = JsonDocument::max_values) {
+  return detail::JsonParser(text, where, subject, dialect, most_values).document();
 }
 
 }}  // namespace mistral
