@@ -39,13 +39,15 @@ Tokenizer load_tokenizer(const std::string& path, const std::string& folder) {
   if (!found.readable.empty()) return Tokenizer::load(found.readable);
   if (!path_exists(folder)) {
     if (const std::string remedy = hub_remedy(folder); !remedy.empty()) {
-      throw Error("tokenizer", printable(folder, 1000) + ": " + remedy, "a folder with tokenizer.model",
+      throw Error("tokenizer", printable(folder, 1000) + ": " + remedy,
+                  "a folder with tokenizer.json or tokenizer.model",
                   "no such folder, but what reads as a name on a hub");
     }
   } else if (!is_folder(folder)) {
     return Tokenizer::load(folder);  // which says what it is
   }
-  throw Error("tokenizer", printable(folder, 1000), "tokenizer.model in the folder, or another file by --tokenizer",
+  throw Error("tokenizer", printable(folder, 1000),
+              "tokenizer.json or tokenizer.model in the folder, or another file by --tokenizer",
               found.other.empty() ? "neither" : found.other);
 }
 

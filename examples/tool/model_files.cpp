@@ -47,10 +47,9 @@ bool is_looked_for(const std::string& name) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
-// Files that say something of a tokenizer.model that stands beside them.
+// Files that say something of a tokenizer that stands beside them.
 constexpr const char* text_files[] = {"tokenizer_config.json",  "special_tokens_map.json", "added_tokens.json",
-                                      "generation_config.json", "chat_template.json",      "chat_template.jinja",
-                                      "tokenizer.json"};
+                                      "generation_config.json", "chat_template.json",      "chat_template.jinja"};
 
 bool holds_tokenizer(const std::string& file) {
   return is_gguf_file(file) ? has_tokenizer(Gguf::open(file)) : !PackedFile::open(file).tokenizer().empty();
@@ -66,7 +65,7 @@ SentencePieceModel read_model(const std::string& path, bool* told = nullptr) {
   const PackedFile file = PackedFile::open(path);
   const std::string name = printable(path, 1000);
   if (starts_as_gguf(file.tokenizer())) return gguf_tokenizer(Gguf::from_bytes(file.tokenizer(), name));
-  return parse_sentencepiece_model(file.tokenizer(), name);
+  return parse_tokenizer(file.tokenizer(), name);
 }
 
 }  // namespace
@@ -141,7 +140,7 @@ TokenizerToWrite::TokenizerToWrite(const std::string& asked_for, const std::stri
   }
   if (is_folder(path_)) path_ = find_tokenizer(path_).readable;
   if (path_.empty() && !asked_for.empty()) {
-    throw Error("tokenizer", printable(asked_for, 1000), "a tokenizer.model in the folder", "none");
+    throw Error("tokenizer", printable(asked_for, 1000), "a tokenizer.json or tokenizer.model in the folder", "none");
   }
   if (path_.empty()) {
     own_ = true;
@@ -153,7 +152,7 @@ TokenizerToWrite::TokenizerToWrite(const std::string& asked_for, const std::stri
       if (path_.empty() && !found.other.empty()) {
         throw Error("tokenizer",
                     printable(checkpoint, 1000) +
-                        ": name a tokenizer.model by --tokenizer, or write the model without any by "
+                        ": name a tokenizer.json or tokenizer.model by --tokenizer, or write the model without any by "
                         "--without-tokenizer",
                     "a tokenizer that can be written", found.other);
       }
@@ -201,24 +200,33 @@ std::string TokenizerToWrite::packed() const {
       all.eos_ids.push_back(id);
     }
   }
-  return gguf_tokenizer_metadata(std::move(all), printable(path_, 1000)).header({});
+  return gguf_tokenizer_metadata(std::move(all), printable(path_, 1000), 0, GgufReaders::only_us).header({});
 }
 
 std::vector<std::pair<std::string, std::string>> TokenizerToWrite::files() const {
   std::vector<std::pair<std::string, std::string>> files;
   if (path_.empty()) return files;
   if (!is_model_file(path_)) {
-    files.emplace_back("tokenizer.model", read_all(path_, "tokenizer"));
-    for (const char* const name : text_files) {
+    const bool is_json = file_kind_at(path_) == FileKind::json;
+    files.emplace_back(is_json ? "tokenizer.json" : "tokenizer.model", read_all(path_, "tokenizer"));
+    std::vector<std::string> beside(std::begin(text_files), std::end(text_files));
+    // whoever chose one of two by its name wants no other, which would go before it in a folder
+    if (is_json && own_) beside.emplace_back("tokenizer.model");
+    for (const std::string& name : beside) {
       const std::string path = path_in(folder_of(path_), name);
       if (path_exists(path)) files.emplace_back(name, read_all(path, "tokenizer"));
     }
     return files;
   }
   const SentencePieceModel model = read_model(path_);
-  files.emplace_back("tokenizer.model", serialize_sentencepiece_model(model));
-  nlohmann::ordered_json config = {
-      {"tokenizer_class", "LlamaTokenizer"}, {"add_bos_token", model.add_bos}, {"add_eos_token", model.add_eos}};
+  if (model.rules) {
+    files.emplace_back("tokenizer.json", model.rules->text);
+  } else {
+    files.emplace_back("tokenizer.model", serialize_sentencepiece_model(model));
+  }
+  nlohmann::ordered_json config = {{"tokenizer_class", model.rules ? "PreTrainedTokenizerFast" : "LlamaTokenizer"},
+                                   {"add_bos_token", model.add_bos},
+                                   {"add_eos_token", model.add_eos}};
   if (!model.bos_piece.empty()) config["bos_token"] = model.bos_piece;
   if (!model.eos_piece.empty()) config["eos_token"] = model.eos_piece;
   if (!model.chat_template.empty()) config["chat_template"] = model.chat_template;

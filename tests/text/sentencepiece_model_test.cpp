@@ -102,11 +102,11 @@ TEST_CASE("a file that is no tokenizer, or cannot be read, is an error that name
   const auto error_of_file = [&](const std::string& path) { return error_of([&] { Tokenizer::load(path); }); };
   const std::string missing = scratch.path("missing");
   CHECK(error_of_file(missing) == "[tokenizer] " + missing + ": cannot open: No such file or directory");
-  CHECK(error_of_file(scratch.path("")).ends_with("expected a folder with tokenizer.model, got neither"));
+  CHECK(error_of_file(scratch.path(""))
+            .ends_with("expected a folder with tokenizer.model or tokenizer.json, got neither"));
   CHECK(error_of_file(scratch.write("empty", "")).find("is empty") != std::string::npos);
   const std::string json = scratch.write("json", "{\"model\": {}}");
-  CHECK(error_of_file(json) ==
-        "[tokenizer] " + json + ": expected a SentencePiece model (tokenizer.model), got JSON, as a tokenizer.json is");
+  CHECK(error_of_file(json) == "[tokenizer] " + json + ": field 'model': field 'vocab' is missing");
   CHECK(error_of_bytes("") == "[tokenizer] m: not a SentencePiece model: expected pieces, got none");
   CHECK(error_of_bytes(std::string((16 << 20) + 1, '\x01')) ==
         "[tokenizer] m: size: expected at most 16777216 bytes, got 16777217");

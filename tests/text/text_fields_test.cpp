@@ -17,6 +17,7 @@
 #include "../support/fields.hpp"
 #include "../support/gguf_builder.hpp"
 #include "../support/scratch.hpp"
+#include "json_builder.hpp"
 #include "model_builder.hpp"
 
 using namespace mistral;
@@ -88,6 +89,28 @@ const std::vector<Field> fields = {
     {"GGUF metadata, of the tokenizer", "tokenizer.ggml.remove_extra_whitespaces", R"v(bool:1)v", Outcome::used},
     {"GGUF metadata, of the tokenizer", "tokenizer.chat_template", R"v(str:{{ messages }})v", Outcome::used},
     {"GGUF metadata, of the tokenizer", "mistral.eos_token_ids", R"v(i32s:2,3)v", Outcome::used},
+    {"GGUF metadata, of the tokenizer", "tokenizer.huggingface.json",
+     "str:{\"model\": {\"vocab\": {\"<unk>\": 0, \"<s>\": 1, \"</s>\": 2, \"a\": 3, \"\xE2\x96\x81\": 4, \"<end>\": 5, "
+     "\"<more>\": 6}, \"merges\": [], \"unk_token\": \"<unk>\"}, \"decoder\": {\"type\": \"Fuse\"}}",
+     Outcome::used},
+    {"tokenizer.json", "version", R"v("2.0")v", Outcome::refused},
+    {"tokenizer.json", "truncation", R"v({"max_length": 8})v", Outcome::refused},
+    {"tokenizer.json", "padding", R"v({"strategy": {"Fixed": 8}})v", Outcome::refused},
+    {"tokenizer.json", "added_tokens", R"v([{"id": 3, "content": "a"}])v", Outcome::used},
+    {"tokenizer.json", "normalizer", R"v({"type": "Prepend", "prepend": "b"})v", Outcome::used},
+    {"tokenizer.json", "pre_tokenizer", R"v({"type": "Metaspace", "replacement": "b"})v", Outcome::used},
+    {"tokenizer.json", "post_processor", R"v(null)v", Outcome::used},
+    {"tokenizer.json", "decoder", R"v({"type": "Replace", "pattern": {"String": "a"}, "content": "q"})v",
+     Outcome::used},
+    {"tokenizer.json, the model", "type", R"v("Unigram")v", Outcome::refused},
+    {"tokenizer.json, the model", "dropout", R"v(0.1)v", Outcome::refused},
+    {"tokenizer.json, the model", "unk_token", R"v("<s>")v", Outcome::used},
+    {"tokenizer.json, the model", "continuing_subword_prefix", R"v("##")v", Outcome::refused},
+    {"tokenizer.json, the model", "end_of_word_suffix", R"v("</w>")v", Outcome::refused},
+    {"tokenizer.json, the model", "fuse_unk", R"v(false)v", Outcome::used},
+    {"tokenizer.json, the model", "byte_fallback", R"v(true)v", Outcome::used},
+    {"tokenizer.json, the model", "ignore_merges", R"v(true)v", Outcome::used},
+    {"tokenizer.json, the model", "merges", R"v([])v", Outcome::used},
     {"tokenizer.model", "trainer_spec.model_type", R"v(t3=1)v", Outcome::refused},
     {"tokenizer.model", "trainer_spec.treat_whitespace_as_suffix", R"v(t24=1)v", Outcome::used},
     {"tokenizer.model", "trainer_spec.unk_surface", R"v(t44:?)v", Outcome::used},
@@ -190,7 +213,24 @@ std::string of_model(const Field* field) {
   return summary(Tokenizer::from_bytes(test::bytes_of(bytes), "f"));
 }
 
+std::string of_json(const std::string& file, const Field* field) {
+  test::Json json = test::small_json();
+  if (field != nullptr) {
+    test::Json& fields_of = file == "tokenizer.json" ? json : json["model"];
+    fields_of[field->name] = test::Json::parse(field->value);
+  }
+  const Tokenizer t = test::tokenizer_of(json);
+  std::string text = summary(t);
+  for (const char* const word : {"<s>xx", "zz"}) {
+    for (const TokenId id : t.encode(word, {.add_special = true, .parse_special = true})) {
+      text += ' ' + std::to_string(id);
+    }
+  }
+  return text;
+}
+
 std::string of(const std::string& file, const Field* field) {
+  if (file.starts_with("tokenizer.json")) return of_json(file, field);
   if (file.starts_with("GGUF")) return of_gguf(field);
   return file == "tokenizer.model" ? of_model(field) : of_folder(file, field);
 }
@@ -273,21 +313,21 @@ TEST_CASE("added tokens are pieces behind those of tokenizer.model, special ones
   CHECK(error_of([&] { Tokenizer::load(scratch.path("")); }).find("expected an id of at most") != std::string::npos);
 }
 
-TEST_CASE("a folder's tokenizer is tokenizer.model, or the newest with a version behind it") {
+TEST_CASE("a folder's tokenizer is tokenizer.json, tokenizer.model, or the newest of these with a version behind it") {
   const Scratch scratch;
   const std::string bytes = test::serialize(small_model());
   CHECK(find_tokenizer(scratch.path("")).readable.empty());
-  scratch.write("tokenizer.json", "{}");
-  CHECK(find_tokenizer(scratch.path("")).other == "tokenizer.json");
-  CHECK(error_of([&] { Tokenizer::load(scratch.path("")); }).ends_with("got tokenizer.json"));
-  CHECK(
-      error_of([&] { Tokenizer::load(scratch.path("tokenizer.json")); }).ends_with("got JSON, as a tokenizer.json is"));
+  scratch.write("tekken.json", "{}");
+  CHECK(find_tokenizer(scratch.path("")).other == "tekken.json");
+  CHECK(error_of([&] { Tokenizer::load(scratch.path("")); }).ends_with("got tekken.json"));
   scratch.write("tokenizer.model.v1", bytes);
   scratch.write("tokenizer.model.v3", bytes);
   CHECK(find_tokenizer(scratch.path("")).readable == scratch.path("tokenizer.model.v3"));
   CHECK(Tokenizer::load(scratch.path("")).vocab_size() == 6);
   scratch.write("tokenizer.model", bytes);
   CHECK(find_tokenizer(scratch.path("")).readable == scratch.path("tokenizer.model"));
+  scratch.write("tokenizer.json", "{}");
+  CHECK(find_tokenizer(scratch.path("")).readable == scratch.path("tokenizer.json"));
 }
 
 TEST_CASE("a tokenizer goes to GGUF and back with all that is said of texts, padded to the model's vocabulary") {
@@ -350,9 +390,10 @@ TEST_CASE("what is no SentencePiece model is named as what it is") {
   CHECK(
       error("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n") ==
       "[tokenizer] t: run `git lfs pull` in its repository to download the file itself: expected a SentencePiece model "
-      "(tokenizer.model), got a git-lfs pointer");
-  CHECK(
-      error("Entry not found") ==
-      "[tokenizer] t: expected a SentencePiece model (tokenizer.model), got a text that begins with 'Entry not found'");
+      "(tokenizer.model) or a tokenizer.json, got a git-lfs pointer");
+  CHECK(error("Entry not found") ==
+        "[tokenizer] t: expected a SentencePiece model (tokenizer.model) or a tokenizer.json, got a text that begins "
+        "with "
+        "'Entry not found'");
   CHECK(error(std::string("\x10\0\0\0\0\0\0\0{\"a\":1}", 15)).ends_with("got a model's weights in safetensors"));
 }

@@ -6,7 +6,10 @@
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -52,7 +55,79 @@ std::string cut_tokenizer() {
   return mistral::serialize_sentencepiece_model(model);
 }
 
+// The same as a tokenizer.json of the form that prepends, with the merges that transformers derives from the pieces.
+std::string cut_tokenizer_json() {
+  auto model = mistral::read_sentencepiece_model(mistral::test::stories() + "/tokenizer.model");
+  model.pieces.resize(model.pieces.size() - 2);
+  json vocab, merges = json::array();
+  std::map<std::string, float> scores;
+  for (std::size_t i = 0; i < model.pieces.size(); ++i) {
+    vocab[model.pieces[i].text] = i;
+    if (model.pieces[i].type == mistral::PieceType::normal) scores[model.pieces[i].text] = model.pieces[i].score;
+  }
+  std::vector<std::pair<float, std::string>> by_score;
+  for (const auto& [text, score] : scores) by_score.emplace_back(-score, text);
+  std::sort(by_score.begin(), by_score.end());
+  for (const auto& [score, text] : by_score) {
+    for (std::size_t at = 1; at < text.size(); ++at) {
+      const std::string left = text.substr(0, at), right = text.substr(at);
+      if (scores.count(left) > 0 && scores.count(right) > 0) merges.push_back({left, right});
+    }
+  }
+  const json space = {{"String", "\xe2\x96\x81"}};
+  json file = json::parse(R"({"version": "1.0", "post_processor": {"type": "TemplateProcessing",
+      "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
+      "special_tokens": {"<s>": {"id": "<s>", "ids": [1]}}}})");
+  for (int id = 0; id < 3; ++id) {
+    file["added_tokens"].push_back(
+        {{"id", id}, {"content", model.pieces[static_cast<std::size_t>(id)].text}, {"special", true}});
+  }
+  file["normalizer"] = {{"type", "Sequence"},
+                        {"normalizers",
+                         {{{"type", "Prepend"}, {"prepend", "\xe2\x96\x81"}},
+                          {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\xe2\x96\x81"}}}}};
+  file["decoder"] = {{"type", "Sequence"},
+                     {"decoders",
+                      {{{"type", "Replace"}, {"pattern", space}, {"content", " "}},
+                       {{"type", "ByteFallback"}},
+                       {{"type", "Fuse"}},
+                       {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}};
+  file["model"] = {{"type", "BPE"},         {"unk_token", "<unk>"}, {"fuse_unk", true},
+                   {"byte_fallback", true}, {"vocab", vocab},       {"merges", merges}};
+  return file.dump();
+}
+
 }  // namespace
+
+TEST_CASE(
+    "a tokenizer.json is found in a model's folder, and goes along into a GGUF file, a packed file and a folder") {
+  if (missing()) return;
+  const Scratch scratch;
+  const std::string folder = copy_of_stories(scratch, "m");
+  scratch.write("m/tokenizer.model", cut_tokenizer());
+  const json expected = json::parse(generate(folder).out);
+  std::filesystem::remove(scratch.path("m/tokenizer.model"));
+  scratch.write("m/tokenizer.json", cut_tokenizer_json());
+  const auto same = [&](const std::string& model) {
+    const Run run = generate(model);
+    CHECK(run.err == "");
+    REQUIRE(run.exit_code == 0);
+    CHECK(json::parse(run.out)["tokens"] == expected["tokens"]);
+    CHECK(json::parse(run.out)["text"] == expected["text"]);
+  };
+  same(folder);
+  for (const std::string kind : {"gguf", "packed"}) {
+    const std::string out = scratch.path(kind);
+    REQUIRE(run_tool({"quantize", folder, "--weights", "f32", "--to", kind, "--out", out}).exit_code == 0);
+    same(out);
+  }
+  const mistral::Gguf file = mistral::Gguf::open(scratch.path("gguf"));
+  const std::vector<std::string_view> pieces = file.metadata().strings("tokenizer.ggml.tokens");
+  REQUIRE(pieces.size() == 512);
+  CHECK(pieces[511] == "[PAD511]");
+  CHECK(file.metadata().integers("tokenizer.ggml.token_type", 1, 6)[511] == 5);
+  CHECK(file.metadata().string("tokenizer.huggingface.json") == scratch.read("m/tokenizer.json"));
+}
 
 TEST_CASE("a vocabulary that is padded past its tokenizer's is written so that it opens again, and never generated") {
   if (missing()) return;
@@ -101,23 +176,25 @@ TEST_CASE("a model is written without a tokenizer where its folder has none that
   CHECK(generate(out).exit_code == 0);
   CHECK(generate(folder).exit_code == 0);
   std::filesystem::remove(scratch.path("m/tokenizer.model.v3"));
-  for (const char* const name : {"tekken.json", "tokenizer.json"}) {
+  for (const char* const name : {"tekken.json", "vocab.json"}) {
     scratch.write("m/" + std::string(name), "{}");
     const std::string json_out = scratch.path("json.gguf");
     std::vector<std::string> arguments{"quantize", folder, "--weights", "f32", "--out", json_out};
     const Run run = run_tool(arguments);
     CHECK(run.exit_code == 1);
     CHECK(run.err == "mistral: error: [tokenizer] " + folder +
-                         ": name a tokenizer.model by --tokenizer, or write the model without any by "
-                         "--without-tokenizer: expected a tokenizer that can be written, got " +
+                         ": name a tokenizer.json or tokenizer.model by --tokenizer, or write the model without any "
+                         "by --without-tokenizer: expected a tokenizer that can be written, got " +
                          name + "\n");
+    std::filesystem::remove(scratch.path("m/" + std::string(name)));
     CHECK_FALSE(std::filesystem::exists(json_out));
     arguments.push_back("--without-tokenizer");
     CHECK(run_tool(arguments).exit_code == 0);
     CHECK(json::parse(run_tool({"inspect", "--model", json_out, "--json"}).out)["tokenizer"].is_null());
     std::filesystem::remove(json_out);
   }
-  CHECK(generate(folder).err.ends_with("or another file by --tokenizer, got tokenizer.json\n"));
+  scratch.write("m/tekken.json", "{}");
+  CHECK(generate(folder).err.ends_with("or another file by --tokenizer, got tekken.json\n"));
 }
 
 TEST_CASE("generation ends at any id that the model's files name, in every form that they are written to") {

@@ -5,14 +5,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/io/gguf/gguf.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
+#include <mistral/text/tokenizer_json.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 namespace detail {
@@ -45,6 +48,28 @@ inline constexpr std::string_view gguf_end_keys[] = {"tokenizer.ggml.eot_token_i
 /// All of them in an array of this library's own, where they are more than llama.cpp has keys for.
 inline constexpr std::string_view gguf_eos_ids_key = "mistral.eos_token_ids";
 
+/// A whole tokenizer.json, by a key of GGUF's specification, for those who can go by it.
+inline constexpr std::string_view gguf_json_key = "tokenizer.huggingface.json";
+
+/// The model of the metadata's tokenizer.json, whose pieces must be the file's; those that the file has behind them pad
+/// the vocabulary.
+inline SentencePieceModel gguf_tokenizer_json(const Gguf& file, const std::vector<std::string_view>& tokens) {
+  const GgufMetadata& metadata = file.metadata();
+  const std::string_view text = metadata.string(gguf_json_key);
+  const std::string name = printable(file.file(), 1000) + ": " + std::string(gguf_json_key);
+  SentencePieceModel model = parse_tokenizer_json(std::as_bytes(std::span(text)), name);
+  const std::size_t own = model.pieces.size();
+  if (own > tokens.size()) {
+    throw metadata.unexpected(gguf_json_key, "at most the " + std::to_string(tokens.size()) + " pieces of the file");
+  }
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (i < own && model.pieces[i].text == tokens[i]) continue;
+    if (i < own) throw metadata.unexpected(gguf_json_key, "the file's piece " + std::to_string(i));
+    model.pieces.push_back({std::string(tokens[i]), padding_score, PieceType::unused});
+  }
+  return model;
+}
+
 }  // namespace detail
 
 /// Whether a GGUF file holds a tokenizer at all; a file of weights may say that it has "no_vocab".
@@ -58,8 +83,9 @@ inline bool has_tokenizer(const Gguf& file) noexcept {
 /// The SentencePiece model in a GGUF file's metadata (`tokenizer.ggml.*`). The file holds the pieces, their scores and
 /// types, and which of them are special; of the rules for spaces only whether one is put in front. llama.cpp's
 /// converter leaves out the others, and llama.cpp goes by the rules of Llama's and Mistral's own models: runs of spaces
-/// stay. Throws Error `[gguf] file: key 'tokenizer.ggml.model': ...` for another kind of tokenizer (`gpt2` is BPE over
-/// bytes), and where lists differ in length, or types and ids are out of range.
+/// stay. Where the metadata holds a tokenizer.json (`tokenizer.huggingface.json`), its rules count. Throws Error
+/// `[gguf] file: key 'tokenizer.ggml.model': ...` for another kind of tokenizer (`gpt2` is BPE over bytes), and where
+/// lists differ in length, or types and ids are out of range.
 inline SentencePieceModel gguf_tokenizer(const Gguf& file) {
   const GgufMetadata& metadata = file.metadata();
   if (metadata.string("tokenizer.ggml.model") != "llama") {
@@ -80,18 +106,22 @@ inline SentencePieceModel gguf_tokenizer(const Gguf& file) {
   const std::vector<std::int64_t> types = metadata.integers("tokenizer.ggml.token_type", 1, 6);
 
   SentencePieceModel model;
-  model.remove_extra_whitespaces = false;
-  constexpr std::string_view prefix = "tokenizer.ggml.add_space_prefix";
-  if (metadata.has(prefix)) model.add_dummy_prefix = metadata.boolean(prefix);
-  constexpr std::string_view extra = "tokenizer.ggml.remove_extra_whitespaces";
-  if (metadata.has(extra)) model.remove_extra_whitespaces = metadata.boolean(extra);
-  constexpr std::string_view charsmap = "tokenizer.ggml.precompiled_charsmap";
-  if (metadata.has(charsmap)) model.precompiled_charsmap = metadata.octets(charsmap);
-  model.pieces.reserve(tokens.size());
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const auto type = static_cast<PieceType>(types[i]);
-    model.byte_fallback = model.byte_fallback || type == PieceType::byte;
-    model.pieces.push_back({std::string(tokens[i]), scores[i], type});
+  if (metadata.has(detail::gguf_json_key)) {
+    model = detail::gguf_tokenizer_json(file, tokens);
+  } else {
+    model.remove_extra_whitespaces = false;
+    constexpr std::string_view prefix = "tokenizer.ggml.add_space_prefix";
+    if (metadata.has(prefix)) model.add_dummy_prefix = metadata.boolean(prefix);
+    constexpr std::string_view extra = "tokenizer.ggml.remove_extra_whitespaces";
+    if (metadata.has(extra)) model.remove_extra_whitespaces = metadata.boolean(extra);
+    constexpr std::string_view charsmap = "tokenizer.ggml.precompiled_charsmap";
+    if (metadata.has(charsmap)) model.precompiled_charsmap = metadata.octets(charsmap);
+    model.pieces.reserve(tokens.size());
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      const auto type = static_cast<PieceType>(types[i]);
+      model.byte_fallback = model.byte_fallback || type == PieceType::byte;
+      model.pieces.push_back({std::string(tokens[i]), scores[i], type});
+    }
   }
 
   // Which pieces are special is said by id; a SentencePiece model says it by text. Fine-tuned models name a piece of

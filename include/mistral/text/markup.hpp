@@ -11,6 +11,7 @@
 #include <mistral/core/abi.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/core/utf8.hpp>
+#include <mistral/text/markup_words.hpp>
 #include <mistral/text/prefix_trie.hpp>
 #include <mistral/text/tokenizer.hpp>
 
@@ -34,7 +35,7 @@ class MarkupFinder {
       const auto id = static_cast<TokenId>(i);
       if (tokenizer.is_control(id)) words.push_back(tokenizer.piece(id));
     }
-    for (const std::string_view word : known) {
+    for (const std::string_view word : detail::markup_words) {
       if (kind != Kind::control && !tokenizer.find(word)) words.push_back(word);
     }
     words_ = detail::PrefixTrie(std::move(words));
@@ -51,33 +52,6 @@ class MarkupFinder {
   }
 
  private:
-  static constexpr std::string_view known[] = {"<s>",
-                                               "</s>",
-                                               "[INST]",
-                                               "[/INST]",
-                                               "<<SYS>>",
-                                               "<</SYS>>",
-                                               "[SYSTEM_PROMPT]",
-                                               "[/SYSTEM_PROMPT]",
-                                               "[AVAILABLE_TOOLS]",
-                                               "[/AVAILABLE_TOOLS]",
-                                               "[TOOL_CALLS]",
-                                               "[TOOL_RESULTS]",
-                                               "[/TOOL_RESULTS]",
-                                               "<|im_start|>",
-                                               "<|im_end|>",
-                                               "<|endoftext|>",
-                                               "<|system|>",
-                                               "<|user|>",
-                                               "<|assistant|>",
-                                               "<|end|>",
-                                               "<|begin_of_text|>",
-                                               "<|start_header_id|>",
-                                               "<|end_header_id|>",
-                                               "<|eot_id|>",
-                                               "<start_of_turn>",
-                                               "<end_of_turn>"};
-
   detail::PrefixTrie words_;
 };
 

@@ -13,10 +13,12 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/error.hpp>
+#include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/core/utf8.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 #include <mistral/text/string_hash.hpp>
+#include <mistral/text/tokenizer_rules.hpp>
 #include <mistral/text/vocabulary.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
@@ -35,8 +37,9 @@ struct Merge {
   Symbol merged = no_symbol;
 };
 
-/// The merges that the pieces of a vocabulary allow, by pair. SentencePiece merges two neighbours whenever the text of
-/// both together is a piece, so a piece is entered once for every way to cut it into two symbols.
+/// The merges of a vocabulary, by pair: those that its pieces allow, or those of a list. SentencePiece merges two
+/// neighbours whenever the text of both together is a piece, so a piece is entered once for every way to cut it into
+/// two symbols.
 class MergeTable {
  public:
   explicit MergeTable(const Vocabulary& vocabulary) : vocabulary_(vocabulary) {
@@ -44,6 +47,18 @@ class MergeTable {
     rank_pieces();
     add_characters();
     add_pairs();
+  }
+
+  /// The merges of a tokenizer.json, and no others, each with a rank of its own.
+  MergeTable(const Vocabulary& vocabulary, const TokenizerRules& rules) : vocabulary_(vocabulary) {
+    ascii_.fill(no_symbol);
+    check_count(static_cast<std::int64_t>(rules.model_size));
+    for (std::size_t i = 0; i < rules.model_size; ++i) {
+      const auto id = static_cast<TokenId>(i);
+      const std::string_view piece = vocabulary_.text(id);
+      if (piece.size() == character_length(piece) && is_text(vocabulary_.type(id))) add_character(piece, id);
+    }
+    add_pairs(rules.merges);
   }
 
   /// The length of the first character of `text`, which is not empty, as merging sees it.
@@ -63,10 +78,7 @@ class MergeTable {
     const std::uint64_t key = pair_key(left, right);
     for (std::size_t i = hash_word(key) & (pairs_.size() - 1);; i = (i + 1) & (pairs_.size() - 1)) {
       const std::uint64_t pair = pairs_[i];
-      if (pair >> symbol_bits == key) {
-        const auto merged = static_cast<Symbol>(pair & max_symbol);
-        return {ranks_[static_cast<std::size_t>(merged)], merged};
-      }
+      if (pair >> slot_bits == key) return merges_[pair & max_slot];
       if (pair == no_pair) return {};
     }
   }
@@ -90,11 +102,17 @@ class MergeTable {
   /// Whether pieces of this type can come out of a merge.
   static bool merges(PieceType type) noexcept { return type == PieceType::normal || type == PieceType::unused; }
 
+  /// Whether pieces of this type stand for a text that a list of merges gives.
+  static bool is_text(PieceType type) noexcept { return type == PieceType::normal || type == PieceType::user_defined; }
+
  private:
-  // A pair and what it becomes fill one word: three symbols of 21 bits. The last symbol is left out, so that no entry
-  // is a word of ones.
+  // A pair and the place of what it becomes fill one word: two symbols of 21 bits, and 22. The last symbol is left out,
+  // so that no entry is a word of ones.
   static constexpr unsigned symbol_bits = 21;
   static constexpr std::uint64_t max_symbol = (std::uint64_t{1} << symbol_bits) - 1;
+  static constexpr unsigned slot_bits = 64 - 2 * symbol_bits;
+  static constexpr std::uint64_t max_slot = (std::uint64_t{1} << slot_bits) - 1;
+  using Slot = std::uint32_t;
   static constexpr std::uint64_t no_pair = ~std::uint64_t{0};
 
   static std::uint64_t pair_key(Symbol left, Symbol right) noexcept {
@@ -121,11 +139,11 @@ class MergeTable {
     for_each_mergeable([&](TokenId id, std::string_view) { ids.push_back(id); });
     std::sort(ids.begin(), ids.end(),
               [&](TokenId a, TokenId b) { return vocabulary_.score(a) > vocabulary_.score(b); });
-    ranks_.assign(vocabulary_.size(), Merge::never);
+    merges_.assign(vocabulary_.size(), Merge{});
     std::uint32_t rank = 0;
     for (std::size_t i = 0; i < ids.size(); ++i) {
       if (i > 0 && vocabulary_.score(ids[i]) < vocabulary_.score(ids[i - 1])) ++rank;
-      ranks_[static_cast<std::size_t>(ids[i])] = rank;
+      merges_[static_cast<std::size_t>(ids[i])] = {rank, ids[i]};
     }
   }
 
@@ -133,27 +151,40 @@ class MergeTable {
     auto next = static_cast<Symbol>(vocabulary_.size());
     check_count(next);
     for_each_mergeable([&](TokenId, std::string_view piece) {
-      unsigned previous = 0;
+      add_joins(piece);
       for (std::size_t at = 0; at < piece.size();) {
         const std::string_view character = piece.substr(at, character_length(piece.substr(at)));
-        const unsigned current = class_of_character(character);
-        if (at > 0) joins_[previous * 4 + current / 64] |= std::uint64_t{1} << (current % 64);
-        previous = current;
         at += character.size();
         if (symbol_of_character(character) != no_symbol) continue;
         const TokenId id = vocabulary_.find(character);
         const Symbol symbol = id >= 0 && merges(vocabulary_.type(id)) ? id : next++;
         check_count(next);
-        if (character.size() == 1 && byte_at(character, 0) < 0x80) {
-          ascii_[byte_at(character, 0)] = symbol;
-        } else {
-          characters_.emplace(key(character), symbol);
-        }
+        add_character(character, symbol);
       }
     });
   }
 
-  void check_count(Symbol count) const {
+  void add_character(std::string_view character, Symbol symbol) {
+    if (character.size() == 1 && byte_at(character, 0) < 0x80) {
+      ascii_[byte_at(character, 0)] = symbol;
+    } else {
+      characters_.emplace(key(character), symbol);
+    }
+  }
+
+  /// Notes which characters are neighbours inside a piece.
+  void add_joins(std::string_view piece) {
+    unsigned previous = 0;
+    for (std::size_t at = 0; at < piece.size();) {
+      const std::string_view character = piece.substr(at, character_length(piece.substr(at)));
+      const unsigned current = class_of_character(character);
+      if (at > 0) joins_[previous * 4 + current / 64] |= std::uint64_t{1} << (current % 64);
+      previous = current;
+      at += character.size();
+    }
+  }
+
+  void check_count(std::int64_t count) const {
     if (static_cast<std::uint64_t>(count) > max_symbol) {
       throw Error("tokenizer", vocabulary_.name() + ": pieces and characters", "less than 2097152", "more");
     }
@@ -262,16 +293,40 @@ class MergeTable {
     std::size_t count = 0;
     for_each_cut(pieces, [&](TokenId, Symbol, Symbol) { ++count; });
     pairs_.assign(table_slots(count), no_pair);
-    for_each_cut(pieces, [&](TokenId id, Symbol left, Symbol right) {
-      const std::uint64_t key = pair_key(left, right);
-      std::size_t i = hash_word(key) & (pairs_.size() - 1);
-      for (std::size_t probes = 0; pairs_[i] != no_pair; i = (i + 1) & (pairs_.size() - 1)) {
-        if (++probes > max_probes) {
-          throw Error("tokenizer", vocabulary_.name() + ": pieces", "pieces that differ", "pieces made to collide");
-        }
+    for_each_cut(pieces, [&](TokenId id, Symbol left, Symbol right) { add_pair(left, right, static_cast<Slot>(id)); });
+  }
+
+  void add_pairs(const std::vector<ListedMerge>& merges) {
+    if (merges.size() > max_slot) {
+      throw Error("tokenizer", vocabulary_.name() + ": merges", "less than 4194304", std::to_string(merges.size()));
+    }
+    pairs_.assign(table_slots(merges.size()), no_pair);
+    merges_.reserve(merges.size());
+    for (const ListedMerge& merge : merges) {
+      if (find(merge.left, merge.right).rank != Merge::never) {
+        throw Error("tokenizer", vocabulary_.name() + ": merges[" + std::to_string(merges_.size()) + "]", "a pair once",
+                    "'" + printable(vocabulary_.text(merge.merged), 40) + "' of the same pieces twice");
       }
-      pairs_[i] = key << symbol_bits | static_cast<std::uint32_t>(id);
-    });
+      if (!is_text(vocabulary_.type(merge.merged))) {  // no text may give a control piece
+        throw Error("tokenizer", vocabulary_.name() + ": merges[" + std::to_string(merges_.size()) + "]",
+                    "a piece of text", "'" + printable(vocabulary_.text(merge.merged), 40) + "', which is none");
+      }
+      add_joins(vocabulary_.text(merge.merged));
+      const auto slot = static_cast<Slot>(merges_.size());
+      merges_.push_back({slot, merge.merged});
+      add_pair(merge.left, merge.right, slot);
+    }
+  }
+
+  void add_pair(Symbol left, Symbol right, Slot slot) {
+    const std::uint64_t key = pair_key(left, right);
+    std::size_t i = hash_word(key) & (pairs_.size() - 1);
+    for (std::size_t probes = 0; pairs_[i] != no_pair; i = (i + 1) & (pairs_.size() - 1)) {
+      if (++probes > max_probes) {
+        throw Error("tokenizer", vocabulary_.name() + ": pieces", "pieces that differ", "pieces made to collide");
+      }
+    }
+    pairs_[i] = key << slot_bits | slot;
   }
 
   const Vocabulary& vocabulary_;
@@ -279,7 +334,7 @@ class MergeTable {
   std::unordered_map<std::uint64_t, Symbol> characters_;
   std::array<std::uint64_t, 256 * 4> joins_{};
   std::vector<std::uint64_t> pairs_;
-  std::vector<std::uint32_t> ranks_;  // by id
+  std::vector<Merge> merges_;  // by slot: that of a piece is its id, that of a list's merge its place in it
 };
 
 }}}  // namespace mistral::detail

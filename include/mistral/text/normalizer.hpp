@@ -29,6 +29,7 @@ class Normalizer {
         dummy_suffix_(model.add_dummy_prefix && model.treat_whitespace_as_suffix),
         remove_extra_whitespaces_(model.remove_extra_whitespaces),
         space_(model.escape_whitespaces ? space_symbol : std::string_view(" ")) {
+    plain_space_ = !remove_extra_whitespaces_ && !charsmap_.starts_with(' ') && !user_defined_.starts_with(' ');
     for (unsigned i = 0; i < 0x80; ++i) {
       const auto byte = static_cast<unsigned char>(i);
       plain_[i] = byte != ' ' && !charsmap_.starts_with(byte) && !user_defined_.starts_with(byte);
@@ -55,6 +56,11 @@ class Normalizer {
         normalized.append(text.data(), plain);
         text.remove_prefix(plain);
         drop_spaces = false;
+        continue;
+      }
+      if (plain_space_ && text.front() == ' ') {
+        normalized += space_;
+        text.remove_prefix(1);
         continue;
       }
       auto [replacement, consumed] = next(text);
@@ -109,6 +115,7 @@ class Normalizer {
   bool dummy_suffix_;
   bool remove_extra_whitespaces_;
   std::string_view space_;         // of static storage
+  bool plain_space_ = false;       // no rule and no user-defined piece starts with a space, and none is dropped
   std::array<bool, 256> plain_{};  // ASCII that no rule and no user-defined piece starts with, but no space
 };
 

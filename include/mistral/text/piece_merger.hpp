@@ -39,7 +39,14 @@ class PieceMerger {
       user_defined.push_back(vocabulary.text(id));
     }
     if (!user_defined.empty()) user_defined_ = PrefixTrie(std::move(user_defined));
-    if (!has_unused_) find_whole_pieces();
+    if (!has_unused_) find_whole_pieces(vocabulary.size());
+  }
+
+  /// One that merges by the list of a tokenizer.json, which takes added tokens out of a text before.
+  PieceMerger(const Vocabulary& vocabulary, const TokenizerRules& rules)
+      : vocabulary_(vocabulary), table_(vocabulary, rules), fuses_unknown_(rules.fuse_unknown) {
+    whole_.assign(vocabulary.size(), false);
+    find_whole_pieces(rules.model_size);
   }
 
   const PrefixTrie& user_defined() const noexcept { return user_defined_; }
@@ -272,7 +279,7 @@ class PieceMerger {
     const std::string_view character = first_character(text);
     if (vocabulary_.byte_id(0) >= 0) {
       for (const char c : character) ids.push_back(vocabulary_.byte_id(static_cast<unsigned char>(c)));
-    } else if (ids.empty() || ids.back() != vocabulary_.unk_id()) {
+    } else if (!fuses_unknown_ || ids.empty() || ids.back() != vocabulary_.unk_id()) {
       ids.push_back(vocabulary_.unk_id());  // one for a run of unknown characters
     }
     return character.size();
@@ -280,15 +287,20 @@ class PieceMerger {
 
   /// Finds the pieces whose own text is encoded as that piece: most words of a text are one, and need no merging. Those
   /// that are longer than any word are merged when they come.
-  void find_whole_pieces() {
+  void find_whole_pieces(std::size_t end) {
     std::vector<TokenId> ids;
-    for (std::size_t i = 0; i < vocabulary_.size(); ++i) {
+    for (std::size_t i = 0; i < end; ++i) {
       const auto id = static_cast<TokenId>(i);
-      if (vocabulary_.type(id) != PieceType::normal || vocabulary_.text(id).size() > 4 * short_segment) continue;
+      if (!is_candidate(vocabulary_.type(id)) || vocabulary_.text(id).size() > 4 * short_segment) continue;
       ids.clear();
       merge_segment(vocabulary_.text(id), ids);
       whole_[i] = ids.size() == 1 && ids[0] == id;
     }
+  }
+
+  // user-defined pieces are found before any merging; with a trie, in the text, and without, as added tokens
+  bool is_candidate(PieceType type) const noexcept {
+    return type == PieceType::normal || (type == PieceType::user_defined && user_defined_.empty());
   }
 
   const Vocabulary& vocabulary_;
@@ -296,6 +308,7 @@ class PieceMerger {
   PrefixTrie user_defined_;
   std::vector<bool> whole_;  // by id
   bool has_unused_ = false;
+  bool fuses_unknown_ = true;
 };
 
 }}}  // namespace mistral::detail

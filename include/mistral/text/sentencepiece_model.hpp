@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,6 +14,7 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/token.hpp>
 #include <mistral/text/protobuf.hpp>
+#include <mistral/text/tokenizer_rules.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
@@ -54,6 +56,10 @@ struct SentencePieceModel {
   bool add_eos = false;            ///< EOS goes behind a text
   std::vector<TokenId> eos_ids{};  ///< ids that end a text, besides that of eos_piece
   std::string chat_template{};     ///< the model maker's, in Jinja; empty: none
+
+  /// Of a tokenizer.json (see parse_tokenizer_json), by whose rules texts are then encoded and decoded in the place of
+  /// those above; null: none.
+  std::shared_ptr<const TokenizerRules> rules{};
 };
 
 namespace detail {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,7 @@
 #include <mistral/core/token.hpp>
 #include <mistral/core/utf8.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
+#include <mistral/text/token_texts.hpp>
 #include <mistral/text/vocabulary.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
@@ -22,33 +24,46 @@ namespace detail {
 
 /// What decoding needs to know beside the pieces.
 struct DecodingRules {
-  explicit DecodingRules(const SentencePieceModel& model)
+  DecodingRules(const SentencePieceModel& model, const Vocabulary& vocabulary)
       : unk_surface(model.unk_surface.substr(0, model.unk_surface.find('\0'))),
         strip_first_space(model.add_dummy_prefix || model.remove_extra_whitespaces),
-        strip_all_first_spaces(model.remove_extra_whitespaces) {}
+        strip_all_first_spaces(model.remove_extra_whitespaces) {
+    if (model.rules) texts.emplace(vocabulary, *model.rules);
+  }
 
   std::string unk_surface;
   bool strip_first_space;
   bool strip_all_first_spaces;
+  std::optional<TokenTexts> texts;  // of a tokenizer.json, for which nothing else here counts
 };
 
 }  // namespace detail
 
+/// How ids become a text.
+struct DecodeOptions {
+  /// Special tokens of a tokenizer.json, such as `<s>`, are left out. Control pieces of a SentencePiece model have no
+  /// text anyway.
+  bool skip_special = false;
+};
+
 /// Turns token ids into text as they come, for output that appears while it is generated. The texts that feed() and
-/// flush() give back, one after the other, are what Tokenizer::decode() makes of all the ids; feed() holds back a
-/// character of which some bytes are still to come.
+/// flush() give back, one after the other, are what Tokenizer::decode() makes of all the ids with the same options;
+/// feed() holds back a character of which some bytes are still to come, and all bytes of a run of byte pieces where
+/// the tokenizer is a tokenizer.json, by which one ill-formed byte spoils the run.
 ///
 ///     StreamDecoder decoder{tokenizer};
 ///     while (...) std::cout << decoder.feed(token) << std::flush;
 ///     std::cout << decoder.flush();
 class StreamDecoder {
  public:
-  /// Shares the tokenizer's vocabulary, and keeps it alive.
-  explicit StreamDecoder(const Tokenizer& tokenizer);
+  /// Shares the tokenizer's vocabulary, and keeps it alive. A text that is read while it is generated has no special
+  /// tokens in it, unless the options say so.
+  explicit StreamDecoder(const Tokenizer& tokenizer, DecodeOptions options = {.skip_special = true});
 
-  /// For a tokenizer: Tokenizer::stream_decoder() gives one.
-  StreamDecoder(std::shared_ptr<const Vocabulary> vocabulary, std::shared_ptr<const detail::DecodingRules> rules)
-      : vocabulary_(std::move(vocabulary)), rules_(std::move(rules)) {}
+  /// Makes a decoder of a tokenizer's parts.
+  StreamDecoder(std::shared_ptr<const Vocabulary> vocabulary, std::shared_ptr<const detail::DecodingRules> rules,
+                DecodeOptions options = {.skip_special = true})
+      : vocabulary_(std::move(vocabulary)), rules_(std::move(rules)), options_(options) {}
 
   /// The text that is final once `token` has come; often empty. Throws Error where `token` is out of range; the decoder
   /// is then as it was, and so where there is no memory.
@@ -61,6 +76,7 @@ class StreamDecoder {
   /// Appends to `text` what the overload above returns; nothing where it throws.
   void feed(TokenId token, std::string& text) {
     vocabulary_->check(token);
+    if (rules_->texts) return feed_by_rules(token, text);
     const PieceType type = vocabulary_->type(token);
     const std::string_view piece = vocabulary_->text(token);
     make_room(text, type == PieceType::byte, type == PieceType::unknown ? rules_->unk_surface.size() : piece.size());
@@ -91,12 +107,57 @@ class StreamDecoder {
   /// Appends to `text` what the overload above returns; nothing where it throws.
   void flush(std::string& text) {
     make_room(text, 0, 0);
-    settle(text, true);
+    if (rules_->texts) {
+      settle_run(text);
+    } else {
+      settle(text, true);
+    }
     at_start_ = true;
     first_space_seen_ = started_ = false;
+    cut_ = 0;
   }
 
  private:
+  void feed_by_rules(TokenId token, std::string& text) {
+    const detail::TokenTexts& texts = *rules_->texts;
+    if (options_.skip_special && texts.special(token)) return;
+    const int byte = texts.byte(token);
+    const bool differs = at_start_ && texts.first_differs();
+    const std::string first = differs ? texts.first_text(vocabulary_->text(token)) : std::string();
+    const std::string_view own = differs ? std::string_view(first) : texts.text(token);
+    make_room(text, byte >= 0, own.size());
+    at_start_ = false;
+    if (byte >= 0) {
+      pending_ += static_cast<char>(byte);
+      return;
+    }
+    settle_run(text);
+    append_cut(text, own);
+  }
+
+  /// Gives out a run of bytes that is over: as it is, or as U+FFFD for each byte where it is ill-formed anywhere.
+  void settle_run(std::string& text) {
+    bool good = true;
+    for (std::string_view rest = pending_; good && !rest.empty();) {
+      const std::size_t length = detail::utf8_character(rest);
+      good = length > 0;
+      rest.remove_prefix(length);
+    }
+    for (std::size_t i = 0; !good && i < pending_.size(); ++i) append_cut(text, detail::replacement_character);
+    if (good) append_cut(text, pending_);
+    pending_.clear();
+  }
+
+  /// Appends a part of the text, from whose beginning the decoder's last step takes something away.
+  void append_cut(std::string& text, std::string_view part) {
+    const TextStep& end = rules_->texts->end();
+    while (!started_ && cut_ < end.count && part.starts_with(end.from)) {
+      part.remove_prefix(end.from.size());
+      ++cut_;
+    }
+    append(text, part);
+  }
+
   /// Takes the memory for all that a call may append, so that nothing throws once anything has changed: of what is held
   /// back with `bytes` more, and `rest`. Twice as much as there is, so that many calls take time in proportion.
   void make_room(std::string& text, std::size_t bytes, std::size_t rest) {
@@ -139,10 +200,12 @@ class StreamDecoder {
 
   std::shared_ptr<const Vocabulary> vocabulary_;
   std::shared_ptr<const detail::DecodingRules> rules_;
-  std::string pending_;            // bytes of a character that isn't whole yet
+  DecodeOptions options_;
+  std::string pending_;            // bytes of a character that isn't whole yet, or of a run that goes on
   bool at_start_ = true;           // a space that comes now was put in front by the normaliser
   bool first_space_seen_ = false;  // by the last piece that was no byte
   bool started_ = false;           // some text has been given out
+  std::size_t cut_ = 0;            // how often something was taken from the beginning
 };
 
 }}  // namespace mistral

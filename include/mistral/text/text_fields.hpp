@@ -16,22 +16,27 @@
 #include <mistral/core/error.hpp>
 #include <mistral/core/printable.hpp>
 #include <mistral/core/token.hpp>
+#include <mistral/io/file_kind.hpp>
 #include <mistral/io/json/json.hpp>
 #include <mistral/io/os/folder_content.hpp>
 #include <mistral/io/os/mapped_file.hpp>
+#include <mistral/text/markup_words.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
+#include <mistral/text/tokenizer_json.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
 /// Where a folder's tokenizer is.
 struct TokenizerInFolder {
-  std::string readable;  ///< path of a SentencePiece model: tokenizer.model, or else the newest tokenizer.model.v<N>
+  std::string readable;  ///< path of tokenizer.json, tokenizer.model, or else the newest tokenizer.model.v<N>
   std::string other;     ///< name of a tokenizer of another kind that is there, where there is no readable one
 };
 
-/// Looks for a folder's tokenizer.
+/// Looks for a folder's tokenizer. A tokenizer.json goes before a tokenizer.model, as it does for transformers.
 inline TokenizerInFolder find_tokenizer(const std::string& folder) {
-  if (std::string path = path_in(folder, "tokenizer.model"); path_exists(path)) return {std::move(path), {}};
+  for (const char* const name : {"tokenizer.json", "tokenizer.model"}) {
+    if (std::string path = path_in(folder, name); path_exists(path)) return {std::move(path), {}};
+  }
   TokenizerInFolder found;
   for (const std::string& name : names_in(folder)) {
     const bool versioned = name.starts_with("tokenizer.model.v") || name.starts_with("tokenizer_model.v");
@@ -40,7 +45,7 @@ inline TokenizerInFolder find_tokenizer(const std::string& folder) {
     }
   }
   if (!found.readable.empty()) return found;
-  for (const char* const name : {"tokenizer.json", "tekken.json", "vocab.json", "tokenizer.model.v3"}) {
+  for (const char* const name : {"tekken.json", "vocab.json", "tokenizer.model.v3"}) {
     if (found.other.empty() && path_exists(path_in(folder, name))) found.other = name;
   }
   return found;
@@ -48,12 +53,12 @@ inline TokenizerInFolder find_tokenizer(const std::string& folder) {
 
 namespace detail {
 
-/// What the files beside a tokenizer.model say of texts, put into its model. Later files have the last word.
+/// What the files beside a tokenizer say of texts, put into its model. Later files have the last word.
 class TextFields {
  public:
   TextFields(SentencePieceModel& model, std::string folder) : model_(model), folder_(std::move(folder)) {}
 
-  /// Whether any field says something that tokenizer.model doesn't.
+  /// Whether any field says something that the tokenizer's own file doesn't.
   bool read() {
     with("added_tokens.json", [&](const JsonObject& json) { added_tokens(json); });
     with("special_tokens_map.json", [&](const JsonObject& json) { special_tokens(json); });
@@ -129,7 +134,15 @@ class TextFields {
   void added_tokens(const JsonObject& json) {
     std::map<std::int64_t, std::string> by_id;
     for (const std::string& name : json.names()) by_id[json.integer(name, 0, INT32_MAX)] = name;
-    for (const auto& [id, text] : by_id) add(json, id, text, PieceType::user_defined);
+    for (const auto& [id, text] : by_id) {
+      if (model_.rules) {
+        const auto i = static_cast<std::size_t>(id);
+        const bool same = i < model_.pieces.size() && model_.pieces[i].text == text;
+        if (!same) throw json.unexpected(text, "a token of tokenizer.json and its id");
+      } else {
+        add(json, id, text, looks_like_markup(text) ? PieceType::control : PieceType::user_defined);
+      }
+    }
   }
 
   /// {"bos_token": "<s>", "eos_token": {"content": "</s>", ...}, ...}
@@ -144,11 +157,49 @@ class TextFields {
       const auto found = std::find_if(model_.pieces.begin(), model_.pieces.end(),
                                       [&](const SentencePieceModel::Piece& p) { return p.text == text; });
       if (found == model_.pieces.end()) throw json.unexpected(name, "a piece of the tokenizer");
+      if (model_.rules) return special_by_rules(json, name, static_cast<TokenId>(found - model_.pieces.begin()), piece);
       if (found->type != PieceType::unknown) set(found->type, PieceType::control);
       if (found->type == PieceType::control) set(piece, text);
     };
     special("bos_token", model_.bos_piece);
     special("eos_token", model_.eos_piece);
+  }
+
+  /// BOS or EOS of a tokenizer.json: a special token, whether it is there an added token or not.
+  void special_by_rules(const JsonObject& json, const char* name, TokenId id, std::string& piece) {
+    const auto i = static_cast<std::size_t>(id);
+    if (model_.pieces[i].type == PieceType::unknown) return;
+    set(piece, model_.pieces[i].text);
+    if (model_.pieces[i].type == PieceType::control) return;
+    AddedToken token{.id = id, .content = model_.pieces[i].text, .special = true};
+    for (const AddedToken& known : model_.rules->added) {
+      if (known.id == id) token = known;
+    }
+    add_token(model_, std::move(token));
+    changed_ = true;
+    if (model_.pieces[i].type != PieceType::control) throw json.unexpected(name, "a token that no text gives");
+  }
+
+  /// A token of added_tokens_decoder, beside a tokenizer.json: its flags have the last word.
+  void add_by_rules(const JsonObject& json, std::int64_t id) {
+    const auto flag = [&](const char* name) { return json.has(name) && json.boolean(name); };
+    AddedToken token{.id = static_cast<TokenId>(id),
+                     .content = json.string("content"),
+                     .special = flag("special"),
+                     .lstrip = flag("lstrip"),
+                     .rstrip = flag("rstrip"),
+                     .single_word = flag("single_word"),
+                     .normalized = flag("normalized")};
+    const auto i = static_cast<std::size_t>(id);
+    const std::size_t size = model_.pieces.size();
+    if (token.content.empty() || i > size || (i < size && model_.pieces[i].text != token.content)) {
+      throw json.unexpected("content", i < size ? "'" + printable(model_.pieces[i].text, 60) + "', as in tokenizer.json"
+                                                : "a token of tokenizer.json, or the next one");
+    }
+    const auto& added = model_.rules->added;
+    if (std::find(added.begin(), added.end(), token) != added.end()) return;
+    add_token(model_, std::move(token));
+    changed_ = true;
   }
 
   void tokenizer_config(const JsonObject& json) {
@@ -161,6 +212,10 @@ class TextFields {
       for (const std::string& name : tokens.names()) by_id[id_of(tokens, name)] = name;
       for (const auto& [id, name] : by_id) {
         const JsonObject token = tokens.object(name, "token");
+        if (model_.rules) {
+          add_by_rules(token, id);
+          continue;
+        }
         const bool is_special = token.has("special") && token.boolean("special");
         add(token, id, token.string("content"), is_special ? PieceType::control : PieceType::user_defined);
       }
@@ -168,7 +223,11 @@ class TextFields {
     special_tokens(json);
     if (json.has("add_bos_token")) set(model_.add_bos, json.boolean("add_bos_token"));
     if (json.has("add_eos_token")) set(model_.add_eos, json.boolean("add_eos_token"));
-    if (json.has("add_prefix_space") && !json.boolean("add_prefix_space")) set(model_.add_dummy_prefix, false);
+    if (json.has("add_prefix_space") && !json.boolean("add_prefix_space")) {
+      if (model_.rules && model_.add_dummy_prefix)
+        throw json.unexpected("add_prefix_space", "what tokenizer.json says");
+      set(model_.add_dummy_prefix, false);
+    }
     constexpr const char* name = "chat_template";
     if (json.is_string(name)) set(model_.chat_template, json.string(name));
     if (!json.is_array(name)) return;
@@ -222,7 +281,7 @@ class TextFields {
 
 }  // namespace detail
 
-/// Puts what the files beside a tokenizer.model say of texts into its model: added_tokens.json,
+/// Puts what the files beside a tokenizer say of texts into its model: added_tokens.json,
 /// special_tokens_map.json, tokenizer_config.json, chat_template.json and .jinja, generation_config.json, config.json
 /// (docs/fields.md has each field). Returns whether that was anything new. Throws Error for files that can't be read,
 /// and for fields that are not supported.
@@ -236,10 +295,22 @@ inline std::string folder_of(const std::string& path) {
   return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
-/// Reads a tokenizer.model, and the files beside it. `told` is set where these say something that it doesn't.
+/// Reads the model in the bytes of a tokenizer.model or a tokenizer.json. Throws Error `[tokenizer] name: ...` for what
+/// is neither.
+inline SentencePieceModel parse_tokenizer(std::span<const std::byte> bytes, std::string_view name) {
+  constexpr std::string_view wanted = "a SentencePiece model (tokenizer.model) or a tokenizer.json";
+  const std::optional<FileKind> kind = file_kind(bytes);
+  if (kind == FileKind::json) return parse_tokenizer_json(bytes, name);
+  if (!kind || *kind == FileKind::sentencepiece) return parse_sentencepiece_model(bytes, name);
+  if (*kind == FileKind::safetensors) throw Error("tokenizer", name, wanted, "a model's weights in safetensors");
+  throw foreign_file(bytes, *kind, "tokenizer", name, wanted);
+}
+
+/// Reads a tokenizer.model or a tokenizer.json, and the files beside it. `told` is set where these say something that
+/// it doesn't.
 inline SentencePieceModel read_sentencepiece_model(const std::string& path, bool* told = nullptr) {
   const MappedFile file = MappedFile::open(path, "tokenizer");
-  SentencePieceModel model = parse_sentencepiece_model(file.bytes(), printable(path, 1000));
+  SentencePieceModel model = parse_tokenizer(file.bytes(), printable(path, 1000));
   const bool any = read_text_fields(model, folder_of(path));
   if (told != nullptr) *told = any;
   return model;

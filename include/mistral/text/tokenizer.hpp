@@ -25,9 +25,11 @@
 #include <mistral/text/normalizer.hpp>
 #include <mistral/text/piece_merger.hpp>
 #include <mistral/text/prefix_trie.hpp>
+#include <mistral/text/rules_encoder.hpp>
 #include <mistral/text/sentencepiece_model.hpp>
 #include <mistral/text/stream_decoder.hpp>
 #include <mistral/text/text_fields.hpp>
+#include <mistral/text/text_range.hpp>
 #include <mistral/text/vocabulary.hpp>
 
 namespace mistral { inline namespace MISTRAL_ABI {
@@ -35,31 +37,26 @@ namespace mistral { inline namespace MISTRAL_ABI {
 /// How a text becomes ids.
 struct EncodeOptions {
   /// What the model's maker has added to a text (adds_bos(), adds_eos()): BOS in front, where the text (with
-  /// parse_special) doesn't begin with it, and EOS behind.
+  /// parse_special) doesn't begin with it, and EOS behind. With a tokenizer.json: what its template says, which puts a
+  /// BOS in front of a text that begins with one too.
   bool add_special = false;
   /// Control pieces that stand in the text, such as `<s>` and `[INST]`, become their ids. What stands between two of
   /// them is encoded as a text of its own; a space behind a control piece is the one that encoding puts in front, and
   /// the space before `[/INST]` is left out, so that `[INST] Hi [/INST]` gives the ids that a chat template gives.
+  /// With a tokenizer.json: all its added tokens are found, by their flags, and nothing else is left out.
   bool parse_special = false;
 };
 
-/// The bytes begin ... end - 1 of a text.
-struct TextRange {
-  std::size_t begin = 0;  ///< the first byte
-  std::size_t end = 0;    ///< behind the last byte
-  /// Both ends are equal.
-  friend bool operator==(const TextRange&, const TextRange&) = default;
-};
-
-/// A SentencePiece tokenizer of type BPE, such as Mistral's: gives the same ids as SentencePiece for every text, and
-/// the same text for all ids. It never changes once it is made, so any number of threads may use it; copies are cheap
-/// and share the vocabulary.
+/// A tokenizer of type BPE: a SentencePiece model such as Mistral's, with the same ids as SentencePiece for every text
+/// and the same text for all ids, or a Hugging Face tokenizer.json, with those of Hugging Face's `tokenizers`. It never
+/// changes once it is made, so any number of threads may use it; copies are cheap and share the vocabulary.
 class Tokenizer {
  public:
-  /// Reads a SentencePiece `tokenizer.model`, a folder's, or the tokenizer in a GGUF or packed file. What the files
-  /// beside a tokenizer.model say of texts counts too: see read_text_fields. Throws Error `[tokenizer] path: ...` (or
-  /// `[gguf]`, `[packed]`) where the file cannot be read, is no such model, contradicts itself, or is of another type
-  /// than BPE.
+  /// Reads a SentencePiece `tokenizer.model`, a `tokenizer.json`, a folder's, or the tokenizer in a GGUF or packed
+  /// file. Of a folder that has both, it is the tokenizer.json, which transformers' fast tokenizers take: what a
+  /// fine-tune has added is there with all its flags. What the files beside either say of texts counts too: see
+  /// read_text_fields. Throws Error `[tokenizer] path: ...` (or `[gguf]`, `[packed]`) where the file cannot be read, is
+  /// no such model, contradicts itself, is of another type than BPE, or asks for what is not supported.
   static Tokenizer load(const std::string& path) { return load_from(path); }
 
   /// The same from memory. `name` stands for the path in messages.
@@ -71,8 +68,7 @@ class Tokenizer {
       return from_bytes(own, name);
     }
     if (starts_as_gguf(bytes)) return Tokenizer(gguf_tokenizer(Gguf::from_bytes(bytes, std::string(name))), name);
-    check_kind(bytes, name);
-    return Tokenizer(parse_sentencepiece_model(bytes, name), name);
+    return Tokenizer(parse_tokenizer(bytes, name), name);
   }
 
   /// A tokenizer of pieces and rules that come from elsewhere, such as a GGUF file. Throws Error where they break a
@@ -80,7 +76,7 @@ class Tokenizer {
   Tokenizer(const SentencePieceModel& model, std::string_view name)
       : vocabulary_(std::make_shared<const Vocabulary>(model, name)),
         encoder_(std::make_shared<const Encoder>(model, *vocabulary_)),
-        decoding_rules_(std::make_shared<const detail::DecodingRules>(model)),
+        decoding_rules_(std::make_shared<const detail::DecodingRules>(model, *vocabulary_)),
         text_rules_(std::make_shared<const TextRules>(model, *vocabulary_)) {}
 
   /// The ids of a text, without BOS and EOS. Bytes that are no UTF-8 are encoded as U+FFFD each. Text that looks like a
@@ -89,6 +85,7 @@ class Tokenizer {
 
   /// The ids of a text, with control ids as the options ask for them.
   std::vector<TokenId> encode(std::string_view text, EncodeOptions options) const {
+    if (encoder_->by_rules) return encode_by_rules(text, options);
     const TextRange whole{0, text.size()};
     std::vector<TokenId> ids = options.parse_special ? encode_special(text, {&whole, 1}) : encode(text);
     const bool lacks_bos = ids.empty() || ids.front() != bos_id();
@@ -101,20 +98,26 @@ class Tokenizer {
   /// control piece is found only where all of it, and a space that is left out only where it, stands in one of the
   /// ranges. These are in order, and none touches the next.
   std::vector<TokenId> encode_trusted(std::string_view text, std::span<const TextRange> trusted) const {
-    return encode_special(text, trusted);
+    if (!encoder_->by_rules) return encode_special(text, trusted);
+    std::vector<TokenId> ids;
+    encoder_->by_rules->encode(text, trusted, ids);
+    return ids;
   }
 
   /// The text of the ids: without the space that encoding puts in front, nothing for control pieces, U+FFFD for every
-  /// byte that belongs to no character. Throws Error where an id is out of range.
-  std::string decode(std::span<const TokenId> ids) const {
+  /// byte that belongs to no character. Of a tokenizer.json: what its decoder makes of them, in which special tokens
+  /// stand as they are called unless the options leave them out. Throws Error where an id is out of range.
+  std::string decode(std::span<const TokenId> ids, DecodeOptions options = {}) const {
     std::string text;
-    StreamDecoder decoder{*this};
+    StreamDecoder decoder{*this, options};
     for (const TokenId id : ids) decoder.feed(id, text);
     decoder.flush(text);
     return text;
   }
-  /// @copydoc decode(std::span<const TokenId>) const
-  std::string decode(std::initializer_list<TokenId> ids) const { return decode({ids.begin(), ids.size()}); }
+  /// @copydoc decode(std::span<const TokenId>, DecodeOptions) const
+  std::string decode(std::initializer_list<TokenId> ids, DecodeOptions options = {}) const {
+    return decode({ids.begin(), ids.size()}, options);
+  }
 
   /// Number of ids: 0 ... vocab_size() - 1.
   std::size_t vocab_size() const noexcept { return vocabulary_->size(); }
@@ -201,10 +204,12 @@ class Tokenizer {
 
   struct Encoder {
     Encoder(const SentencePieceModel& model, const Vocabulary& vocabulary)
-        : merger(vocabulary),
+        : merger(model.rules ? detail::PieceMerger(vocabulary, *model.rules) : detail::PieceMerger(vocabulary)),
           normalizer(model, merger.user_defined(), vocabulary.name()),
           control(control_pieces(vocabulary)),
-          puts_space_in_front(model.add_dummy_prefix && !model.treat_whitespace_as_suffix) {}
+          puts_space_in_front(model.add_dummy_prefix && !model.treat_whitespace_as_suffix) {
+      if (model.rules) by_rules.emplace(*model.rules, vocabulary, merger);
+    }
     Encoder(const Encoder&) = delete;  // the normaliser refers to the merger's user-defined pieces
 
     static detail::PrefixTrie control_pieces(const Vocabulary& vocabulary) {
@@ -220,6 +225,7 @@ class Tokenizer {
     detail::Normalizer normalizer;
     detail::PrefixTrie control;
     bool puts_space_in_front;
+    std::optional<detail::RulesEncoder> by_rules;  // of a tokenizer.json: in the place of the normalizer and the trie
   };
 
   // templates, so that a program may compile them in one unit for all
@@ -228,15 +234,21 @@ class Tokenizer {
   template <class = detail::Once>
   std::vector<TokenId> encode_text(std::string_view text) const;
 
+  std::vector<TokenId> encode_by_rules(std::string_view text, EncodeOptions options) const {
+    const TextRules& rules = *text_rules_;
+    std::vector<TokenId> ids;
+    if (options.add_special && rules.add_bos) ids = rules.before;
+    const TextRange whole{0, text.size()};
+    encoder_->by_rules->encode(text, {&whole, options.parse_special ? 1u : 0u}, ids);
+    if (options.add_special && rules.add_eos) ids.insert(ids.end(), rules.behind.begin(), rules.behind.end());
+    return ids;
+  }
+
   std::vector<TokenId> encode_special(std::string_view text, std::span<const TextRange> trusted) const {
     std::vector<TokenId> ids;
     std::size_t begin = 0;  // from here on nothing is encoded yet
     bool behind_control = false;
-    const auto is_trusted = [&](std::size_t at) {
-      const auto range = std::upper_bound(trusted.begin(), trusted.end(), at,
-                                          [](std::size_t place, const TextRange& r) { return place < r.end; });
-      return range != trusted.end() && range->begin <= at;
-    };
+    const auto is_trusted = [&](std::size_t at) { return detail::is_within(trusted, at, at + 1); };
     const auto take = [&](std::size_t end, bool before_inst) {
       if (before_inst && end > begin && text[end - 1] == ' ' && is_trusted(end - 1)) --end;
       const bool leaves_space = behind_control && encoder_->puts_space_in_front;
@@ -270,6 +282,12 @@ class Tokenizer {
           add_eos(model.add_eos),
           chat_template(model.chat_template),
           used_size(model.pieces.size()) {
+      if (model.rules) {
+        before = model.rules->before;
+        behind = model.rules->behind;
+      }
+      if (before.empty() && vocabulary.bos_id() >= 0) before = {vocabulary.bos_id()};
+      if (behind.empty() && vocabulary.eos_id() >= 0) behind = {vocabulary.eos_id()};
       add_eos_id(vocabulary.eos_id());
       for (const TokenId id : model.eos_ids) add_eos_id(id);
       while (used_size > 0 && model.pieces[used_size - 1].type == PieceType::unused) --used_size;
@@ -284,19 +302,8 @@ class Tokenizer {
     std::string chat_template;
     std::size_t used_size;
     std::vector<TokenId> eos_ids;
+    std::vector<TokenId> before, behind;  // what stands around a text where add_bos and add_eos say so
   };
-
-  static void check_kind(std::span<const std::byte> bytes, std::string_view name) {
-    const std::optional<FileKind> kind = file_kind(bytes);
-    if (!kind || *kind == FileKind::sentencepiece) return;
-    if (*kind == FileKind::json) {
-      throw Error("tokenizer", name, "a SentencePiece model (tokenizer.model)", "JSON, as a tokenizer.json is");
-    }
-    if (*kind == FileKind::safetensors) {
-      throw Error("tokenizer", name, "a SentencePiece model (tokenizer.model)", "a model's weights in safetensors");
-    }
-    throw foreign_file(bytes, *kind, "tokenizer", name, "a SentencePiece model (tokenizer.model)");
-  }
 
   std::shared_ptr<const Vocabulary> vocabulary_;
   std::shared_ptr<const Encoder> encoder_;
@@ -309,19 +316,19 @@ Tokenizer Tokenizer::load_from(const std::string& path) {
   const std::string name = printable(path, 1000);
   if (!path_exists(path)) {
     if (const std::string remedy = hub_remedy(path); !remedy.empty()) {
-      throw Error("tokenizer", name + ": " + remedy, "a tokenizer.model, or a .gguf or packed file",
+      throw Error("tokenizer", name + ": " + remedy, "a tokenizer.model, a tokenizer.json, or a .gguf or packed file",
                   "no such file, but what reads as a name on a hub");
     }
   }
   if (is_folder(path)) {
     const TokenizerInFolder found = find_tokenizer(path);
     if (!found.readable.empty()) return load(found.readable);
-    throw Error("tokenizer", name, "a folder with tokenizer.model", found.other.empty() ? "neither" : found.other);
+    throw Error("tokenizer", name, "a folder with tokenizer.model or tokenizer.json",
+                found.other.empty() ? "neither" : found.other);
   }
   const MappedFile file = MappedFile::open(path, "tokenizer");
   if (starts_as_packed(file.bytes()) || starts_as_gguf(file.bytes())) return from_bytes(file.bytes(), name);
-  check_kind(file.bytes(), name);
-  SentencePieceModel model = parse_sentencepiece_model(file.bytes(), name);
+  SentencePieceModel model = parse_tokenizer(file.bytes(), name);
   read_text_fields(model, folder_of(path));
   return Tokenizer(model, name);
 }
@@ -329,13 +336,17 @@ Tokenizer Tokenizer::load_from(const std::string& path) {
 template <class>
 std::vector<TokenId> Tokenizer::encode_text(std::string_view text) const {
   std::vector<TokenId> ids;
+  if (encoder_->by_rules) {
+    encoder_->by_rules->encode(text, {}, ids);
+    return ids;
+  }
   const std::string normalized = encoder_->normalizer.normalize(text);
   ids.reserve(normalized.size() / 3 + 4);
   encoder_->merger.encode(normalized, ids);
   return ids;
 }
 
-inline StreamDecoder::StreamDecoder(const Tokenizer& tokenizer)
-    : StreamDecoder(tokenizer.vocabulary_, tokenizer.decoding_rules_) {}
+inline StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, DecodeOptions options)
+    : StreamDecoder(tokenizer.vocabulary_, tokenizer.decoding_rules_, options) {}
 
 }}  // namespace mistral

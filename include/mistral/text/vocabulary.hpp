@@ -22,7 +22,8 @@
 namespace mistral { inline namespace MISTRAL_ABI {
 
 /// The pieces of a tokenizer, by id and by text, checked: no piece is empty, very long, or there twice, no score is a
-/// NaN, one piece is the unknown one, and bytes are all there where the model falls back to them.
+/// NaN, one piece is the unknown one (a tokenizer.json may do without), and bytes are all there where the model falls
+/// back to them.
 class Vocabulary {
  public:
   /// Throws Error where the model's pieces break a rule of SentencePiece. `name` is what errors name.
@@ -40,7 +41,7 @@ class Vocabulary {
     for (const auto& piece : model.pieces) add(piece, model.byte_fallback);
     begin_.push_back(static_cast<std::uint32_t>(text_.size()));
 
-    if (unk_id_ < 0) fail("the unknown piece", "one", "none");
+    if (unk_id_ < 0 && !model.rules) fail("the unknown piece", "one", "none");
     for (std::size_t byte = 0; model.byte_fallback && byte < 256; ++byte) {
       if (byte_id_[byte] < 0) fail("byte pieces", "256", "none for byte " + std::to_string(byte));
     }

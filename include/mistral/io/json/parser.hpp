@@ -32,8 +32,8 @@ class JsonParser {
       : text_(text),
         where_(where),
         subject_(subject),
-        most_values_(most_values),
-        python_(dialect == JsonDialect::python) {}
+        python_(dialect == JsonDialect::python),
+        most_values_(most_values) {}
 
   // a template, so that a program may compile it in one unit for all
   template <class = Once>
