@@ -81,13 +81,15 @@ struct ChatArguments {
 void run_chat(const ChatArguments& arguments);
 
 struct TokenizeArguments {
-  std::string tokenizer;  // empty: tokenizer.model in `folder`
+  std::string tokenizer;  // empty: tokenizer.json or tokenizer.model in `folder`
   std::string folder;
   TextArguments text;
   std::string chat_file;      // empty: a text, or ids, instead of conversations
   std::string chat_template;  // see chat_format; empty: the model's
   bool decode = false;
+  bool skip_special = false;
   bool bos = false;
+  bool add_special = false;
   bool parse_special = false;
   bool pieces = false;
   bool json = false;

@@ -106,7 +106,8 @@ Command add_merge(CLI::App& parent) {
                " for GGUF. The checkpoint's own unless said, where the output can have it, or else f32")
       ->type_name("FORMAT");
   CLI::Option* const tokenizer =
-      add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
+      add_path(*app, "--tokenizer", a.tokenizer,
+               "a SentencePiece model or a tokenizer.json, where it isn't the checkpoint's own");
   app->add_flag("--without-tokenizer", a.without_tokenizer, "write the model without a tokenizer")->excludes(tokenizer);
   add_whole(*app, "-t,--threads", a.threads, 1, 1024, "threads to run on (default: all processors)");
   app->add_flag("--json", a.json, "print what was written as a JSON object");

@@ -108,13 +108,20 @@ Command add_tokenize(CLI::App& parent) {
   CLI::App* const app = parent.add_subcommand("tokenize", "Print the token ids of a text, or the text of token ids");
   const auto arguments = std::make_shared<TokenizeArguments>();
   TokenizeArguments& a = *arguments;
-  CLI::Option* const tokenizer = add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model");
-  add_path(*app, "-m,--model", a.folder, "a folder with a tokenizer.model, or a .gguf or packed file")
+  CLI::Option* const tokenizer =
+      add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, or a tokenizer.json");
+  add_path(*app, "-m,--model", a.folder, "a folder with a tokenizer.json or tokenizer.model, or a .gguf or packed file")
       ->excludes(tokenizer);
   add_text(*app, "--text", "-f,--file", a.text, "the text, or the ids; standard input where neither is given",
            "; a text is taken byte by byte");
   CLI::Option* const decode = app->add_flag("--decode", a.decode, "take ids, print their text");
+  app->add_flag("--skip-special", a.skip_special, "leave special tokens of a tokenizer.json out of the text")
+      ->needs(decode);
   app->add_flag("--bos", a.bos, "put BOS in front")->excludes(decode);
+  app->add_flag(
+         "--add-special", a.add_special,
+         "add what the model's maker has added to a text: BOS, EOS, or what the template of a tokenizer.json says")
+      ->excludes(decode);
   add_parse_special(*app, a.parse_special, "the text")->excludes(decode);
   app->add_flag("--pieces", a.pieces, "print a line for each token: its id, a tab, its piece")->excludes(decode);
   app->add_flag("--json", a.json, "print a JSON array, or a string with --decode");
@@ -123,7 +130,8 @@ Command add_tokenize(CLI::App& parent) {
                "a file of conversations, a JSON object a line: {\"messages\": [{\"role\": ..., "
                "\"content\": ...}, ...]}, perhaps with tools, - for standard input. Prints a line for each: the JSON "
                "array of its ids, or {\"error\": ...}");
-  for (const char* const other : {"--text", "--file", "--decode", "--bos", "--pieces", "--parse-special"}) {
+  for (const char* const other :
+       {"--text", "--file", "--decode", "--bos", "--pieces", "--parse-special", "--add-special"}) {
     chat->excludes(app->get_option(other));
   }
   add_template(*app, a.chat_template, "how --chat writes them down")->needs(chat);
@@ -265,7 +273,8 @@ Command add_inspect(CLI::App& parent) {
   const auto arguments = std::make_shared<InspectArguments>();
   add_path(*app, "model,-m,--model", arguments->folder, "the checkpoint: a folder, or a .gguf or packed file")
       ->required();
-  add_path(*app, "--tokenizer", arguments->tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
+  add_path(*app, "--tokenizer", arguments->tokenizer,
+           "a SentencePiece model or a tokenizer.json, where it isn't the checkpoint's own");
   app->add_option(
          "--config", arguments->config,
          "print the definition of its mistral::ModelConfig instead, under this name, to be pasted into a program")
@@ -302,7 +311,8 @@ Command add_quantize(CLI::App& parent) {
       ->transform(one_of({"gguf", "packed"}))
       ->type_name("gguf|packed");
   CLI::Option* const tokenizer =
-      add_path(*app, "--tokenizer", a.tokenizer, "a SentencePiece model, where it isn't the checkpoint's own");
+      add_path(*app, "--tokenizer", a.tokenizer,
+               "a SentencePiece model or a tokenizer.json, where it isn't the checkpoint's own");
   app->add_flag("--without-tokenizer", a.without_tokenizer, "write the model without a tokenizer")->excludes(tokenizer);
   add_whole(*app, "-t,--threads", a.threads, 1, 1024, "threads to run on (default: all processors)");
   app->add_flag("--json", a.json, "print what was written as a JSON object");

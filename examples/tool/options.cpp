@@ -313,8 +313,9 @@ void add_model(CLI::App& app, ModelArguments& arguments) {
   add_path(app, "-m,--model", arguments.folder,
            "the checkpoint: a folder of Hugging Face's or Mistral's layout, or a .gguf or packed file")
       ->required();
-  add_path(app, "--tokenizer", arguments.tokenizer,
-           "a SentencePiece model, or a .gguf file that holds one, where it isn't the checkpoint's own");
+  add_path(
+      app, "--tokenizer", arguments.tokenizer,
+      "a SentencePiece model, a tokenizer.json, or a .gguf file that holds one, where it isn't the checkpoint's own");
   add_model_type(app, arguments);
   add_path(app, "--compiled", arguments.compiled,
            "a model that mistral compile --out made, to run it by (default: compiled when it is first met)");

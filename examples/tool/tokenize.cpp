@@ -85,7 +85,8 @@ void run_tokenize(const TokenizeArguments& arguments) {
   const Tokenizer tokenizer = load_tokenizer(arguments.tokenizer, arguments.folder);
   if (!arguments.chat_file.empty()) return print_chats(tokenizer, arguments);
   if (arguments.decode) {
-    const std::string decoded = tokenizer.decode(parse_ids(text_of(arguments.text, "tokenize")));
+    const std::string decoded =
+        tokenizer.decode(parse_ids(text_of(arguments.text, "tokenize")), {.skip_special = arguments.skip_special});
     return print(arguments.json ? dump(decoded) : decoded + "\n");
   }
 
@@ -93,7 +94,8 @@ void run_tokenize(const TokenizeArguments& arguments) {
     throw Error("tokenizer", "--bos", "a tokenizer with a BOS piece", "one without");
   }
   std::vector<TokenId> ids =
-      tokenizer.encode(bytes_of(arguments.text, "tokenize"), {.parse_special = arguments.parse_special});
+      tokenizer.encode(bytes_of(arguments.text, "tokenize"),
+                       {.add_special = arguments.add_special, .parse_special = arguments.parse_special});
   if (arguments.bos && (ids.empty() || ids.front() != tokenizer.bos_id())) ids.insert(ids.begin(), tokenizer.bos_id());
   if (!arguments.pieces) return print(arguments.json ? dump(ids) : ids_text(ids) + "\n");
   if (arguments.json) {

@@ -9,6 +9,8 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
+#include <mistral/text/tokenizer.hpp>
+
 #include "tool.hpp"
 
 using mistral::test::Run;
@@ -44,6 +46,29 @@ TEST_CASE("tokenize gives SentencePiece's ids of every golden text, and decode t
     CHECK(nlohmann::json::parse(output({"--json"}, text)) == json["ids"]);
   }
   CHECK(count > 20);
+}
+
+TEST_CASE("tokenize takes a tokenizer.json, and adds and parses special tokens as Hugging Face does") {
+  const auto file = mistral::test::golden("tokenizer_json/tokenizers/small_a_09_flags_legacy.json");
+  if (mistral::test::tool_path() == nullptr || file.empty()) return;
+  const auto tokenize = [&](std::vector<std::string> more, const std::string& in) {
+    more.insert(more.begin(), {"tokenize", "--tokenizer", file.string(), "--json"});
+    const Run run = run_tool(more, {.in = in});
+    CHECK(run.exit_code == 0);
+    return nlohmann::json::parse(run.out);
+  };
+  const mistral::Tokenizer tokenizer = mistral::Tokenizer::load(file.string());
+  for (const std::string text : {"<s>Hi [INST] a<|im_start|> [PAD] b", "word words", "  a"}) {
+    const std::vector<mistral::TokenId> ids = tokenizer.encode(text, {.add_special = true, .parse_special = true});
+    CHECK(tokenize({"--add-special", "--parse-special"}, text) == ids);
+    CHECK(tokenize({"--parse-special"}, text) == tokenizer.encode(text, {.parse_special = true}));
+    CHECK(tokenize({}, text) == tokenizer.encode(text));
+    std::string list;
+    for (const mistral::TokenId id : ids) list.append(std::to_string(id)).append(" ");
+    CHECK(tokenize({"--decode"}, list) == tokenizer.decode(ids));
+    CHECK(tokenize({"--decode", "--skip-special"}, list) == tokenizer.decode(ids, {.skip_special = true}));
+  }
+  CHECK(run_tool({"tokenize", "--tokenizer", file.string(), "--skip-special", "--text", "a"}).exit_code == 2);
 }
 
 TEST_CASE("tokenize prints ids, pieces, and JSON") {
