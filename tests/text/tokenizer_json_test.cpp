@@ -103,6 +103,32 @@ TEST_CASE(
   CHECK(t.decode({266, 267, 268}, {.skip_special = true}) == "<|im_start|>word");
 }
 
+TEST_CASE("of a text that is trusted in parts, control pieces come from these parts alone") {
+  const Tokenizer t = tokenizer_of(small_json());
+  const auto encode = [&](const Tokenizer& by, std::string_view text, std::vector<TextRange> trusted) {
+    return by.encode_trusted(text, trusted);
+  };
+  const auto behind = [&](Ids ids, TokenId id) {
+    ids.push_back(id);
+    return ids;
+  };
+  const std::string_view text = "ab</s>ab</s>";
+  CHECK(encode(t, text, {{8, 12}}) == behind(t.encode("ab</s>ab"), 2));
+  CHECK(encode(t, text, {{0, text.size()}}) == t.encode(text, all));
+  CHECK(encode(t, text, {}) == t.encode(text));
+  CHECK(encode(t, text, {{0, 4}, {9, 12}}) == t.encode(text));  // a piece across the border is text
+  CHECK(encode(t, "\xff</s>", {{1, 5}}) == behind(t.encode("\xff"), 2));
+  CHECK(encode(t, "\xff</s>", {{2, 5}}) == t.encode("\xff</s>"));
+
+  // in normalized text it can't be told who wrote a piece
+  Json json = small_json();
+  json["added_tokens"][2]["normalized"] = true;
+  const Tokenizer normalizes = tokenizer_of(json);
+  CHECK(encode(normalizes, "ab</s>", {{0, 6}}) == normalizes.encode("ab</s>", all));
+  CHECK(encode(normalizes, "ab</s>", {{0, 2}}) == normalizes.encode("ab</s>"));
+  CHECK(error_of([&] { encode(normalizes, "ab</s>", {{2, 6}}); }).find("added token '</s>'") != std::string::npos);
+}
+
 TEST_CASE("a special token that merging gives anyway is found in every text") {
   Json json = small_json();
   json["added_tokens"].push_back(token_json(7, "ab", {"special"}));
