@@ -27,13 +27,9 @@ namespace detail {
 /// function starts at the first byte of what it reads and leaves `at_` behind the last.
 class JsonParser {
  public:
-  JsonParser(std::string_view text, std::string_view where, std::string_view subject, JsonDialect dialect,
+  JsonParser(std::string_view text, std::string_view where, std::string_view subject, bool python,
              std::size_t most_values)
-      : text_(text),
-        where_(where),
-        subject_(subject),
-        python_(dialect == JsonDialect::python),
-        most_values_(most_values) {}
+      : text_(text), where_(where), subject_(subject), python_(python), most_values_(most_values) {}
 
   // a template, so that a program may compile it in one unit for all
   template <class = Once>
@@ -367,14 +363,11 @@ class JsonParser {
 
   static constexpr std::size_t max_digits = 4300;  // as many as Python makes a number of
 
-  std::string_view text_;
-  std::string_view where_;
-  std::string_view subject_;
+  std::string_view text_, where_, subject_;
   bool python_;
-  std::size_t at_ = 0;
-  int depth_ = 0;
-  std::size_t values_ = 0;
   std::size_t most_values_;
+  std::size_t at_ = 0, values_ = 0;
+  int depth_ = 0;
   std::vector<JsonValue> pending_;
   JsonDocument document_;
 };
@@ -399,7 +392,7 @@ JsonDocument JsonParser::document() {
 inline JsonDocument parse_json(std::string_view text, std::string_view where, std::string_view subject,
                                JsonDialect dialect = JsonDialect::standard,
                                std::size_t most_values = JsonDocument::max_values) {
-  return detail::JsonParser(text, where, subject, dialect, most_values).document();
+  return detail::JsonParser(text, where, subject, dialect == JsonDialect::python, most_values).document();
 }
 
 }}  // namespace mistral
