@@ -51,7 +51,8 @@ void clean_up() noexcept {
     if (const int number = child; number > 0) (void)::kill(number, SIGTERM);
   }
   if (!builds) return;
-  for (const char* const name : {"model.cpp", "model.map", "1.o", "2.o", "model.so", "1.log", "2.log"}) {
+  for (const char* const name : {"model.cpp", "kernels.cpp", "common.cpp", "model.o", "kernels.o", "common.o",
+                                 "model.map", "model.so", "0.log", "1.log", "2.log"}) {  // as compiler.cpp names them
     char path[PATH_MAX + 16];
     const std::size_t size = std::strlen(build_folder);
     std::memcpy(path, build_folder, size);

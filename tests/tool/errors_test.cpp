@@ -205,9 +205,10 @@ TEST_CASE("a path where there is nothing to read") {
               "[checkpoint] " + nowhere + layouts + "neither config.json nor params.json in it");
   check_error({"tokenize", "--tokenizer", scratch.path("t"), "--text", "a"}, 1,
               "[tokenizer] " + scratch.path("t") + ": cannot open: No such file or directory");
-  check_error({"tokenize", "--model", nowhere, "--text", "a"}, 1,
-              "[tokenizer] " + nowhere +
-                  ": expected tokenizer.model in the folder, or another file by --tokenizer, got neither");
+  check_error(
+      {"tokenize", "--model", nowhere, "--text", "a"}, 1,
+      "[tokenizer] " + nowhere +
+          ": expected tokenizer.json or tokenizer.model in the folder, or another file by --tokenizer, got neither");
   if (::geteuid() == 0) {
     std::fprintf(stderr, "SKIPPED: an unreadable file is not tested: root reads everything\n");
   } else {
@@ -283,7 +284,8 @@ TEST_CASE("a tokenizer that is missing, is none, or doesn't fit") {
   if (missing(tiny) || missing(tokenizer)) return;
   check_error(
       {"generate", "--model", tiny, "--prompt", "a"}, 1,
-      "[tokenizer] " + tiny + ": expected tokenizer.model in the folder, or another file by --tokenizer, got neither");
+      "[tokenizer] " + tiny +
+          ": expected tokenizer.json or tokenizer.model in the folder, or another file by --tokenizer, got neither");
   const std::string misfit =
       "[tokenizer] " + tokenizer + ": the vocabulary: expected at most the model's 97 pieces, got 600";
   check_error({"generate", "--model", tiny, "--tokenizer", tokenizer, "--prompt", "a"}, 1, misfit);
