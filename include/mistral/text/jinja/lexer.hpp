@@ -10,6 +10,7 @@
 
 #include <mistral/core/abi.hpp>
 #include <mistral/core/utf8.hpp>
+#include <mistral/text/jinja/budget.hpp>
 #include <mistral/text/jinja/characters.hpp>
 #include <mistral/text/jinja/place.hpp>
 
