@@ -21,7 +21,9 @@ OTHERS = [found for names in (("clang++-14", "clang++"), ("g++",)) if (found := 
 is_clang = lambda compiler: "clang" in Path(compiler).name or Path(compiler).name == "c++" and "clang" in subprocess.run(
     [compiler, "--version"], capture_output=True, text=True).stdout
 COMPILERS = [sys.argv[2], *[other for other in OTHERS if is_clang(other) != is_clang(sys.argv[2])][:1]]
-HEADERS = sorted(path.relative_to(INCLUDE).as_posix() for path in INCLUDE.rglob("*.hpp"))
+# all but those of instruction sets, of which a program has the ones that its compiler is told of
+HEADERS = sorted(name for name in (path.relative_to(INCLUDE).as_posix() for path in INCLUDE.rglob("*.hpp"))
+                 if not name.startswith("mistral/simd/sets/"))
 
 CONFIG = """
 inline constexpr mistral::ModelConfig tiny{
