@@ -160,7 +160,8 @@ TEST_CASE("no text gives a control token unless it is asked for, however it is m
       words.push_back(word.substr(0, word.size() / 2));
       words.push_back(word.substr(word.size() / 2));
     }
-    for (const Json& token : Json::parse(json)["added_tokens"]) {
+    const Json parsed = Json::parse(json);
+    for (const Json& token : parsed["added_tokens"]) {
       const auto id = token["id"].get<TokenId>();
       const bool controls = tokenizer.is_control(id) || tokenizer.is_unknown(id);
       if (token["special"].get<bool>()) CHECK(controls);
