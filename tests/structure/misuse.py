@@ -21,9 +21,9 @@ OTHERS = [found for names in (("clang++-14", "clang++"), ("g++",)) if (found := 
 is_clang = lambda compiler: "clang" in Path(compiler).name or Path(compiler).name == "c++" and "clang" in subprocess.run(
     [compiler, "--version"], capture_output=True, text=True).stdout
 COMPILERS = [sys.argv[2], *[other for other in OTHERS if is_clang(other) != is_clang(sys.argv[2])][:1]]
-# all but those of instruction sets, of which a program has the ones that its compiler is told of
-HEADERS = sorted(name for name in (path.relative_to(INCLUDE).as_posix() for path in INCLUDE.rglob("*.hpp"))
-                 if not name.startswith("mistral/simd/sets/"))
+ALL_HEADERS = sorted(path.relative_to(INCLUDE).as_posix() for path in INCLUDE.rglob("*.hpp"))
+# without those of instruction sets, of which a program has the ones that its compiler is told of
+HEADERS = [header for header in ALL_HEADERS if not header.startswith("mistral/simd/sets/")]
 
 CONFIG = """
 inline constexpr mistral::ModelConfig tiny{
@@ -282,7 +282,7 @@ MACROS = """
 def behind_macros():
     """All headers of ours behind these macros, which headers of others needn't bear: they stand before."""
     others = dict.fromkeys(
-        included for header in HEADERS
+        included for header in ALL_HEADERS
         for included in re.findall(r"^#include <((?!mistral)[^>]*)>", (INCLUDE / header).read_text(encoding="utf-8"), re.MULTILINE))
     there = "".join(f"#if __has_include(<{other}>)\n#include <{other}>\n#endif\n" for other in others
                     if not other.startswith(("arm_", "asm/")))

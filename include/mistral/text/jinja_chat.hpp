@@ -144,8 +144,8 @@ class JinjaChat final : public ChatWriter {
     jinja::Variables variables;
     variables.set("messages", jinja::make_list(budget, std::move(list)));
     variables.set("tools",
-                  tools.empty() ? jinja::Value(jinja::Value::None{}) : jinja::make_list(budget, std::move(tools)));
-    variables.set("documents", jinja::Value::None{});
+                  tools.empty() ? jinja::Value(jinja::Value::NoneType{}) : jinja::make_list(budget, std::move(tools)));
+    variables.set("documents", jinja::Value::NoneType{});
     variables.set("add_generation_prompt", prompts);
     const auto special = [&](std::string_view name, TokenId id) {
       if (id >= 0) variables.set(name, jinja::own_text(tokenizer.piece(id)));

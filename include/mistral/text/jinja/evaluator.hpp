@@ -139,7 +139,9 @@ class Evaluator {
         return is_method ? make_method(object, key.text()->bytes()) : found;
       }
       case Kind::slice: {
-        const auto bound = [&](std::size_t i) { return e.operands[i] == nullptr ? Value(Value::None{}) : operand(i); };
+        const auto bound = [&](std::size_t i) {
+          return e.operands[i] == nullptr ? Value(Value::NoneType{}) : operand(i);
+        };
         const Value object = operand(0), begin = bound(1), end = bound(2);
         return slice_of(budget_, object, begin, end, bound(3));
       }

@@ -240,7 +240,7 @@ class ExpressionParser : protected SyntaxBuilder {
         advance();
         if (token.text == "true" || token.text == "True") return constant(where, true);
         if (token.text == "false" || token.text == "False") return constant(where, false);
-        if (token.text == "none" || token.text == "None") return constant(where, Value::None{});
+        if (token.text == "none" || token.text == "None") return constant(where, Value::NoneType{});
         used_.emplace_back(token.text);
         return make({.kind = Kind::name, .place = where, .name = std::string(token.text)});
       case Token::Kind::string: {

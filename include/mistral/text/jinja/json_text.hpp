@@ -174,7 +174,7 @@ inline Value from_json(Budget& budget, const JsonDocument& document, const JsonV
   using Type = JsonValue::Type;
   switch (json.type) {
     case Type::null:
-      return Value::None{};
+      return Value::NoneType{};
     case Type::boolean:
       return Value::scalar(json.boolean, true);
     case Type::integer:

@@ -252,7 +252,7 @@ inline Value call_method(Budget& budget, const Method& method, const Arguments& 
     if (name == "get") {
       const Parameters p(arguments, name, {"key", "default"});
       const Value* const found = find(budget, *dict, p.required(0));
-      return found != nullptr ? *found : p.get(1, Value::None{});
+      return found != nullptr ? *found : p.get(1, Value::NoneType{});
     }
     (void)Parameters(arguments, name, {});
     if (name == "items") return pairs_of(budget, *dict);

@@ -55,7 +55,7 @@ class SequenceFilters {
     if (!plain) throw Fault("the filter '" + printable(name, 40) + "' is not known");
     (void)parameters({});
     if (name == "reverse" && value.text() != nullptr) {
-      return slice_of(budget_, value, Value::None{}, Value::None{}, std::int64_t{-1});
+      return slice_of(budget_, value, Value::NoneType{}, Value::NoneType{}, std::int64_t{-1});
     }
     std::vector<Value> elements = elements_of(budget_, value);
     if (name == "list") return make_list(budget_, std::move(elements));

@@ -36,11 +36,11 @@ class Value {
   struct Undefined {
     std::shared_ptr<const std::string> what;
   };
-  struct None {};
+  struct NoneType {};
 
-  using Variant = std::variant<Undefined, None, bool, std::int64_t, std::uint64_t, double, std::shared_ptr<const Text>,
-                               std::shared_ptr<const List>, std::shared_ptr<const Dict>, std::shared_ptr<const Method>,
-                               const Macro*, Namespace*, Loop*, Function>;
+  using Variant = std::variant<Undefined, NoneType, bool, std::int64_t, std::uint64_t, double,
+                               std::shared_ptr<const Text>, std::shared_ptr<const List>, std::shared_ptr<const Dict>,
+                               std::shared_ptr<const Method>, const Macro*, Namespace*, Loop*, Function>;
 
   Value() : Value(Undefined{}) {}
   template <class T>
@@ -68,7 +68,7 @@ class Value {
   }
 
   bool is_undefined() const noexcept { return is<Undefined>(); }
-  bool is_none() const noexcept { return is<None>(); }
+  bool is_none() const noexcept { return is<NoneType>(); }
   /// The text, list, dict or method that it is, null where it is something else.
   ///@{
   const Text* text() const noexcept { return pointed<Text>(); }
@@ -222,7 +222,7 @@ class Variables {
 inline std::string_view type_name(const Value& value) noexcept {
   struct Names {
     std::string_view operator()(const Value::Undefined&) const { return "Undefined"; }
-    std::string_view operator()(const Value::None&) const { return "NoneType"; }
+    std::string_view operator()(const Value::NoneType&) const { return "NoneType"; }
     std::string_view operator()(bool) const { return "bool"; }
     std::string_view operator()(std::int64_t) const { return "int"; }
     std::string_view operator()(std::uint64_t) const { return "int"; }
