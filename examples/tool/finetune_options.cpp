@@ -46,7 +46,7 @@ Command add_finetune(CLI::App& parent) {
   app->add_flag("--rslora", a.rslora, "scale by alpha / sqrt(rank)");
   app->add_option(
          "--targets", a.targets,
-         "the matrices that it stands beside, with commas between them: " + lora_target_names() + "; all unless said")
+         "the matrices that it stands beside, with commas between them: " + lora_target_names() + " (default: all)")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("NAME[,NAME...]");
@@ -103,7 +103,7 @@ Command add_merge(CLI::App& parent) {
       ->required();
   add_name(*app, "--weights", a.weights,
            "f32 or bf16 for a folder; one of " + option_formats(FormatsOf::gguf) +
-               " for GGUF. The checkpoint's own unless said, where the output can have it, or else f32")
+               " for GGUF (default: the checkpoint's own where the output can have it, else f32)")
       ->type_name("FORMAT");
   CLI::Option* const tokenizer =
       add_path(*app, "--tokenizer", a.tokenizer,

@@ -38,8 +38,8 @@ class TokenizerToWrite {
   /// stays.
   GgufMetadataWriter gguf() const;
 
-  /// What a packed file carries: the bytes of a tokenizer.model or a tokenizer.json, or a GGUF file of metadata alone;
-  /// empty for none.
+  /// The tokenizer that a packed file carries: the bytes of a tokenizer.model or a tokenizer.json, or a GGUF file of
+  /// metadata alone; empty for none.
   std::string packed() const;
 
   /// The files to be put beside the weights in a folder, by their names.

@@ -428,7 +428,7 @@ CLI::Option* add_template(CLI::App& app, std::string& chat_template, const std::
       .add_option(
           "--template", chat_template,
           what + ": v1 (Mistral 7B Instruct v0.1, v0.2), v3 (v0.3), own (the model's own Jinja template) or a file " +
-              "with a Jinja template; " + otherwise + " unless said")
+              "with a Jinja template (default: " + otherwise + ")")
       ->transform(CLI::Validator(
           [](std::string& text) {
             const std::string no_name = one_of({"v1", "v3", "own"})(text);

@@ -101,7 +101,7 @@ TEST_CASE("each feature of the syntax does what it does in Jinja2") {
 
 namespace {
 
-/// What a template makes of variables that a JSON object holds; `error: ...` where it fails.
+/// Renders a template with variables that a JSON object holds; `error: ...` where it fails.
 std::string made(const std::string& source, const std::string& variables = "{}", const jinja::Limits& limits = {}) {
   try {
     jinja::Variables all;

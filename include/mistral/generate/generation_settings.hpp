@@ -47,8 +47,8 @@ struct GenerationSettings {
   }
 
   /// Returns sampling as these settings have it, and as `sampling` does where they say nothing. As Hugging Face's
-  /// generate goes by the file, a temperature counts where do_sample is true, and is 1 unless said; elsewhere the most
-  /// probable token is taken.
+  /// generate goes by the file, a temperature counts where do_sample is true, and is 1 where the file names none;
+  /// elsewhere the most probable token is taken.
   SamplingOptions sampling(SamplingOptions sampling) const {
     sampling.temperature = do_sample.value_or(false) ? temperature.value_or(1.0f) : 0.0f;
     if (top_k) sampling.top_k = *top_k;

@@ -87,8 +87,8 @@ class WeightFingerprint {
   bool any_ = false;
 };
 
-/// Of the weights that turn tokens into a session's keys and values, and of the layers where they are no model of
-/// Mistral's.
+/// Returns the fingerprint of the weights that turn tokens into a session's keys and values, and of the layers where
+/// they are no model of Mistral's.
 template <class Model>
 std::string model_fingerprint(const Model& model) {
   WeightFingerprint fingerprint;

@@ -24,15 +24,15 @@ struct Sequence {
   std::int64_t position() const noexcept { return cache == nullptr ? 0 : cache->position(); }
 };
 
-/// What dropout needs while adapters are trained. Without keys nothing is dropped.
+/// The keys and the memory that dropout needs while adapters are trained. Without keys nothing is dropped.
 struct Dropout {
   std::span<const std::uint64_t> keys = {};  ///< of each row: what its dropout is drawn from (kernels/dropout.hpp)
   std::span<float> room = {};                ///< for what it leaves of (rows, inputs), of the widest matrix
 };
 
-/// What differs between the rows of a forward: whose they are, their positions, adapters and dropout. A forward makes
-/// one and hands it down to all layers, so that what holds weights or activations knows nothing of rows by itself. It
-/// points at the caller's sequences and at the workspace, and copies in a few words.
+/// The facts that differ between the rows of a forward: whose they are, their positions, adapters and dropout. A
+/// forward makes one and hands it down to all layers, so that what holds weights or activations knows nothing of rows
+/// by itself. It points at the caller's sequences and at the workspace, and copies in a few words.
 template <ModelConfig C, KvElement T>
 struct ForwardContext {
   std::span<const Sequence<C, T>> sequences;  ///< whose rows they are, the first sequence's first

@@ -13,9 +13,9 @@
 
 namespace mistral { inline namespace MISTRAL_ABI {
 
-/// What a feed-forward makes of w1 x and w3 x, row by row: forward(gate, up) writes it over gate, both (tokens,
-/// hidden_dim). One that can be trained has backward(gate, up, dh) noexcept too, which writes the gradient of w3 x over
-/// up, and that of w1 x over that of what w2 takes, dh; gate is w1 x.
+/// The function between a feed-forward's matrices, of w1 x and w3 x, row by row: forward(gate, up) writes it over gate,
+/// both (tokens, hidden_dim). One that can be trained has backward(gate, up, dh) noexcept too, which writes the
+/// gradient of w3 x over up, and that of w1 x over that of what w2 takes, dh; gate is w1 x.
 template <class A>
 concept Activation = requires(Rows<float> gate, Rows<const float> up) {
   { A::forward(gate, up) }
@@ -31,7 +31,7 @@ struct SwiGlu {
 /// w2 (silu(w1 x) * w3 x), with the names of Mistral's weights; or another activation in the place of SwiGLU.
 template <ModelConfig C, WeightFormat F, Activation A = SwiGlu>
 struct FeedForward {
-  /// What stands between the matrices.
+  /// The function between the matrices.
   using Activation = A;
 
   Linear<F, C.dim, C.hidden_dim> w1;  ///< (hidden_dim, dim) what goes through silu

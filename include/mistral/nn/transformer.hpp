@@ -35,7 +35,7 @@ class Transformer {
   static constexpr ModelConfig config = C;  ///< its shape
   /// How its matrices are held.
   using Format = F;
-  /// What its blocks are made of.
+  /// The policy that its blocks are made by.
   using Layers = L;
 
   /// Bytes of all weights.

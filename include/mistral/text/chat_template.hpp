@@ -167,8 +167,8 @@ struct Conversation {
   std::vector<Message> turns;
 };
 
-/// What the system says, wherever, is one prompt. What is no message of the user's at the front gets an empty one
-/// before it, as mistral-common has it.
+/// Returns the conversation as the templates take it. What the system says, wherever, is one prompt. What is no message
+/// of the user's at the front gets an empty one before it, as mistral-common has it.
 inline Conversation conversation_of(const Asked& asked) {
   const std::span<const Message> messages = asked.messages;
   const bool joins = asked.joins_neighbours();

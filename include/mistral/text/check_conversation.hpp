@@ -40,7 +40,7 @@ inline bool is_call_id(std::string_view id) noexcept {
 inline constexpr std::string_view function_name_rule = "1 to 64 of a-z, A-Z, 0-9, _ and -";
 inline constexpr std::string_view call_id_rule = "9 of a-z, A-Z and 0-9";
 
-/// What is asked of a template: messages, tools, and how they are taken.
+/// The request to a template: messages, tools, and how they are taken.
 struct Asked {
   std::span<const Message> messages;
   std::span<const Tool> tools;

@@ -9,7 +9,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
-/// What chat templates mark turns with.
+/// The words that chat templates mark turns with.
 inline constexpr std::string_view markup_words[] = {"<s>",
                                                     "</s>",
                                                     "[INST]",

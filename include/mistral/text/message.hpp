@@ -17,7 +17,7 @@ struct ToolCall {
   friend bool operator==(const ToolCall&, const ToolCall&) = default;
 };
 
-/// What one side of a conversation said. Roles are "system", "user", "assistant" and "tool".
+/// A message of a conversation. Roles are "system", "user", "assistant" and "tool".
 struct Message {
   std::string role;                    ///< "system", "user", "assistant" or, for the result of a call, "tool"
   std::string content{};               ///< UTF-8; what looks like a control token in it stays text
@@ -37,8 +37,8 @@ struct Tool {
   friend bool operator==(const Tool&, const Tool&) = default;
 };
 
-/// What the model is to do about the tools. The prompt's ids are the same whatever it is; whoever runs the model may
-/// keep to it.
+/// The choice that the model has about the tools. The prompt's ids are the same whatever it is; whoever runs the model
+/// may keep to it.
 enum class ToolChoice {
   automatic,  ///< it calls or answers as it finds right
   none,       ///< it answers
@@ -46,7 +46,7 @@ enum class ToolChoice {
   named       ///< it calls ChatRequest::forced_tool
 };
 
-/// What a conversation may ask for.
+/// The options of a conversation.
 struct ChatOptions {
   /// The last message is the beginning of an answer, which the model is to continue: no EOS follows it. It is an error
   /// where the last message isn't the assistant's.

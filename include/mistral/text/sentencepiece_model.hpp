@@ -57,8 +57,8 @@ struct SentencePieceModel {
   std::vector<TokenId> eos_ids{};  ///< ids that end a text, besides that of eos_piece
   std::string chat_template{};     ///< the model maker's, in Jinja; empty: none
 
-  /// Of a tokenizer.json (see parse_tokenizer_json), by whose rules texts are then encoded and decoded in the place of
-  /// those above; null: none.
+  /// The rules of a tokenizer.json (see parse_tokenizer_json), by which texts are then encoded and decoded in the place
+  /// of those above; null: none.
   std::shared_ptr<const TokenizerRules> rules{};
 };
 

@@ -53,7 +53,8 @@ inline TokenizerInFolder find_tokenizer(const std::string& folder) {
 
 namespace detail {
 
-/// What the files beside a tokenizer say of texts, put into its model. Later files have the last word.
+/// A reader of the files beside a tokenizer, which puts what they say of texts into its model. Later files have the
+/// last word.
 class TextFields {
  public:
   TextFields(SentencePieceModel& model, std::string folder) : model_(model), folder_(std::move(folder)) {}

@@ -15,7 +15,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
-/// What each token of a tokenizer.json is decoded to, by the steps of its decoder.
+/// The text that each token of a tokenizer.json is decoded to, by the steps of its decoder.
 class TokenTexts {
  public:
   TokenTexts(const Vocabulary& vocabulary, const TokenizerRules& rules)

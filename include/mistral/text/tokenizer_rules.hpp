@@ -26,7 +26,7 @@ struct ListedMerge {
 
 /// A step of a normalizer or a decoder.
 struct TextStep {
-  /// What a step does.
+  /// The kind of a step.
   enum class Kind {
     prepend,   ///< puts `to` in front of a text that isn't empty
     replace,   ///< puts `to` in the place of each `from`
@@ -53,7 +53,8 @@ struct Metaspace {
   bool split = true;                  ///< no merge goes across one
 };
 
-/// What a Hugging Face tokenizer.json says beside its pieces. It is plain data, which parse_tokenizer_json has checked.
+/// The rules of a Hugging Face tokenizer.json beside its pieces. It is plain data, which parse_tokenizer_json has
+/// checked.
 struct TokenizerRules {
   std::vector<AddedToken> added{};          ///< by id
   std::size_t model_size = 0;               ///< ids below are in the vocabulary of the model; those behind were added

@@ -35,7 +35,7 @@ inline std::string new_tool_call_id(Random& random) {
   return id;
 }
 
-/// What a piece of an answer came to.
+/// The outcome of a piece of an answer.
 struct AnswerPiece {
   std::string text{};             ///< that may be shown now
   std::vector<ToolCall> calls{};  ///< that are complete now, each with an id

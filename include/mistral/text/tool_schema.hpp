@@ -20,7 +20,7 @@
 namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 
 /// Holds a JSON Schema against draft 7 (json-schema.org/draft-07/schema): whether each keyword has a value of its kind.
-/// What a keyword's text means (a pattern, a format, a reference) is not looked at, as Python's jsonschema doesn't.
+/// The meaning of a keyword's text (a pattern, a format, a reference) is not looked at, as Python's jsonschema doesn't.
 class ToolSchema {
  public:
   ///   path  what errors call the schema

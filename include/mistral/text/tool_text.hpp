@@ -11,7 +11,7 @@
 #include <mistral/text/message.hpp>
 
 /// \file
-/// What stands between the control ids of template v3 where functions are spoken of.
+/// The texts between the control ids of template v3 where functions are spoken of.
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace detail {
 

@@ -161,7 +161,7 @@ class Backward {
     }
   };
 
-  /// Of a block's forward that is taken again: the activation writes over w1 x.
+  /// The tape of a block's forward that is taken again: the activation writes over w1 x.
   struct SecondTape {
     Batch<C.hidden_dim>& kept;
     void gate(Rows<const float> x) noexcept { keep(x, kept); }
@@ -242,7 +242,7 @@ class Backward {
             kept.between.view(), kept.gate.view(), kept.up.view()};
   }
 
-  /// What the steps back through a block need.
+  /// The values that the steps back through a block need.
   struct BlockPass {
     const Block& block;
     Gradients<Model>& gradients;

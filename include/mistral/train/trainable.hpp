@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// What can be trained: which weight formats, and which layers.
+/// The weight formats and the layers that can be trained.
 
 #include <concepts>
 #include <type_traits>

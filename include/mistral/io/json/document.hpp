@@ -49,8 +49,9 @@ struct JsonValue {
 /// Which texts are JSON.
 enum class JsonDialect : std::uint8_t {
   standard,  ///< RFC 8259, of objects that have no field twice and numbers that a double comes near
-  /// What Python's json.loads takes: NaN, Infinity and -Infinity too, numbers of any size (those beyond a double are
-  /// infinite), and of a field that is there twice the last value, in the first one's place. No byte order mark.
+  /// The texts that Python's json.loads takes: NaN, Infinity and -Infinity too, numbers of any size (those beyond a
+  /// double are infinite), and of a field that is there twice the last value, in the first one's place. No byte order
+  /// mark.
   python
 };
 
@@ -86,7 +87,7 @@ struct JsonDocument {
 
 namespace detail {
 
-/// What parse_json throws for a text that is not JSON, rather than for one beyond its limits.
+/// The error that parse_json throws for a text that is not JSON, rather than for one beyond its limits.
 class NotJson : public Error {
  public:
   using Error::Error;

@@ -161,7 +161,7 @@ struct Avx2 : Avx {
     }
   }
 
-  /// What Dot and ScaledDot are made of, and AVX-512 has in its own width.
+  /// The operations of Dot and ScaledDot that AVX-512 has in its own width.
   ///@{
   static Bytes zeros() noexcept { return _mm256_setzero_si256(); }
   /// The four bytes at p in every lane: as a float, since gcc would load an integer to a general register first.

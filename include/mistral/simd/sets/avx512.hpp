@@ -111,7 +111,7 @@ struct Avx512 : Avx2 {
     store(3, _mm512_unpackhi_epi64(b, d));
   }
 
-  /// What Avx2's Dot and ScaledDot are made of.
+  /// The operations of Avx2's Dot and ScaledDot.
   ///@{
   static Bytes zeros() noexcept { return _mm512_setzero_si512(); }
   static Bytes broadcast_quad(const std::byte* p) noexcept {

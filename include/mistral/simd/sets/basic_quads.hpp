@@ -42,7 +42,7 @@ struct BasicQuads {
 
   void store(std::byte* p) const noexcept { std::memcpy(p, part, bytes); }
 
-  /// The same, held in registers from here on.
+  /// Returns the values, held in registers from here on.
   BasicQuads pinned() const noexcept {
     BasicQuads out;
     for (std::size_t i = 0; i < std::size(part); ++i) out.part[i] = Set::pinned(part[i]);

@@ -10,7 +10,7 @@
 #include <mistral/core/element.hpp>
 
 /// \file
-/// What an instruction set is: a struct of operations, in a header of its own. It derives from a plainer one, and gives
+/// An instruction set: a struct of operations, in a header of its own. It derives from a plainer one, and gives
 /// anew what it does better. simd/instructions.hpp chooses one; all else in simd/ is written in its operations.
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace simd {

@@ -163,8 +163,8 @@ struct Neon : Scalar {
     return vreinterpretq_s8_s32(vdupq_n_s32(x));
   }
 
-  /// What instructions multiply that take signed weights: codes above 127 are lowered by 128, and 128 times the sum of
-  /// the inputs, which all lanes share, is added at the end.
+  /// The form of weights for instructions that take signed ones: codes above 127 are lowered by 128, and 128 times the
+  /// sum of the inputs, which all lanes share, is added at the end.
   template <bool Lowered, class Quads>
   static void split_signed(const Quads& w, Quads (&out)[1]) noexcept {
     for (std::size_t i = 0; i < 4; ++i) out[0].part[i] = Lowered ? veorq_u8(w.part[i], vdupq_n_u8(128)) : w.part[i];

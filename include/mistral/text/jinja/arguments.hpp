@@ -15,7 +15,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace jinja {
 
-/// What a function, a filter or a test is called with.
+/// The arguments of a function, a filter or a test.
 struct Arguments {
   std::vector<Value> positional;
   std::vector<std::pair<std::string, Value>> named;

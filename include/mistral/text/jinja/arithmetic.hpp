@@ -17,7 +17,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace jinja {
 
-/// What `+`, `-` and others do with two values.
+/// The arithmetic of `+`, `-` and others on two values.
 enum class Operator { add, subtract, multiply, divide, floor_divide, modulo, power };
 
 inline constexpr std::string_view operator_signs[] = {"+", "-", "*", "/", "//", "%", "**"};
@@ -105,7 +105,7 @@ inline Value repeated(Budget& budget, const Value& value, std::int64_t times) {
   return make_list(budget, std::move(out), value.list()->kind);
 }
 
-/// What an operator makes of two values. Throws Fault where it makes nothing.
+/// Returns the result of an operator on two values. Throws Fault where it makes nothing.
 inline Value operate(Budget& budget, Operator sign, const Value& a, const Value& b) {
   budget.step();
   if (sign == Operator::modulo && a.text() != nullptr) return make_text(budget, percent_format(budget, *a.text(), b));

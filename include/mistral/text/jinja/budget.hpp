@@ -10,7 +10,7 @@
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace jinja {
 
-/// What a template may take, whatever stands in it. The defaults end a hostile template within about a second, and
+/// The limits of a template, whatever stands in it. The defaults end a hostile template within about a second, and
 /// leave room for a conversation of some ten thousand messages.
 struct Limits {
   std::uint64_t steps = 10'000'000;            ///< expressions evaluated, elements visited, 64 bytes of text looked at
@@ -23,13 +23,13 @@ struct Limits {
   static constexpr std::int64_t range = 100'000;  ///< elements of a range()
 };
 
-/// What is wrong with a template or with what it is given, before it is known where.
+/// An error of a template, or of what it is given, before its place is known.
 class Fault : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// What is left of the limits.
+/// The rest of the limits, which a rendering uses up.
 class Budget {
  public:
   explicit Budget(const Limits& limits) : limits_(limits), steps_(limits.steps), bytes_(limits.bytes) {}

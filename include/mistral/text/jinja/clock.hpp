@@ -16,7 +16,7 @@ namespace mistral { inline namespace MISTRAL_ABI { namespace jinja {
 struct Moment {
   int year = 1970, month = 1, day = 1, hour = 0, minute = 0, second = 0;
 
-  /// What the clock of this machine shows, in its zone.
+  /// Returns the time of this machine's clock, in its zone.
   static Moment now() {
     const std::time_t time = std::time(nullptr);
     std::tm parts{};

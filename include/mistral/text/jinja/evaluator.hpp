@@ -23,13 +23,13 @@
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace jinja {
 
-/// What a template raises by `raise_exception`: it refuses what it was given.
+/// The exception of a template's `raise_exception`: the template refuses what it was given.
 class Raised : public Error {
  public:
   Raised(std::string_view where, std::string message)
       : Error("template", std::string(where) + ": " + message), message_(std::move(message)) {}
 
-  /// What the template says, word for word.
+  /// The template's message, word for word.
   const std::string& message() const noexcept { return message_; }
 
  private:

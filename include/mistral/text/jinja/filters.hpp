@@ -94,7 +94,7 @@ class Filters {
  public:
   explicit Filters(Budget& budget) : budget_(budget), sequences_(budget, *this) {}
 
-  /// What `value|name(arguments)` is. Throws Fault for a filter that isn't known, or doesn't fit.
+  /// Returns the value of `value|name(arguments)`. Throws Fault for a filter that isn't known, or doesn't fit.
   Value apply(const std::string& name, const Value& value, const Arguments& arguments) {
     budget_.step();
     const auto parameters = [&](std::vector<std::string_view> names) {

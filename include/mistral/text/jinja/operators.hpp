@@ -219,7 +219,7 @@ inline Value element_at(Budget& budget, const Value& value, std::int64_t index) 
   return make_text(budget, text.slice(begin, begin + character_length(text.bytes(), begin)));
 }
 
-/// What stands behind brackets: a dict's value of that key, an element of a list or a text. Undefined where there is
+/// Returns what brackets choose: a dict's value of that key, an element of a list or a text. Undefined where there is
 /// none.
 inline Value item_of(Budget& budget, const Value& value, const Value& key) {
   require_defined(value);

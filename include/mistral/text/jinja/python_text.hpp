@@ -122,7 +122,7 @@ inline void append_text(Budget& budget, Text& out, const Value& value) {
   }
 }
 
-/// What Python's str() gives.
+/// Returns the text that Python's str() gives.
 inline Text text_of(Budget& budget, const Value& value) {
   if (const Text* const text = value.text()) {
     budget.look(text->size());

@@ -52,12 +52,12 @@ struct Macro {
   Scope* scope;
 };
 
-/// What `namespace()` gives: the only value that changes.
+/// A value of `namespace()`, the only one that changes.
 struct Namespace {
   std::vector<std::pair<std::string, Value>> attributes;
 };
 
-/// What `loop` is in a loop.
+/// The value of `loop` in a loop.
 struct Loop {
   std::vector<Value> items{};
   std::size_t index = 0;  // from 0
@@ -68,8 +68,8 @@ struct Loop {
   const Scope* scope = nullptr;          // that it stands in
 };
 
-/// What lives as long as a rendering: whoever refers to these does so by plain pointers, so that no two of them keep
-/// each other alive.
+/// The values that live as long as a rendering: whoever refers to these does so by plain pointers, so that no two of
+/// them keep each other alive.
 class Arena {
  public:
   explicit Arena(Budget& budget) : budget_(budget) {}

@@ -27,7 +27,7 @@ class SequenceFilters {
  public:
   SequenceFilters(Budget& budget, Filters& filters) : budget_(budget), filters_(filters) {}
 
-  /// What `value|name(arguments)` is. Throws Fault for a filter that isn't known, or doesn't fit.
+  /// Returns the value of `value|name(arguments)`. Throws Fault for a filter that isn't known, or doesn't fit.
   Value apply(const std::string& name, const Value& value, const Arguments& arguments) {
     const auto parameters = [&](std::vector<std::string_view> names) {
       return Parameters(arguments, "the filter '" + name + "'", std::move(names));

@@ -38,7 +38,7 @@ class Template {
   /// Whether the template says by `generation` blocks which of its text a model writes.
   bool has_generation() const noexcept { return parsed_->syntax.has_generation; }
 
-  /// What stands for the template in messages.
+  /// The name of the template in messages.
   const std::string& name() const noexcept { return parsed_->name; }
 
  private:

@@ -23,7 +23,7 @@ struct Mark {
   friend bool operator==(const Mark&, const Mark&) = default;
 };
 
-/// What stands for data that nobody tells apart.
+/// The mark of data that nobody tells apart.
 inline constexpr Mark data_mark{1, false};
 
 /// A UTF-8 text that knows of each byte whether the template wrote it or data brought it in. What is cut out of it, put
@@ -79,7 +79,7 @@ class Text {
     return part;
   }
 
-  /// The same text as if a `generation` block had written it.
+  /// Returns the text as if a `generation` block had written it.
   Text as_answer() const {
     Text text;
     text.bytes_ = bytes_;

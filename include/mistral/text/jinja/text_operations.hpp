@@ -16,7 +16,7 @@
 #include <mistral/text/jinja/value.hpp>
 
 /// \file
-/// What Python's strings can do: each byte of a result has the mark of the byte that it comes from.
+/// The operations of Python's strings: each byte of a result has the mark of the byte that it comes from.
 
 namespace mistral { inline namespace MISTRAL_ABI { namespace jinja {
 

@@ -82,7 +82,7 @@ class Value {
 
   const Variant& variant() const noexcept { return variant_; }
 
-  /// What an undefined value says of itself.
+  /// The message of an undefined value.
   std::string undefined_text() const {
     const auto* const undefined = get<Undefined>();
     return undefined != nullptr && undefined->what ? *undefined->what : "the value is undefined";
@@ -218,7 +218,7 @@ class Variables {
   std::vector<std::pair<Value, Value>> items_;
 };
 
-/// What Python calls a value's type.
+/// Returns Python's name of a value's type.
 inline std::string_view type_name(const Value& value) noexcept {
   struct Names {
     std::string_view operator()(const Value::Undefined&) const { return "Undefined"; }
